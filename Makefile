@@ -1,0 +1,48 @@
+# Makes its own environment; needs Python 3.11 or newer with venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart install test lint docs reliability audit
+quickstart: install
+	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
+
+install: $(VENV)/.installed
+
+# The lock is complete, hence --no-deps. Where pip finds no CPU build of torch, PyTorch's own index
+# has it; few and short attempts, so that a machine without that index is told soon. Bytecode is made on
+# all cores, where pip would take one; a package may ship a template that is no Python, hence the dash.
+$(VENV)/.installed: requirements-cpu.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-compile --no-deps -r requirements-cpu.lock || \
+	$(BIN)/pip install --quiet --no-compile --no-deps --retries 1 --timeout 20 \
+		--extra-index-url https://download.pytorch.org/whl/cpu -r requirements-cpu.lock
+	$(BIN)/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Fast tests first, so that a broken unit is reported before minutes are spent on runs.
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The table of docs/reliability.md, from the results of the tests.
+reliability: install
+	mkdir -p outputs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m case --junitxml=outputs/cases.xml
+	$(BIN)/python tests/reliability_table.py outputs/cases.xml
+
+# Known weaknesses of what is locked. Asks a database on the network, so no part of `test`.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet pip-audit==2.10.0
+	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement requirements-cpu.lock
+
+# The reference is made from the code; the site, in site/, needs no network to build or to read.
+docs: install
+	$(BIN)/python docs/make/configuration.py
+	$(BIN)/mkdocs build --strict --quiet

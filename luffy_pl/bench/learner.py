@@ -1,0 +1,109 @@
+"""Optimizer steps by the functions that a run uses, timed; without Lightning, engine or files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from luffy_pl.bench.gemm import product_seconds
+from luffy_pl.bench.machine import median_seconds, peak_rss_mib
+from luffy_pl.bench.workload import make_groups, make_model
+from luffy_pl.data.collate import collate, plan_steps
+from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.records import Group
+from luffy_pl.training.flops import ForwardCount
+from luffy_pl.training.micro_batches import MicroBatch, micro_batches
+from luffy_pl.training.minibatch import Seen, backward_micro_batches
+from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
+from luffy_pl.training.policy import Policy
+from luffy_pl.training.settings import (
+    EntropyConfig,
+    NormalizerConfig,
+    ObjectiveConfig,
+    OnPolicyConfig,
+    OptimizerConfig,
+)
+from luffy_pl.training.terms import Coefficients, count_terms
+
+OBJECTIVE = ObjectiveConfig(
+    on_policy=OnPolicyConfig(clip=(0.2, 0.2)),
+    normalizer=NormalizerConfig(mode="token"),
+    entropy=EntropyConfig(coef=0.0),
+)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Times of a step in s, tokens per s, peak memory of the process in MiB; see docs.
+
+    gemm_fraction: CPU time of the matrix products that no implementation can leave out, at the
+    rate they reach alone, over the CPU time of a step.
+    """
+    groups = make_groups(args)
+    longest = args.prompt_len + max(len(row.token_ids) for g in groups for row in g.responses)
+    config = OptimizerConfig(
+        lr=1e-6, weight_decay=0.0, micro_batch_tokens=args.micro_rows * longest
+    )
+    policy = Policy(make_model(args)).train()
+    [built] = build_optimizers(list(policy.parameters()), config)
+    losses: list[float] = []
+    norms: list[float] = []
+    micros: list[MicroBatch] = []
+
+    def once() -> None:
+        loss, norm, micros[:] = train_step(policy, built["optimizer"], groups, config)
+        losses.append(loss.item())
+        norms.append(norm.item())
+
+    step_cpu_s, step_s = median_seconds(once, steps=args.steps)
+    peak_mib = peak_rss_mib()  # before anything else: the products alone need memory of their own
+    real_tokens = sum(sum(micro.num_tokens) for micro in micros)
+    return {
+        "side": "luffy_pl",
+        "real_tokens": real_tokens,
+        "step_s": step_s,
+        "step_cpu_s": step_cpu_s,
+        "tokens_per_s": real_tokens / step_s,
+        "peak_rss_mib": peak_mib,
+        "gemm_fraction": product_seconds(policy.language_model, micros) / step_cpu_s,
+        "grad_norm": norms[:2],
+        "loss": losses[:2],
+    }
+
+
+def train_step(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    groups: list[Group],
+    config: OptimizerConfig,
+) -> tuple[Tensor, Tensor, list[MicroBatch]]:
+    """Graded groups to moved weights; returns loss, gradient norm and the micro-batches."""
+    experience = collate(
+        groups,
+        phase=0,
+        temperature=1.0,
+        advantage=AdvantageConfig(scale="group_std"),
+        steps=plan_steps(len(groups), 1),
+    )
+    rows = list(range(len(experience.group_N)))
+    micros = micro_batches(experience, rows, token_budget=config.micro_batch_tokens)
+    old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
+    losses, _ = backward_micro_batches(
+        policy,
+        micros,
+        forwards=ForwardCount(),
+        reference=None,
+        objective=OBJECTIVE,
+        coefficients=Coefficients(policy=1.0, entropy=0.0, imitation=0.0, kl=0.0),
+        totals=count_terms(experience, rows, OBJECTIVE),
+        max_response_tokens=1,
+        old_NT=old_NT,
+        seen=Seen.like(old_NT),
+        backward=torch.Tensor.backward,
+    )
+    norm = grad_norm_and_clip(policy.parameters(), max_norm=config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return losses.sum(), norm, micros

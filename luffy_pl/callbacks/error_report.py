@@ -1,0 +1,59 @@
+"""What ended a run, left in its folder: for whoever comes back in the morning, and for scripts."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+
+import lightning as L
+
+from luffy_pl.errors import LuffyError
+from luffy_pl.training.module import LuffyModule
+
+FILE = "error.json"
+TRACEBACK = Path("logs") / "traceback.txt"
+
+
+class ErrorReport(L.Callback):
+    """Writes `error.json`, and the traceback to `logs/traceback.txt`."""
+
+    def setup(self, trainer: L.Trainer, module: LuffyModule, stage: str) -> None:
+        """An error of an earlier start is none of this one."""
+        if trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / FILE).unlink(missing_ok=True)
+
+    def on_exception(
+        self, trainer: L.Trainer, module: LuffyModule, exception: BaseException
+    ) -> None:
+        """Every rank may write; the files hold what the last one met."""
+        if isinstance(exception, Exception):
+            report(Path(trainer.default_root_dir), exception)
+
+
+def report(run_dir: Path, error: Exception) -> None:
+    """Write both files, and note in the error where its traceback is.
+
+    A full or read-only disk must not hide the error itself.
+    """
+    path = run_dir / TRACEBACK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        (run_dir / FILE).write_text(json.dumps(as_record(error), indent=2) + "\n", encoding="utf-8")
+    except OSError:
+        return
+    error.add_note(f"traceback: {path}")
+
+
+def as_record(error: Exception) -> dict[str, object]:
+    """Plain values; the same fields whatever it was."""
+    known = isinstance(error, LuffyError)
+    return {
+        "exit_code": error.exit_code if known else 1,
+        "kind": type(error).__name__,
+        "where": error.where if known else None,
+        "what": error.what if known else str(error),
+        "value": None if not known or error.value is None else repr(error.value),
+        "fix": error.fix if known else None,
+    }

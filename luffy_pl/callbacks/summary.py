@@ -1,0 +1,39 @@
+"""The end of a run: before and after, a picture, and what to try next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from rich.console import Console
+
+from luffy_pl.evaluation.curves import plot_runs
+from luffy_pl.evaluation.report import comparison
+from luffy_pl.evaluation.runs import read_run
+from luffy_pl.training.module import LuffyModule
+
+
+class Summary(L.Callback):
+    """Prints the comparison of first and last evaluation and writes curves.png.
+
+    Args:
+        next_commands: printed at the end; `{run_dir}` is filled in.
+    """
+
+    def __init__(self, next_commands: list[str] | None = None) -> None:
+        self.next_commands = next_commands or []
+
+    def on_fit_end(self, trainer: L.Trainer, module: LuffyModule) -> None:
+        """On rank 0, if the run was evaluated at all."""
+        folder = Path(trainer.default_root_dir)
+        if not trainer.is_global_zero or not (folder / "evaluation.jsonl").exists():
+            return
+        run = read_run(folder)
+        plot_runs([run], folder / "curves.png")
+        console = Console(soft_wrap=True)
+        console.print(comparison([run]))
+        console.print(
+            f"curves: {folder / 'curves.png'}   TensorBoard: {folder / 'tb'}", markup=False
+        )
+        for command in self.next_commands:
+            console.print("  " + command.format(run_dir=folder), highlight=False, markup=False)

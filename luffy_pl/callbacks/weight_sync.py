@@ -1,0 +1,125 @@
+"""After each phase the engine gets the new weights, and has to prove it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
+from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.errors import EngineError
+from luffy_pl.records import Completion, Experience
+from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.supervised import SupervisedEngine
+from luffy_pl.rollout.weight_sync import probe_completions
+from luffy_pl.training.module import LuffyModule
+
+
+class WeightSync(L.Callback):
+    """Copies the policy into the engine and compares log-probabilities on a probe.
+
+    Args:
+        tolerance_nats: largest difference between engine and trainer on the probe. 1e-4 fits
+            float32. Single tokens differ far more in bfloat16: 0.5 still catches a weight that did
+            not arrive or lies wrong, which is off by nats; that the weights are the newest is
+            checked by their version.
+    """
+
+    def __init__(self, tolerance_nats: float = 1e-4) -> None:
+        self.tolerance_nats = tolerance_nats
+
+    def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
+        """Before the first rollout: a resumed policy is not the one on disk."""
+        # Of a phase that was logged before the run went on from it, nothing is logged again.
+        self.sync(trainer, module, is_logged=module.phases_trained == 0)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: LuffyModule, outputs: Any, batch: Experience, index: int
+    ) -> None:
+        """After each phase."""
+        self.log_staleness(trainer, module, batch)
+        self.sync(trainer, module)
+
+    def on_validation_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
+        """A checkpoint that is only evaluated; during fit the engine is up to date."""
+        if trainer.state.fn != "fit":
+            self.sync(trainer, module)
+
+    on_test_start = on_validation_start
+    on_predict_start = on_validation_start
+
+    def sync(self, trainer: L.Trainer, module: LuffyModule, *, is_logged: bool = True) -> None:
+        """Copy, probe, log. Every rank runs the same collectives; all stop if one must."""
+        data: LuffyDataModule = trainer.datamodule
+        started = time.monotonic()
+        data.wait_for_rollouts()
+        # Servers belong to all ranks: none may still sample from them, nor sample too early.
+        trainer.strategy.barrier()
+        weights = PolicyWeights(module.policy.state_dict(), prefix="language_model.")
+        # Several ranks make the weights together, and an engine breaks on one of them. Where phases
+        # overlap they have moved on by then.
+        is_alone = isinstance(trainer.strategy, SingleDeviceStrategy)
+        is_still = data.rollout.overlap is None
+        if isinstance(data.engine, SupervisedEngine) and is_alone and is_still:
+            data.engine.current_weights = weights
+        data.engine.load_weights(weights, policy_version=module.phases_trained)
+        trainer.strategy.barrier()
+        gap_nats = self.probe(module, data)
+        # A maximum over ranks may lose a NaN, never an infinity.
+        gap_nats = math.inf if math.isnan(gap_nats) else gap_nats
+        gap = torch.tensor(gap_nats, device=module.device)
+        worst = trainer.strategy.reduce(gap, reduce_op="max").item()
+        values = {"sync/logprob_gap_nats": worst, "timing_s/sync": time.monotonic() - started}
+        if is_logged:
+            log_phase(trainer, values, phase=module.phases_trained)
+        if worst > self.tolerance_nats:
+            raise EngineError(
+                "weight_sync.tolerance_nats",
+                f"engine and trainer disagree by {worst:.3g} nats after a sync, more than "
+                f"{self.tolerance_nats:g}",
+                fix="weights did not arrive whole; for bfloat16 set tolerance_nats: 0.5",
+            )
+
+    def log_staleness(self, trainer: L.Trainer, module: LuffyModule, batch: Experience) -> None:
+        """By how many phases the sampled rows were older than the weights they trained."""
+        if batch.policy_version_N is None:
+            return
+        age_N = (batch.phase - batch.policy_version_N).double()
+        pairs = {"sync/staleness_phases": pair(age_N, batch.policy_version_N >= 0)}
+        log_phase(trainer, mean_over_ranks(trainer, pairs), phase=module.phases_trained)
+
+    @torch.no_grad()
+    def probe(self, module: LuffyModule, data: LuffyDataModule) -> float:
+        """Largest difference in nats between the engine's log-probabilities and the trainer's."""
+        prompt = data.probe_prompt().token_ids
+        temperature = data.rollout.temperature
+        completions = probe_completions(
+            data.engine, prompt, temperature=temperature, seed=module.phases_trained
+        )
+        gaps = [
+            (trainer_logprobs(module, prompt, completion, temperature=temperature)
+             - torch.tensor(completion.logprobs)).abs().max()
+            for completion in completions
+        ]  # fmt: skip
+        return torch.stack(gaps).max().item()
+
+
+def trainer_logprobs(
+    module: LuffyModule, prompt: tuple[int, ...], completion: Completion, *, temperature: float
+) -> torch.Tensor:
+    """The trainer's log-probability of each token of a completion, on the CPU."""
+    token_ids_1L = torch.tensor([prompt + completion.token_ids], device=module.device)
+    mask_1T = torch.zeros_like(token_ids_1L[:, 1:], dtype=torch.bool)
+    mask_1T[:, len(prompt) - 1 :] = True
+    logprob_1T, _ = module.policy(
+        token_ids_1L,
+        mask_1T,
+        num_tokens=(token_ids_1L.shape[1],),
+        temperature=temperature,
+    )
+    return logprob_1T[0, len(prompt) - 1 :].cpu()

@@ -1,0 +1,125 @@
+"""The `luffy-pl` command: which module answers which subcommand, errors as one line.
+
+Nothing heavy is imported before it is known to be needed: `luffy-pl --help` must be instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+DEBUG = "--debug"
+COMMANDS = {
+    "fit": ("luffy_pl.run", "train: fit --config conf/quickstart.yaml"),
+    "validate": ("luffy_pl.run", "evaluate a checkpoint or a base model on data.benchmarks"),
+    "test": ("luffy_pl.run", "the same, logged as a final test"),
+    "predict": ("luffy_pl.run", "write graded answers to <run_dir>/predictions"),
+    "status": ("luffy_pl.status", "how far a run is, and whether it lives: status RUN"),
+    "report": ("luffy_pl.evaluation.report", "compare finished runs: report RUN [RUN ...]"),
+    "view": ("luffy_pl.evaluation.view", "curves, groups and tokens of a run as a page: view RUN"),
+    "sweep": ("luffy_pl.sweep.command", "run a grid of cells: sweep experiments/NAME/grid.yaml"),
+    "data": (
+        "luffy_pl.corpus.command",
+        "check: find what is wrong with prompts and traces; prepare",
+    ),
+    "traces": ("luffy_pl.teacher.command", "generate: expert traces from a teacher, graded"),
+    "serve": ("luffy_pl.rollout.serve", "a vLLM server for rollouts: serve MODEL --port 8000"),
+    "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
+    "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
+    "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
+    "estimate": ("luffy_pl.estimate.command", "memory and time before a run: --config FILE"),
+    "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync or scoring"),
+    "env": ("luffy_pl.environment", "versions and hardware, for a report of a bug"),
+    "completion": ("luffy_pl.completion", "a script that completes commands and settings on Tab"),
+    "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
+}
+
+
+def usage() -> str:
+    """Shown by --help."""
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "luffy-pl: learning to reason under off-policy guidance",
+            "",
+            "usage: luffy-pl COMMAND [options]     options of a command: luffy-pl COMMAND --help",
+            "",
+            *lines,
+            "",
+            "  --config A --config B   later files win, leaf by leaf; then --dotted.key value",
+            "  --print_config          show the composed configuration and stop",
+            "  --dry_run true          read settings and data, say what would be done, and stop",
+            "  --debug                 show the traceback of an error",
+            "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
+            "",
+            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine, 6 verifier,",
+            "            7 diverged, 8 storage, 9 memory, 130 interrupted, 143 terminated,",
+            "            1 a sweep with cells that failed, an estimate that does not fit, a defect",
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = DEBUG in args
+    args = [argument for argument in args if argument != DEBUG]
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0
+    if args[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(version("luffy-pl") + "\n")
+        return 0
+    from luffy_pl.errors import ConfigError, LuffyError, first_line
+    from luffy_pl.guards import make_start_safe
+    from luffy_pl.interrupt import INTERRUPTED, Stopped, signals
+
+    try:
+        make_start_safe()
+        if args[0] not in COMMANDS:
+            raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
+        with signals():
+            module = importlib.import_module(COMMANDS[args[0]][0])
+            own = module.main(args if COMMANDS[args[0]][0] == "luffy_pl.run" else args[1:])
+    except LuffyError as error:
+        say(error, f"error [{error.exit_code}] {error}", debug=debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"luffy-pl: interrupted [{INTERRUPTED}]\n")
+        return INTERRUPTED
+    except Stopped as stopped:
+        word = "interrupted" if stopped.exit_code == INTERRUPTED else "terminated"
+        sys.stderr.write(f"luffy-pl: {word} [{stopped.exit_code}]\n")
+        return stopped.exit_code
+    except Exception as error:  # noqa: BLE001  (the last to see it)
+        where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
+        say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
+        return 1
+    return int(own or 0)
+
+
+def say(error: Exception, line: str, *, debug: bool) -> None:
+    """One line; on demand, what led to it before."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    from luffy_pl.errors import printable
+
+    sys.stderr.write(f"luffy-pl: {printable(line)}\n")
+
+
+def nearest(name: str) -> str:
+    """A suggestion for a mistyped command."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean {close[0]}?" if close else f"one of {', '.join(COMMANDS)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Options of the commands beside fit: the settings of a run, under shorter names.
+
+A command takes whole sections (`--source.schema`, `--reward.forms`) whose fields, help and bounds
+are those of a run, and `--config RUN.yaml` takes their values from the configuration of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from luffy_pl.config_errors import explain
+from luffy_pl.errors import ConfigError, first_line
+
+CONFIG_HELP = "configuration of a run to take values from; may be repeated, later files win"
+
+
+def sections_parser(prog: str, description: str, sections: Mapping[str, type]) -> ArgumentParser:
+    """A parser with the fields of each section."""
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser.add_argument("--config", action="append", metavar="FILE", help=CONFIG_HELP)
+    for name, section in sections.items():
+        parser.add_class_arguments(section, name)
+    return parser
+
+
+def parse(
+    parser: ArgumentParser, argv: Sequence[str], places: Mapping[str, str], *, needed: Sequence[str]
+) -> Any:
+    """The options, sections built.
+
+    Args:
+        places: where in the configuration of a run the value of an option lies.
+        needed: options that may come from either, and must come from one.
+    """
+    try:
+        found = values_of_run(argv, places)
+        if "file" in places:
+            parser.link_arguments("file", "source.path")
+            found.pop("source.path", None)
+        parser.set_defaults(found)
+        options = parser.parse_args(list(argv))
+        for name in needed:
+            if not options[name]:
+                raise ConfigError(
+                    name, "is missing", fix="name it, or give --config with that of a run"
+                )
+        return parser.instantiate(options)
+    except ArgumentError as error:
+        known = list(parser.get_defaults(skip_validation=True).keys(branches=True))
+        raise explain(str(error), argv, known_keys=lambda: known) from error
+
+
+def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, Any]:
+    """What the `--config` files say, under the names of the command."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", action="append", default=[])
+    run = OmegaConf.merge(*map(read_config, finder.parse_known_args(list(argv))[0].config), {})
+    found: dict[str, Any] = {}
+    for name, place in places.items():
+        value = OmegaConf.select(run, place)
+        if isinstance(value, DictConfig):
+            found |= leaves(OmegaConf.to_container(value, resolve=True), name)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def read_config(file: str) -> Any:
+    """One file of settings."""
+    try:
+        return OmegaConf.load(file)
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            "config", f"cannot be read ({first_line(error)})", value=file, fix="give a YAML file"
+        ) from None
+
+
+def leaves(section: Any, name: str) -> dict[str, Any]:
+    """Dotted names and values of a section."""
+    if not isinstance(section, dict) or not section:
+        return {name: section}
+    return {
+        key: value
+        for field, inner in section.items()
+        for key, value in leaves(inner, f"{name}.{field}").items()
+    }

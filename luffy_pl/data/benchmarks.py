@@ -1,0 +1,78 @@
+"""What is measured, and how it is asked."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from luffy_pl.data.prompts import PromptSource
+from luffy_pl.errors import ConfigError
+from luffy_pl.reward.reward import RewardConfig
+from luffy_pl.rollout.engine import MAX_TEMPERATURE, Sampling
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set of problems, each answered `samples_per_problem` times."""
+
+    name: str
+    """Name in tables, metrics and files: letters, digits, `_`, `-`, `.`."""
+    source: PromptSource
+    """Where the problems come from."""
+    samples_per_problem: int = 1
+    """Answers per problem: the k of avg@k."""
+    temperature: float = 0.0
+    """Softmax temperature; 0 is greedy (the paper samples at 0.6)."""
+    top_p: float = 1.0
+    """Smallest set of tokens with at least this probability; 1 keeps all."""
+    max_response_tokens: int | None = None
+    """Longest answer; null takes rollout.max_response_tokens."""
+    out_of_distribution: bool = False
+    """Averaged apart from the benchmarks of the training distribution."""
+    reward: RewardConfig | None = None
+    """How its answers are graded; null takes data.reward. What is left out has its default."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ConfigError(
+                f"data.benchmarks[{self.name}].name",
+                "is not a file name",
+                value=self.name,
+                fix="use letters, digits, _, - and .",
+            )
+        if self.samples_per_problem < 1 or not 0 <= self.temperature <= MAX_TEMPERATURE:
+            raise ConfigError(
+                f"data.benchmarks[{self.name}]",
+                f"needs samples_per_problem >= 1 and a temperature from 0 to {MAX_TEMPERATURE:g}",
+                value=(self.samples_per_problem, self.temperature),
+                fix="correct the benchmark's entry",
+            )
+        if self.temperature == 0 and self.samples_per_problem > 1:
+            raise ConfigError(
+                f"data.benchmarks[{self.name}].samples_per_problem",
+                "greedy decoding gives the same answer every time",
+                value=self.samples_per_problem,
+                fix="set samples_per_problem: 1, or a temperature above 0",
+            )
+
+    def sampling(self, default_max_tokens: int) -> Sampling:
+        """As the engine takes it."""
+        return Sampling(
+            max_tokens=self.max_response_tokens or default_max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
+
+
+def check_names(benchmarks: Sequence[Benchmark]) -> None:
+    """Refuse two benchmarks of one name: tables, files and sampling seeds go by it."""
+    for name, count in Counter(benchmark.name for benchmark in benchmarks).items():
+        if count > 1:
+            raise ConfigError(
+                "data.benchmarks",
+                f"{count} entries have the same name",
+                value=name,
+                fix="give each its own name",
+            )

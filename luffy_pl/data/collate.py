@@ -1,0 +1,178 @@
+"""Lists of graded groups to one padded record, and a record to micro-batches.
+
+Shapes: N rows, L tokens of the longest row, T = L - 1 predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from luffy_pl.objective.advantage import AdvantageConfig, row_advantage
+from luffy_pl.records import Experience, Group, Response
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The optimizer steps of a phase: that of each group, and which steps only imitate."""
+
+    of_group: tuple[int, ...]
+    imitates: tuple[bool, ...]
+
+
+def plan_steps(num_groups: int, num_steps: int, *, num_imitated: int = 0) -> Steps:
+    """Equal runs of groups, one for each step; the last `num_imitated` groups in one more step.
+
+    If all groups are imitated, every step does nothing else.
+    """
+    num_compared = num_groups - num_imitated
+    if not num_compared:
+        run = tuple(group * num_steps // num_groups for group in range(num_groups))
+        return Steps(run, (True,) * num_steps)
+    run = tuple(group * num_steps // num_compared for group in range(num_compared))
+    extra = (num_steps,) * num_imitated
+    return Steps(run + extra, (False,) * num_steps + (True,) * bool(num_imitated))
+
+
+def collate(
+    groups: Sequence[Group],
+    *,
+    phase: int,
+    temperature: float,
+    advantage: AdvantageConfig,
+    steps: Steps,
+    timings_s: dict[str, float] | None = None,
+) -> Experience:
+    """Pad the rows of all groups on the right and compare rewards within each group."""
+    rows = [(group, response) for group in groups for response in group.responses]
+    lengths = [len(group.prompt.token_ids) + len(row.token_ids) for group, row in rows]
+    num_rows, longest = len(rows), max(lengths)
+
+    token_ids_NL = torch.zeros(num_rows, longest, dtype=torch.long)
+    response_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)
+    given_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)
+    behaviour_NT = torch.zeros(num_rows, longest - 1)
+    sampler_NT = torch.zeros(num_rows, longest - 1)
+    rewards = [reward for group in groups for reward in group.rewards]
+    for index, (group, response) in enumerate(rows):
+        prompt = group.prompt.token_ids
+        token_ids_NL[index, : lengths[index]] = torch.tensor(prompt + response.token_ids)
+        first, end = len(prompt) - 1, lengths[index] - 1
+        sampled = first + response.num_given
+        response_mask_NT[index, first:end] = is_learned(response, rewards[index], advantage)
+        given_mask_NT[index, first:sampled] = True
+        if response.given_logprobs is not None:
+            behaviour_NT[index, first:sampled] = torch.tensor(response.given_logprobs)
+        if response.logprobs is not None:
+            # An engine without a number for a token says nothing about its ratio.
+            logprob_t = torch.tensor(response.logprobs)
+            sampler_NT[index, sampled:end] = logprob_t.nan_to_num(0.0, 0.0, 0.0)
+            response_mask_NT[index, sampled:end] &= logprob_t.isfinite()
+
+    responses = [row for _, row in rows]
+    reward_N = torch.tensor([float("nan") if r is None else r for r in rewards])
+    group_N = torch.tensor([i for i, group in enumerate(groups) for _ in group.responses])
+    return Experience(
+        phase=phase,
+        temperature=temperature,
+        token_ids_NL=token_ids_NL,
+        num_tokens_N=torch.tensor(lengths),
+        response_mask_NT=response_mask_NT,
+        off_policy_mask_NT=response_mask_NT & given_mask_NT,
+        behaviour_logprob_NT=behaviour_NT,
+        sampler_logprob_NT=sampler_NT if has_sampler_logprobs(responses) else None,
+        policy_version_N=torch.tensor([row.policy_version for row in responses]),
+        advantage_N=advantage_of(groups, reward_N, advantage),
+        reward_N=reward_N,
+        group_N=group_N,
+        in_policy_N=torch.tensor([row.role in ("both", "policy") for row in responses]),
+        in_imitation_N=torch.tensor([row.role in ("both", "imitation") for row in responses]),
+        step_N=torch.tensor(steps.of_group)[group_N],
+        step_imitates=steps.imitates,
+        groups=tuple(groups),
+        timings_s=dict(timings_s or {}),
+    )
+
+
+def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: AdvantageConfig) -> Tensor:
+    """`row_advantage` of all rows of the groups, [N]."""
+    rows = [row for group in groups for row in group.responses]
+    return row_advantage(
+        reward_N,
+        group_N=torch.tensor([i for i, group in enumerate(groups) for _ in group.responses]),
+        is_off_policy_N=torch.tensor([row.source != "rollout" for row in rows]),
+        is_truncated_N=torch.tensor([is_truncated(row) for row in rows]),
+        config=config,
+    )
+
+
+def candidates(
+    rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
+) -> Experience:
+    """(prompt, response) pairs as a record that is only looked at, never learned from."""
+    lengths = [len(prompt) + len(response) for prompt, response in rows]
+    token_ids_NL = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+    mask_NT = torch.zeros(len(rows), max(lengths) - 1, dtype=torch.bool)
+    for index, (prompt, response) in enumerate(rows):
+        token_ids_NL[index, : lengths[index]] = torch.tensor(prompt + response)
+        mask_NT[index, len(prompt) - 1 : lengths[index] - 1] = True
+    nothing_N = torch.zeros(len(rows))
+    return Experience(
+        phase=0,
+        temperature=temperature,
+        token_ids_NL=token_ids_NL,
+        num_tokens_N=torch.tensor(lengths),
+        response_mask_NT=mask_NT,
+        off_policy_mask_NT=torch.zeros_like(mask_NT),
+        behaviour_logprob_NT=torch.zeros(mask_NT.shape),
+        advantage_N=nothing_N,
+        reward_N=nothing_N,
+        group_N=torch.arange(len(rows)),
+        in_policy_N=nothing_N.bool(),
+        in_imitation_N=nothing_N.bool(),
+        step_N=nothing_N.long(),
+        step_imitates=(),
+    )
+
+
+def is_learned(response: Response, reward: float | None, advantage: AdvantageConfig) -> bool:
+    """Whether a row is trained on; without a grade it has no advantage, but can be imitated."""
+    if response.role == "imitation":
+        return True
+    is_masked = is_truncated(response) and advantage.truncated == "mask"
+    return reward is not None and response.role != "none" and not is_masked
+
+
+def is_truncated(response: Response) -> bool:
+    """Whether the policy ran into the length limit."""
+    return response.finish_reason == "length"
+
+
+def has_sampler_logprobs(responses: Sequence[Response]) -> bool:
+    """Whether every sampled token came with the engine's log-probability, however few there are."""
+    return all(row.logprobs is not None or row.num_given == len(row.token_ids) for row in responses)
+
+
+def micro_batch_rows(num_tokens: Sequence[int], *, token_budget: int) -> list[list[int]]:
+    """Positions in `num_tokens`, grouped so that their sum stays in the budget; longest first.
+
+    Each row goes to the fullest group that has room for it: few groups, and nearly full ones. A
+    single row above the budget stands alone.
+    """
+    order = sorted(range(len(num_tokens)), key=lambda index: (-num_tokens[index], index))
+    batches: list[list[int]] = []
+    used: list[int] = []
+    for index in order:
+        length = num_tokens[index]
+        room = [i for i, tokens in enumerate(used) if tokens + length <= token_budget]
+        if room:
+            fullest = max(room, key=lambda i: used[i])
+            batches[fullest].append(index)
+            used[fullest] += length
+        else:
+            batches.append([index])
+            used.append(length)
+    return batches

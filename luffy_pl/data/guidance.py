@@ -1,0 +1,143 @@
+"""How much of an expert trace a guided row shows before the policy goes on by itself.
+
+The whole trace is LUFFY; a part of it is prefix guidance, with the shares of the released code
+(there `prefix_strategy`) and of Prefix-RFT (arXiv 2507.01679). Every draw is keyed by phase, place
+and row, so all ranks agree and a resumed run draws the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from luffy_pl.data.seeds import keyed_seed
+from luffy_pl.errors import ConfigError
+from luffy_pl.records import ExpertTrace, Source
+
+NUM_WINDOWS = 10
+"""Steps of the staircase of linear_max and reverse_linear."""
+
+
+@dataclass(frozen=True)
+class PrefixConfig:
+    """The share of a trace that is shown."""
+
+    strategy: Literal[
+        "full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"
+    ] = "full"
+    """full: all of it. random: uniform between the ratios. fixed: evenly spaced over the guided
+    rows of a group. linear: falls from max_ratio to 0 over `phases`. linear_max, reverse_linear:
+    uniform below a bound that falls to a tenth of max_ratio, or rises from it, in ten steps.
+    cosine: uniform between max_ratio and a bound that falls from it to min_ratio (Prefix-RFT)."""
+    min_ratio: float = 0.0
+    """Smallest share of the trace's tokens."""
+    max_ratio: float = 1.0
+    """Largest share of the trace's tokens."""
+    phases: int = 500
+    """Phases over which a share moves."""
+    shared: bool = False
+    """All guided rows of a prompt show the same share."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_ratio <= self.max_ratio <= 1:
+            raise ConfigError(
+                "data.rollout.prefix",
+                "needs 0 <= min_ratio <= max_ratio <= 1",
+                value=(self.min_ratio, self.max_ratio),
+                fix="correct them",
+            )
+        if self.phases < 1:
+            raise ConfigError(
+                "data.rollout.prefix.phases",
+                "must be at least 1",
+                value=self.phases,
+                fix="raise it",
+            )
+        if self.strategy == "fixed" and self.shared:
+            raise ConfigError(
+                "data.rollout.prefix.shared",
+                "contradicts prefix.strategy=fixed, which spaces the rows of a prompt",
+                value=True,
+                fix="set shared: false, or strategy: random",
+            )
+
+
+@dataclass(frozen=True)
+class Given:
+    """The beginning of a row that is not sampled; all of it if `is_complete`.
+
+    `text` is that of a complete row. `logprobs` are its author's, in nats; None if not recorded.
+    """
+
+    source: Source
+    token_ids: tuple[int, ...]
+    is_complete: bool
+    text: str = ""
+    logprobs: tuple[float, ...] | None = None
+
+
+def shown_ratio(config: PrefixConfig, *, phase: int, row: int, num_rows: int, draw: float) -> float:
+    """The share for guided row `row` of `num_rows`; `draw` is uniform in [0, 1)."""
+    low, high = config.min_ratio, config.max_ratio
+    done = min(1.0, phase / config.phases)
+    window = min(NUM_WINDOWS - 1, phase * NUM_WINDOWS // config.phases)
+    match config.strategy:
+        case "full":
+            return 1.0
+        case "fixed":
+            return high if num_rows == 1 else low + (high - low) * row / (num_rows - 1)
+        case "linear":
+            return high * (1 - done)
+        case "linear_max":
+            return draw * high * (NUM_WINDOWS - window) / NUM_WINDOWS
+        case "reverse_linear":
+            return draw * high * (window + 1) / NUM_WINDOWS
+        case "cosine":
+            low += (high - low) * 0.5 * (1 + math.cos(math.pi * done))
+    return low + draw * (high - low)
+
+
+def given_rows(
+    traces: Sequence[ExpertTrace],
+    config: PrefixConfig,
+    *,
+    num_rows: int,
+    phase: int,
+    place: int | str,
+    seed: int,
+    prompt_id: str,
+    max_tokens: int | None = None,
+) -> tuple[Given, ...]:
+    """The guided rows of one group; traces are taken in turn where there are fewer than rows.
+
+    Args:
+        place: of the prompt in the phase, over all ranks.
+        max_tokens: of a response; None if there is no limit.
+    """
+    rows = []
+    for row in range(num_rows if traces else 0):
+        key = 0 if config.shared else row
+        draw = keyed_seed(seed, "prefix ratio", phase, place, prompt_id, key) / 2**31
+        ratio = shown_ratio(config, phase=phase, row=row, num_rows=num_rows, draw=draw)
+        rows.append(shown(traces[row % len(traces)], ratio, max_tokens=max_tokens))
+    return tuple(rows)
+
+
+def shown(trace: ExpertTrace, ratio: float, *, max_tokens: int | None = None) -> Given:
+    """The first floor(ratio * tokens) tokens, EOS counted; a row that shows none is a rollout.
+
+    Less of a trace that is longer than a response may be: the policy has to add at least one token.
+    """
+    num_tokens = math.floor(ratio * len(trace.token_ids))
+    is_complete = num_tokens == len(trace.token_ids)
+    if not is_complete and max_tokens is not None:
+        num_tokens = min(num_tokens, max_tokens - 1)
+    return Given(
+        source="expert" if is_complete else "prefix" if num_tokens else "rollout",
+        token_ids=trace.token_ids[:num_tokens],
+        is_complete=is_complete,
+        text=trace.text if is_complete else "",
+        logprobs=None if trace.logprobs is None else trace.logprobs[:num_tokens],
+    )

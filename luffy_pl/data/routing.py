@@ -1,0 +1,55 @@
+"""Which rows of a group learn, decided by how many of the policy's own answers are right.
+
+HPT (arXiv 2509.04419): a prompt the policy cannot solve is imitated, any other is reinforced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.records import Group, Role
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """Bounds on the number of right rollouts of a group.
+
+    At most `imitate_up_to`: only the expert rows learn, by imitation. At most `guide_up_to`: only
+    the expert rows learn, in the policy term. More: only the rollouts learn, in the policy term.
+    """
+
+    imitate_up_to: int = 0
+    """Right rollouts up to which a prompt is imitated."""
+    guide_up_to: int | None = None
+    """Right rollouts up to which a prompt's expert rows stay in the policy term; null is off."""
+
+    def __post_init__(self) -> None:
+        guide = self.guide_up_to
+        if self.imitate_up_to < 0 or (guide is not None and guide < self.imitate_up_to):
+            raise ConfigError(
+                "data.rollout.routing",
+                "needs 0 <= imitate_up_to <= guide_up_to",
+                value=(self.imitate_up_to, guide),
+                fix="correct them",
+            )
+
+
+def routed(group: Group, config: RoutingConfig) -> Group:
+    """The group with the role of each row."""
+    solved = sum(row.source == "rollout" and row.verdict.correct is True for row in group.responses)
+    if solved <= config.imitate_up_to:
+        return with_roles(group, rollouts="none", given="imitation")
+    if config.guide_up_to is not None and solved <= config.guide_up_to:
+        return with_roles(group, rollouts="none", given="policy")
+    return with_roles(group, rollouts="policy", given="none")
+
+
+def with_roles(group: Group, *, rollouts: Role, given: Role) -> Group:
+    """The group with one role for its rollouts and one for all other rows."""
+    rows = tuple(
+        dataclasses.replace(row, role=rollouts if row.source == "rollout" else given)
+        for row in group.responses
+    )
+    return dataclasses.replace(group, responses=rows)

@@ -1,0 +1,177 @@
+"""Rows of a data set, each with the place it came from: `file:row`, counted from 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from luffy_pl.errors import ConfigError, DataError
+
+JSON_LINES = {".jsonl", ".json", ".ndjson"}
+PARQUET = {".parquet"}
+ROWS_PER_BATCH = 256
+
+Row = dict[str, Any]
+
+
+def read_rows(
+    path: str,
+    *,
+    split: str | None = None,
+    streaming: bool = False,
+    on_broken_line: Callable[[DataError], None] | None = None,
+) -> Iterator[tuple[str, Row]]:
+    """Yield (`file:row`, row) of a local JSON Lines or Parquet file, or of a hub data set.
+
+    Args:
+        path: a file; a folder laid out like a hub data set; or a hub name with an optional
+            configuration: `openai/gsm8k:main`.
+        split: of a hub data set; a file has none.
+        streaming: read a hub data set while it arrives, instead of loading all of it first.
+        on_broken_line: called for a line that is no JSON object, which is then left out; None
+            raises.
+
+    A generator: what is wrong with the file is raised when the first row is asked for.
+    """
+    suffix = Path(path).suffix.lower()
+    is_hub_folder = Path(path).is_dir() and split is not None
+    is_file = suffix in JSON_LINES | PARQUET or (Path(path).exists() and not is_hub_folder)
+    if is_file and split is not None:
+        raise ConfigError(path, "a file has no splits", value=split, fix="remove split")
+    if not is_file:
+        yield from _hub_rows(path, split, streaming=streaming)
+        return
+
+    _check_file(path, suffix)
+    num_rows = 0
+    is_json = suffix in JSON_LINES
+    for row in _json_rows(path, on_broken_line) if is_json else _parquet_rows(path):
+        num_rows += 1
+        yield row
+    if num_rows == 0:
+        raise DataError(path, "0 rows", fix="give a file with at least one row")
+
+
+def _check_file(path: str, suffix: str) -> None:
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise DataError(
+            path,
+            f"cannot be opened ({error.strerror}; working directory {Path.cwd()})",
+            fix="correct path, or write the file first",
+        ) from None
+    if suffix not in JSON_LINES | PARQUET:
+        raise DataError(
+            path,
+            "neither JSON Lines nor Parquet",
+            value=suffix,
+            fix=f"give a file that ends in {', '.join(sorted(JSON_LINES | PARQUET))}",
+        )
+
+
+def _json_rows(
+    path: str, on_broken_line: Callable[[DataError], None] | None
+) -> Iterator[tuple[str, Row]]:
+    # Parsed by us, line by line: the loaders of `datasets` and pandas report neither the file
+    # nor the line of a broken row, and that is what whoever has to mend it needs.
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                where = f"{path}:{number}"
+                try:
+                    row = _json_row(line, where)
+                except DataError as error:
+                    if on_broken_line is None:
+                        raise
+                    on_broken_line(error)
+                else:
+                    yield where, row
+
+
+def _json_row(line: bytes, where: str) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            where,
+            f"not UTF-8 at byte {error.start + 1} of the line",
+            value=line[error.start : error.start + 1],
+            fix="convert the file, for example with iconv -t UTF-8",
+        ) from None
+    # RecursionError: brackets nested a thousand deep. ValueError: also numbers of 5000 digits.
+    except (ValueError, RecursionError) as error:
+        reason = _first_line(error)
+        if isinstance(error, json.JSONDecodeError):  # its own text counts lines from ours
+            reason = f"{error.msg} at column {error.colno}"
+        raise DataError(
+            where,
+            f"invalid JSON: {reason}",
+            value=line[:60].decode(errors="replace"),
+            fix="write one JSON object per line; a pretty-printed file or array is not JSON Lines",
+        ) from None
+    if not isinstance(row, dict):
+        raise DataError(
+            where,
+            f"a JSON {type(row).__name__}, not an object",
+            fix="write one JSON object per line, for example with jq -c '.[]'",
+        )
+    return row
+
+
+def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(ROWS_PER_BATCH):
+            for offset in range(batch.num_rows):
+                number += 1
+                # Row by row, so that an error below belongs to a row and not to a batch.
+                yield f"{path}:{number}", batch.slice(offset, 1).to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{number}",
+            "not UTF-8",
+            value=error.object[error.start : error.start + 1],
+            fix="write the column's text as UTF-8",
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            path,
+            f"not Parquet, or cut short ({_first_line(error)})",
+            fix="download or write the file again",
+        ) from None
+
+
+def _hub_rows(path: str, split: str | None, *, streaming: bool) -> Iterator[tuple[str, Row]]:
+    if split is None:
+        raise ConfigError(
+            path,
+            "no such file, and a hub data set needs a split",
+            fix="correct path, or give split, for example split=train",
+        )
+    import datasets
+
+    name, _, configuration = path.partition(":")
+    number = 0
+    try:
+        rows = datasets.load_dataset(name, configuration or None, split=split, streaming=streaming)
+        for number, row in enumerate(rows, start=1):
+            yield f"{path}:{split}:{number}", row
+    # What it raises for an unknown name, split or configuration, a broken file, and no network.
+    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+        raise DataError(
+            path,
+            f"split {split} could not be loaded from the hub ({_first_line(error)})",
+            fix="check name, configuration, split and network, or give a local file",
+        ) from None
+    if number == 0:
+        raise DataError(path, f"split {split} has 0 rows", fix="choose another split")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

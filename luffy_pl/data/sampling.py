@@ -1,0 +1,270 @@
+"""From prompts to graded groups: sampled rows beside given ones, all graded alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from luffy_pl.data.guidance import Given
+from luffy_pl.data.scoring import Draft, Row, Scoring, continued, rollout, text_of
+from luffy_pl.data.seeds import keyed_seed
+from luffy_pl.records import Completion, Group, Prompt, Response, Sampled
+from luffy_pl.reward.reward import Verifier
+from luffy_pl.reward.terms import RewardFunction, correctness
+from luffy_pl.rollout.engine import Progress as EngineProgress
+from luffy_pl.rollout.engine import RolloutEngine, Sampling
+
+Progress = Callable[[str, int, int], None]
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Everything a phase needs beside its prompts."""
+
+    engine: RolloutEngine
+    verifier: Verifier
+    decode: Decode
+    reward_of: RewardFunction = correctness
+    seed: int = 0
+    on_progress: Progress = lambda stage, done, total: None
+
+    def show_scoring(self, done: int, total: int) -> None:
+        """Progress of the stage that follows sampling."""
+        self.on_progress("score", done, total)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One group to make.
+
+    `place` is that of the prompt in the phase, over all ranks. It is part of the sampling seeds: a
+    phase that spans two epochs may hold a prompt twice. `expected_tokens` is a guess at the length
+    of an answer, from the prompt's traces; None where there is none.
+    """
+
+    prompt: Prompt
+    place: int | str
+    given: tuple[Given, ...] = ()
+    expected_tokens: int | None = None
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent in the stages of a phase, and what the engine sampled in them.
+
+    `score` is what is left to grade when the engine is done: until then both go on together.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    sampled: list[Sampled] = field(default_factory=list)
+    last: float = field(default_factory=time.monotonic)
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap as `stage`'s."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.last = now
+
+
+def sample_groups(
+    requests: Sequence[Request],
+    *,
+    group_size: int,
+    phase: int,
+    sampling: Sampling,
+    collector: Collector,
+    stopwatch: Stopwatch,
+) -> list[Group]:
+    """A graded group of `group_size` rows for each request: rollouts first, then the given rows."""
+    asked = [
+        row
+        for number, request in enumerate(requests)
+        for row in _asked(number, request, group_size, sampling, collector, phase)
+    ]
+    with Scoring(collector.verifier) as scoring:
+        for number, request in enumerate(requests):
+            _hand_in_given(number, request, group_size, collector, scoring)
+        completions = _sample(
+            asked,
+            sampling,
+            collector,
+            scoring,
+            on_progress=lambda done, total: collector.on_progress("generate", done, total),
+        )
+        stopwatch.sampled += [
+            Sampled(len(row.token_ids), tuple(len(one.token_ids) for one in own))
+            for row, own in zip(asked, completions, strict=True)
+        ]
+        stopwatch.lap("generate")
+        responses = scoring.responses(collector.show_scoring)
+    stopwatch.lap("score")
+    return [
+        group_of(
+            request.prompt,
+            [responses[number, row] for row in range(group_size)],
+            collector.reward_of,
+        )
+        for number, request in enumerate(requests)
+    ]
+
+
+def answered(
+    prompts: Sequence[Prompt],
+    seeds_PS: Sequence[Sequence[int]],
+    *,
+    sampling: Sampling,
+    collector: Collector,
+    on_progress: EngineProgress,
+) -> list[Group]:
+    """Each prompt with its answers, graded; what training is paid for is no part of it."""
+    asked = [
+        _Asked(number, prompt, prompt.token_ids, range(len(seeds)), seeds, sampling.max_tokens)
+        for number, (prompt, seeds) in enumerate(zip(prompts, seeds_PS, strict=True))
+    ]
+    with Scoring(collector.verifier) as scoring:
+        _sample(asked, sampling, collector, scoring, on_progress=on_progress)
+        responses = scoring.responses(collector.show_scoring)
+    return [
+        group_of(row.prompt, [responses[row.number, place] for place in row.rows], correctness)
+        for row in asked
+    ]
+
+
+def group_of(prompt: Prompt, responses: Sequence[Response], reward_of: RewardFunction) -> Group:
+    """A group with the reward of each response."""
+    return Group(
+        prompt=prompt,
+        responses=tuple(responses),
+        rewards=tuple(reward_of(prompt, response) for response in responses),
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the engine is asked for: samples of one beginning, rows `rows` of group `number`."""
+
+    number: int
+    prompt: Prompt
+    token_ids: tuple[int, ...]
+    rows: Sequence[int]
+    seeds: Sequence[int]
+    max_tokens: int
+    given: Given | None = None
+    expected_tokens: int | None = None
+
+    @property
+    def begins_after(self) -> int:
+        """Key of the order in which requests are begun: those that may be long come first.
+
+        A batch ends with its longest answer. Without a guess an answer may need all of its limit.
+        """
+        if self.expected_tokens is None:
+            return -self.max_tokens
+        num_given = 0 if self.given is None else len(self.given.token_ids)
+        return -min(self.max_tokens, self.expected_tokens - num_given)
+
+    def draft(self, completion: Completion, decode: Decode) -> Draft:
+        """The row that a completion makes."""
+        if self.given is None:
+            return rollout(completion, decode)
+        return continued(_given_draft(self.given, decode), completion, decode)
+
+
+def _asked(
+    number: int,
+    request: Request,
+    group_size: int,
+    sampling: Sampling,
+    collector: Collector,
+    phase: int,
+) -> list[_Asked]:
+    """The free rollouts of a group, then each row that somebody else began.
+
+    A seed is one of this run, phase, prompt, place and row.
+    """
+    prompt, num_free = request.prompt, group_size - len(request.given)
+    key = (collector.seed, "rollout", phase, request.place, prompt.id)
+    seeds = [keyed_seed(*key, row) for row in range(group_size)]
+    free = _Asked(
+        number,
+        prompt,
+        prompt.token_ids,
+        range(num_free),
+        seeds[:num_free],
+        sampling.max_tokens,
+        expected_tokens=request.expected_tokens,
+    )
+    begun = [
+        dataclasses.replace(
+            free,
+            token_ids=prompt.token_ids + given.token_ids,
+            rows=[row],
+            seeds=[seeds[row]],
+            max_tokens=sampling.max_tokens - len(given.token_ids),
+            given=given,
+        )
+        for row, given in enumerate(request.given, start=num_free)
+        if not given.is_complete
+    ]
+    return [free, *begun]
+
+
+def _hand_in_given(
+    number: int, request: Request, group_size: int, collector: Collector, scoring: Scoring
+) -> None:
+    """Rows of a group that need no sampling; they are graded while others are sampled."""
+    for row, given in enumerate(request.given, start=group_size - len(request.given)):
+        if given.is_complete:
+            write = partial(_given_draft, given, collector.decode)
+            scoring.add((number, row), request.prompt.ground_truth, write)
+
+
+def _sample(
+    asked: Sequence[_Asked],
+    sampling: Sampling,
+    collector: Collector,
+    scoring: Scoring,
+    *,
+    on_progress: EngineProgress,
+) -> list[list[Completion]]:
+    """The engine's answers, in the order of `asked`; each goes to scoring when it is done."""
+    order = sorted(range(len(asked)), key=lambda place: asked[place].begins_after)
+    ordered = [asked[place] for place in order]
+    handed_in: dict[Row, Completion] = {}
+
+    def hand_in(place: int, sample: int, completion: Completion) -> None:
+        row = ordered[place]
+        handed_in[place, sample] = completion
+        scoring.add(
+            (row.number, row.rows[sample]),
+            row.prompt.ground_truth,
+            lambda: row.draft(completion, collector.decode),
+        )
+
+    found = collector.engine.generate(
+        [row.token_ids for row in ordered],
+        seeds_PS=[row.seeds for row in ordered],
+        sampling=sampling,
+        max_tokens_P=[row.max_tokens for row in ordered],
+        on_progress=on_progress,
+        on_finished=hand_in,
+    )
+    completions: list[list[Completion]] = [[] for _ in asked]
+    for place, own in enumerate(found):
+        completions[order[place]] = own
+        for sample, completion in enumerate(own):
+            # What is returned counts: an engine may hand all in at the end, or be replaced before.
+            if handed_in.get((place, sample)) is not completion:
+                hand_in(place, sample, completion)
+    return completions
+
+
+def _given_draft(given: Given, decode: Decode) -> Draft:
+    """A row as far as it is given."""
+    whole = Completion(given.token_ids, "stop")
+    text = given.text or text_of(whole, decode) if given.is_complete else ""
+    return Draft(given.source, text, whole, len(given.token_ids), given.logprobs)

@@ -1,0 +1,68 @@
+"""Randomness that is keyed, not carried: each draw is a function of what it is for.
+
+Nothing has to be saved to resume a run, and no draw moves when another one is added.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from hashlib import blake2b
+
+import numpy as np
+import torch
+
+
+def keyed_seed(*key: int | str) -> int:
+    """A seed in [0, 2**31) for the draw that `key` names: request, prefix ratio, ..."""
+    return int.from_bytes(_digest(key), "big") >> 33
+
+
+def keyed_order(num: int, *key: int | str) -> list[int]:
+    """The permutation of range(num) that `key` names.
+
+    Sorted by hash instead of shuffled by a generator, whose algorithm may change between
+    versions of Python: an interrupted run has to find the same order again.
+    """
+    prefix = _digest(key)
+    return sorted(range(num), key=lambda index: _hash(prefix + index.to_bytes(8, "big")))
+
+
+def epoch_order(num: int, *, seed: int, epoch: int) -> list[int]:
+    """The order in which epoch `epoch` visits `num` prompts."""
+    return keyed_order(num, "epoch", seed, epoch)
+
+
+def phase_prompts(num_prompts: int, *, prompts_per_phase: int, seed: int, phase: int) -> list[int]:
+    """The prompts of one rollout phase, as indices.
+
+    Phase t takes positions [t * P, (t + 1) * P) of all epochs laid end to end, so an epoch
+    visits every prompt once and no phase is short. A phase that spans two epochs may hold a
+    prompt twice.
+    """
+    first, last = phase * prompts_per_phase, (phase + 1) * prompts_per_phase - 1
+    epochs = range(first // num_prompts, last // num_prompts + 1)
+    visits = [i for epoch in epochs for i in epoch_order(num_prompts, seed=seed, epoch=epoch)]
+    start = first % num_prompts
+    return visits[start : start + prompts_per_phase]
+
+
+def seed_generators(*key: int | str) -> None:
+    """Set the global generators of Python, NumPy and torch to what `key` names.
+
+    Nothing of ours draws from them. A model with dropout does, and a reward term of somebody else's
+    may: a phase that begins like this draws the same after a resume.
+    """
+    seed = keyed_seed(*key)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _digest(key: tuple[int | str, ...]) -> bytes:
+    # JSON keeps the parts apart: ("a", "bc") is not ("ab", "c"), and 1 is not "1".
+    return _hash(json.dumps(key).encode())
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

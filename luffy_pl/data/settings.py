@@ -1,0 +1,136 @@
+"""What can be turned on the collecting side: the block `data.rollout`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
+
+from luffy_pl.data.guidance import PrefixConfig
+from luffy_pl.data.replay import ReplayConfig
+from luffy_pl.data.routing import RoutingConfig
+from luffy_pl.errors import ConfigError
+from luffy_pl.rollout.engine import MAX_TEMPERATURE
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What one phase collects."""
+
+    num_phases: int = 500
+    """Rollout phases of the run."""
+    prompts_per_phase: int = 128
+    """Prompts of a phase, over all ranks."""
+    group_size: int = 8
+    """Responses per prompt, rollouts and given rows together."""
+    expert_traces_per_group: int = 1
+    """How many of them an expert wrote, or began; 0 is plain GRPO at the same group size. A prompt
+    with fewer traces shows them in several rows."""
+    prefix: PrefixConfig = field(default_factory=PrefixConfig)
+    """How much of an expert trace its row shows; the policy writes the rest."""
+    max_response_tokens: int = 8192
+    """Sampling stops here; an expert trace is never cut, its end is the answer."""
+    temperature: float = 1.0
+    """Softmax temperature of sampling; the loss divides its logits by the same number."""
+    refill_tries: int = 0
+    """How often groups whose rewards are all the same are replaced by groups of other prompts
+    (DAPO's dynamic sampling); what is still such a group after that is kept. 0 is off."""
+    routing: RoutingConfig | None = None
+    """Which rows of a group learn, by the number of right rollouts (HPT); null: all do."""
+    sft_phases: int = 0
+    """First phases of the run, in which nothing is sampled and expert traces are imitated."""
+    imitation_buffer: int | None = None
+    """Prompts that no rollout solved are kept until there are so many, then imitated in a step of
+    their own (ReLIFT); null is off."""
+    replay: ReplayConfig | None = None
+    """The policy's own earlier successes as given rows (ExGRPO); null is off."""
+    overlap: Literal["one_step_off"] | None = None
+    """one_step_off: the next phase is sampled while this one trains, from the weights before it;
+    the objective must then correct for their difference. null: one after the other."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "num_phases", "prompts_per_phase", "group_size", "max_response_tokens",
+            "imitation_buffer",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                _refuse(name, "must be at least 1", value, "raise it")
+        for name in ("refill_tries", "sft_phases"):
+            if getattr(self, name) < 0:
+                _refuse(name, "must be at least 0", getattr(self, name), "0 is off")
+        if not 0 < self.temperature <= MAX_TEMPERATURE:
+            _refuse(
+                "temperature",
+                f"must be above 0 (greedy rollouts of one prompt are all the same) and at most "
+                f"{MAX_TEMPERATURE:g}",
+                self.temperature,
+                "use 1.0",
+            )
+        if not 0 <= self.expert_traces_per_group <= self.group_size:
+            _refuse(
+                "expert_traces_per_group",
+                f"must be between 0 and data.rollout.group_size={self.group_size}",
+                self.expert_traces_per_group,
+                "lower it, or raise data.rollout.group_size",
+            )
+        self._check_guided_rows()
+        self._check_overlap()
+
+    def _check_guided_rows(self) -> None:
+        """Two settings that claim, or need, the same rows of a group."""
+        num_guided = self.expert_traces_per_group
+        if self.replay is not None and num_guided:
+            _refuse(
+                "replay",
+                f"and data.rollout.expert_traces_per_group={num_guided} both claim the given row "
+                "of a group",
+                "on",
+                "set expert_traces_per_group: 0, or replay: null",
+            )
+        if self.imitation_buffer is not None and num_guided:
+            _refuse(
+                "imitation_buffer",
+                f"imitates traces that data.rollout.expert_traces_per_group={num_guided} already "
+                "puts into every group",
+                self.imitation_buffer,
+                "set expert_traces_per_group: 0, or imitation_buffer: null",
+            )
+        if self.routing is not None and not num_guided:
+            _refuse(
+                "routing",
+                "sends prompts to expert rows, and data.rollout.expert_traces_per_group=0",
+                "on",
+                "set expert_traces_per_group: 1, or routing: null",
+            )
+        if self.prefix.strategy != "full" and not num_guided:
+            _refuse(
+                "prefix.strategy",
+                "shows a part of an expert trace, and data.rollout.expert_traces_per_group=0",
+                self.prefix.strategy,
+                "set expert_traces_per_group: 1, or prefix.strategy: full",
+            )
+
+    def _check_overlap(self) -> None:
+        """What needs the phase before, trained, cannot be collected while it trains."""
+        for name in ("replay", "imitation_buffer"):
+            if self.overlap is not None and getattr(self, name) is not None:
+                _refuse(
+                    "overlap",
+                    f"collects a phase before the one that fills data.rollout.{name} has trained",
+                    self.overlap,
+                    f"set overlap: null, or {name}: null",
+                )
+
+    @property
+    def max_staleness(self) -> int:
+        """Phases by which the weights that sample may be behind those that are trained."""
+        return 0 if self.overlap is None else 1
+
+    @property
+    def needs_traces(self) -> bool:
+        """Whether every prompt must have an expert trace; one can stand in several rows."""
+        return bool(self.expert_traces_per_group or self.sft_phases or self.imitation_buffer)
+
+
+def _refuse(name: str, what: str, value: object, fix: str) -> NoReturn:
+    raise ConfigError(f"data.rollout.{name}", what, value=value, fix=fix)

@@ -1,0 +1,60 @@
+"""The tokenizer of a model, checked against it."""
+
+from __future__ import annotations
+
+import logging
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from luffy_pl.errors import ModelError, first_line
+from luffy_pl.pretrained import code_arguments
+
+log = logging.getLogger(__name__)
+
+
+def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, or one line about why not.
+
+    Args:
+        remote_code: commit of the model whose own code is run; None: none is.
+    """
+    code = code_arguments(remote_code)
+    if remote_code is not None:
+        log.warning("%s: code of commit %s is run", model_path, remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_path, **code)
+        config = AutoConfig.from_pretrained(model_path, **code)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "model.policy.path",
+            f"no tokenizer can be loaded ({first_line(error)})",
+            value=model_path,
+            fix="give a Hugging Face folder with a tokenizer, or a hub name",
+        ) from error
+    vocab_size = config.get_text_config().vocab_size
+    if len(tokenizer) > vocab_size:
+        raise ModelError(
+            "model.policy.path",
+            f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}",
+            value=model_path,
+            fix="use the tokenizer the model was trained with, or resize its embeddings",
+        )
+    return tokenizer
+
+
+def generation_stop_ids(model_path: str) -> list[int]:
+    """EOS ids that the model's generation settings add, such as the end of a turn."""
+    try:
+        ids = GenerationConfig.from_pretrained(model_path).eos_token_id
+    except OSError:
+        return []
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a response: the one that ends a trace, and the model's own."""
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "model.policy.path", "the tokenizer has no EOS token", fix="set eos_token in it"
+        )
+    return sorted({tokenizer.eos_token_id, *generation_stop_ids(tokenizer.name_or_path)})

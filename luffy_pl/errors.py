@@ -1,0 +1,81 @@
+"""Errors a user can mend: one line that says where, what, which value, and the way out.
+
+Anything else that is raised is a defect of ours; its traceback is in the run's `logs/`, or shown by
+`--debug`.
+"""
+
+
+class LuffyError(Exception):
+    """An error in the user's world.
+
+    Args:
+        where: the dotted configuration field, or `file:row`.
+        what: what is wrong.
+        value: the offending value; None where there is none to show.
+        fix: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str, what: str, *, fix: str, value: object = None) -> None:
+        self.where, self.what, self.value, self.fix = where, what, value, fix
+        got = "" if value is None else f", got {value!r}"
+        super().__init__(f"{where}: {what}{got}. Fix: {fix}")
+
+
+class ConfigError(LuffyError):
+    """A setting, or two that contradict each other."""
+
+    exit_code = 2
+
+
+class DataError(LuffyError):
+    """A file, or a row of it."""
+
+    exit_code = 3
+
+
+class ModelError(LuffyError):
+    """Weights, tokenizer or chat template."""
+
+    exit_code = 4
+
+
+class EngineError(LuffyError):
+    """The rollout engine, or its agreement with the trainer."""
+
+    exit_code = 5
+
+
+class VerifierError(LuffyError):
+    """The reward workers."""
+
+    exit_code = 6
+
+
+class DivergedError(LuffyError):
+    """A loss or gradient that is not finite."""
+
+    exit_code = 7
+
+
+class StorageError(LuffyError):
+    """The run directory or a checkpoint."""
+
+    exit_code = 8
+
+
+class DeviceMemoryError(LuffyError):
+    """Not enough memory for what was asked."""
+
+    exit_code = 9
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text without control characters: what a model or a file says must not move a cursor."""
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, short enough to stand inside one of our lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

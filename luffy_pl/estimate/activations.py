@@ -1,0 +1,74 @@
+"""What autograd keeps of a forward pass, counted on a model without weights.
+
+Every tensor that an operation saves for its backward pass is seen once, whatever the architecture;
+nothing is computed. Shapes: L tokens of one packed sequence, h and k heads, D of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PretrainedConfig
+
+from luffy_pl.estimate.architecture import weightless
+
+SAVES_NO_SCORES = "luffy_pl_saves_no_scores"
+PROBE_TOKENS = 256
+
+
+class _Attention(torch.autograd.Function):
+    """What flash kernels keep: their inputs, the output, one number per token and head."""
+
+    @staticmethod
+    def forward(ctx: Any, query_1hLD: Tensor, key_1kLD: Tensor, value_1kLD: Tensor) -> Tensor:
+        output_1hLD = torch.empty_like(query_1hLD)
+        lse_1hL = query_1hLD.new_empty(query_1hLD.shape[:-1], dtype=torch.float32)
+        ctx.save_for_backward(query_1hLD, key_1kLD, value_1kLD, output_1hLD, lse_1hL)
+        return output_1hLD
+
+
+def _saves_no_scores(
+    module: nn.Module, query_1hLD: Tensor, key_1kLD: Tensor, value_1kLD: Tensor, *args: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    output_1hLD = _Attention.apply(query_1hLD, key_1kLD, value_1kLD)
+    # The segments' outputs are copied into one tensor, as packed attention does.
+    return output_1hLD.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(SAVES_NO_SCORES, _saves_no_scores)
+
+
+def saved_bytes_per_token(config: PretrainedConfig, *, dtype: torch.dtype, is_gpu: bool) -> float:
+    """Bytes of the body's activations that a backward pass needs, for each packed token."""
+    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES).train()
+    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in weights:
+            saved[storage] = tensor  # held, so that no other tensor gets its name
+        return tensor
+
+    tokens_1L = torch.zeros(1, PROBE_TOKENS, dtype=torch.long, device="meta")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.base_model(
+            input_ids=tokens_1L,
+            position_ids=torch.arange(PROBE_TOKENS, device="meta")[None],
+            use_cache=False,
+        )
+    total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values()) / PROBE_TOKENS
+    # On a CPU PyTorch's attention repeats keys and values for the query heads that share them.
+    heads, kv_heads, head_size = attention_size(config)
+    repeated = 0 if is_gpu else 2 * (heads - kv_heads) * head_size
+    return total + config.num_hidden_layers * repeated * dtype.itemsize
+
+
+def attention_size(config: PretrainedConfig) -> tuple[int, int, int]:
+    """Heads, heads of keys and values, and the size of one."""
+    heads: int = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return heads, getattr(config, "num_key_value_heads", None) or heads, head_size

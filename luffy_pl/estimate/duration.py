@@ -1,0 +1,66 @@
+"""Seconds of a phase from a roofline: operations over FLOP/s, bytes over bandwidth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luffy_pl.estimate.devices import Device
+from luffy_pl.estimate.memory import engine_parts, token_cache
+from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.training.flops import causal, training_passes
+
+TRAINING_SHARE = 0.4
+"""Of a device's FLOP/s that training is taken to reach: a usual value, not one measured here."""
+BANDWIDTH_SHARE = 0.6
+"""Of a device's bandwidth that decoding is taken to reach; the same."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One rollout phase: tokens over all ranks, and seconds."""
+
+    rows: int
+    sampled_tokens: float
+    trained_tokens: float
+    generate_s: float
+    train_s: float
+
+
+def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) -> Phase:
+    """With answers and traces of `response_tokens` tokens, prompts as long as they may be.
+
+    Scoring, weight sync and evaluation are not in it.
+    """
+    rollouts = plan.prompts * plan.rollouts_per_prompt
+    rows = rollouts + plan.prompts * plan.given_per_prompt
+    row_tokens = plan.prompt_tokens + response_tokens
+    flops = device.flops_bf16 if plan.compute_bytes == 2 else device.flops_fp32
+    passes = float(training_passes(activation_checkpointing=plan.recomputes is True))
+    # Old log-probabilities: one more pass over all optimizer steps but the first.
+    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
+    forward = shape.size.forward_flops(row_tokens, causal(row_tokens))
+    return Phase(
+        rows=rows,
+        sampled_tokens=float(rollouts * response_tokens),
+        trained_tokens=float(rows * row_tokens),
+        generate_s=generate_seconds(
+            shape, plan, device, rollouts=rollouts / plan.ranks, response_tokens=response_tokens
+        ),
+        train_s=rows * forward * passes / (plan.ranks * TRAINING_SHARE * flops),
+    )
+
+
+def generate_seconds(
+    shape: Shape, plan: Plan, device: Device, *, rollouts: float, response_tokens: int
+) -> float:
+    """Of one engine: every step reads the weights and the caches of all sequences that run."""
+    engine = engine_parts(shape, plan, device)
+    context = plan.prompt_tokens + response_tokens / 2
+    per_sequence = context * token_cache(shape, plan)
+    together = max(1.0, min(rollouts, engine["engine cache"] / per_sequence))
+    read_s = (engine["engine weights"] + together * per_sequence) / (
+        BANDWIDTH_SHARE * device.bytes_per_s
+    )
+    flops = device.flops_bf16 if plan.engine_bytes == 2 else device.flops_fp32
+    compute_s = together * shape.size.forward_flops(1, context) / (TRAINING_SHARE * flops)
+    return rollouts / together * response_tokens * max(read_s, compute_s)

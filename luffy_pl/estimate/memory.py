@@ -1,0 +1,81 @@
+"""Bytes of one device: by part, and at the two moments when most is held."""
+
+from __future__ import annotations
+
+from luffy_pl.estimate.devices import GIB, Device
+from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.objective.logprobs import TILE_GPU, TILES
+
+HF_ROWS = 64
+"""Sequences that transformers' generate samples together."""
+
+
+def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+    """What a rank holds in the backward pass of a full micro-batch, by part."""
+    whole, each = shape.parameters / plan.shards, plan.weight_bytes
+    parts = {
+        "weights": whole * each,
+        "gradients": whole * each,
+        "optimizer": 2 * plan.optimizers * whole * each,
+        "reference": whole * each if plan.has_reference else 0.0,
+        "gathered weights": gathered(shape, plan) if plan.shards > 1 else 0.0,
+        "activations": activations(shape, plan),
+        "head": head(shape, plan),
+    }
+    return {name: size for name, size in parts.items() if size}
+
+
+def gathered(shape: Shape, plan: Plan) -> float:
+    """Whole weights under FSDP2: embedding and head throughout, a layer, the next, its gradient."""
+    layer = (shape.parameters - shape.embeddings) / shape.layers
+    in_compute_type = shape.embeddings + 3 * layer
+    return in_compute_type * plan.compute_bytes + 4 * layer  # gradients are summed in float32
+
+
+def activations(shape: Shape, plan: Plan) -> float:
+    """Saved for the backward pass, and the gradients of the widest of them."""
+    saved = shape.saved_per_token
+    if plan.recomputes:  # the input of each layer, and one layer computed again
+        saved = shape.layers * shape.hidden * plan.compute_bytes + saved / shape.layers
+    if plan.recomputes == "selective":  # the products: queries twice as wide as attention result
+        products = 2 * (shape.hidden + shape.intermediate) * shape.layers
+        saved += (2 * shape.size.attention + shape.kv_per_token + products) * plan.compute_bytes
+    return plan.micro_batch_tokens * (saved + 2 * shape.intermediate * plan.compute_bytes)
+
+
+def head(shape: Shape, plan: Plan) -> float:
+    """Hidden states and their gradient, the head's gradient in float32, one tile of logits."""
+    states = plan.micro_batch_tokens * shape.hidden * (plan.compute_bytes + 4)
+    gradient = shape.vocab * shape.hidden * 4
+    if plan.compute_bytes < 4:
+        gradient += shape.vocab * shape.hidden * plan.compute_bytes
+    tokens, logits = TILE_GPU if plan.is_gpu else TILES["cpu"]
+    tile = min(logits, tokens * shape.vocab) * 4 * 3  # logits, their exponentials, their gradient
+    return states + gradient + tile
+
+
+def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:
+    """Weights and key-value cache of the rollout engine; the cache is what is left for it."""
+    weights = shape.parameters * float(plan.engine_bytes)
+    if plan.engine_kind == "hf":
+        cache = HF_ROWS * plan.row_tokens * token_cache(shape, plan)
+    elif plan.is_gpu:
+        cache = max(0.0, plan.engine_share * device.memory - weights)
+    else:
+        cache = plan.engine_cache_gib * float(GIB)
+    return {"engine weights": weights, "engine cache": cache}
+
+
+def token_cache(shape: Shape, plan: Plan) -> float:
+    """Bytes of the keys and values of one token."""
+    return float(shape.kv_per_token * plan.engine_bytes)
+
+
+def peaks(training: dict[str, float], engine: dict[str, float], plan: Plan) -> dict[str, float]:
+    """Bytes while training and while generating; gradients and activations live in the first."""
+    kept = ("weights", "optimizer", "reference", "process")
+    beside = 0.0 if plan.engine_is_elsewhere else sum(engine.values())
+    return {
+        "training": sum(training.values()) + (0.0 if plan.sleeps else beside),
+        "generating": sum(training.get(name, 0.0) for name in kept) + beside,
+    }

@@ -1,0 +1,141 @@
+"""The part of a composed configuration that memory and time depend on, and the model's shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from luffy_pl.estimate.activations import (
+    SAVES_NO_SCORES,
+    attention_size,
+    saved_bytes_per_token,
+)
+from luffy_pl.estimate.architecture import weightless
+from luffy_pl.training.flops import ModelSize, model_size
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a model. Counts are of numbers, not bytes.
+
+    parameters: all of them, a tied head once. embeddings: those of embedding and head.
+    kv_per_token: keys and values of a token, all layers. saved_per_token: bytes that a backward
+    pass needs of the body. size: for `training/flops.py`.
+    """
+
+    parameters: int
+    embeddings: int
+    layers: int
+    hidden: int
+    intermediate: int
+    vocab: int
+    kv_per_token: int
+    saved_per_token: float
+    size: ModelSize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One rank's share of a run. Tokens are those of the longest row where they vary.
+
+    recomputes: `model.policy.activation_checkpointing`.
+    engine_is_elsewhere: on devices of its own, taken to be of the same kind.
+    micro_batch_tokens: of a full forward pass, which a small step may not reach.
+    """
+
+    ranks: int
+    shards: int
+    is_gpu: bool
+    weight_bytes: int
+    compute_bytes: int
+    optimizers: int
+    has_reference: bool
+    recomputes: bool | str
+    micro_batch_tokens: int
+    engine_kind: str
+    engine_is_elsewhere: bool
+    engine_bytes: int
+    engine_share: float
+    engine_cache_gib: int
+    sleeps: bool
+    row_tokens: int
+    prompt_tokens: int
+    response_tokens: int
+    prompts: int
+    rollouts_per_prompt: int
+    given_per_prompt: int
+    steps_per_phase: int
+
+
+def read_shape(config: PretrainedConfig, *, compute_bytes: int, is_gpu: bool) -> Shape:
+    """Counted on the model without weights."""
+    dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
+    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES)
+    _, kv_heads, head_size = attention_size(config)
+    ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    return Shape(
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        embeddings=sum(weight.numel() for weight in set(ends)),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        vocab=config.vocab_size,
+        kv_per_token=2 * config.num_hidden_layers * kv_heads * head_size,
+        saved_per_token=saved_bytes_per_token(config, dtype=dtype, is_gpu=is_gpu),
+        size=model_size(model),
+    )
+
+
+def read_plan(config: Any) -> Plan:
+    """Of a composed configuration of `fit`."""
+    trainer, model, data = config.trainer, config.model, config.data
+    rollout, engine, policy = data.rollout, data.engine, model.policy
+    ranks, shards = count_ranks(trainer)
+    is_gpu = trainer.accelerator in ("gpu", "cuda")
+    computes_bf16 = policy.dtype == "bfloat16" or "bf16" in str(trainer.precision)
+    prompt_tokens = (data.train and data.train.max_prompt_tokens) or 1024
+    longest = prompt_tokens + rollout.max_response_tokens
+    prompts_per_step = rollout.prompts_per_phase / ranks / model.optimizer.steps_per_phase
+    step_tokens = int(prompts_per_step * rollout.group_size * longest)
+    return Plan(
+        ranks=ranks,
+        shards=max(1, shards // policy.replicas),
+        is_gpu=is_gpu,
+        weight_bytes=BYTES[policy.dtype],
+        compute_bytes=2 if computes_bf16 else 4,
+        optimizers=2 if model.optimizer.sft else 1,
+        has_reference=model.objective.kl.coef > 0,
+        recomputes=policy.activation_checkpointing,
+        micro_batch_tokens=min(model.optimizer.micro_batch_tokens, max(longest, step_tokens)),
+        engine_kind="vllm" if engine.kind == "auto" else engine.kind,
+        engine_is_elsewhere=engine.kind == "vllm_server",
+        engine_bytes=BYTES[engine.dtype],
+        engine_share=engine.gpu_memory_utilization,
+        engine_cache_gib=engine.cpu_kv_cache_gib,
+        sleeps=is_gpu and engine.sleep_level > 0,
+        row_tokens=max(longest, engine.max_model_len or 0),
+        prompt_tokens=prompt_tokens,
+        response_tokens=rollout.max_response_tokens,
+        prompts=rollout.prompts_per_phase,
+        rollouts_per_prompt=rollout.group_size - rollout.expert_traces_per_group,
+        given_per_prompt=rollout.expert_traces_per_group,
+        steps_per_phase=model.optimizer.steps_per_phase,
+    )
+
+
+def count_ranks(trainer: Any) -> tuple[int, int]:
+    """Processes of a run, and over how many of them each weight is cut."""
+    devices = trainer.devices
+    if isinstance(devices, (list, tuple)):
+        devices = len(devices)
+    if not str(devices).isdigit():  # auto, or -1: what the machine has
+        devices = torch.cuda.device_count() or 1
+    ranks = int(devices) * int(trainer.num_nodes)
+    options = getattr(trainer.strategy, "init_args", None)
+    shards = getattr(options, "data_parallel_size", 1) if options is not None else 1
+    return ranks, ranks if shards == "auto" else int(shards)

@@ -1,0 +1,137 @@
+"""What is counted for a benchmark.
+
+Shapes: P problems of the benchmark.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from luffy_pl.evaluation.statistics import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_ratio,
+    majority,
+    pass_at_k,
+    powers_of_two,
+)
+from luffy_pl.records import Group
+
+COUNTS = (
+    "graded",
+    "correct",
+    "majority",
+    "no_answer",
+    "truncated",
+    "timeout",
+    "tokens",
+    "tokens_correct",
+    "tokens_incorrect",
+    "samples",
+)
+
+
+class BenchmarkMetric(Metric):
+    """Per-problem counts, summed over ranks; a problem is counted where it was answered.
+
+    Args:
+        num_problems: problems of the whole benchmark, over all ranks.
+    """
+
+    full_state_update = False
+    graded: Tensor
+    correct: Tensor
+    majority: Tensor
+    no_answer: Tensor
+    truncated: Tensor
+    timeout: Tensor
+    tokens: Tensor
+    tokens_correct: Tensor
+    tokens_incorrect: Tensor
+    samples: Tensor
+
+    def __init__(self, num_problems: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in COUNTS:
+            self.add_state(name, torch.zeros(num_problems), dist_reduce_fx="sum")
+
+    def update(self, index: Sequence[int], groups: Sequence[Group]) -> None:
+        """Add the graded answers to the problems numbered `index`; a problem comes once."""
+        for problem, group in zip(index, groups, strict=True):
+            # Not the reward: that may hold more than whether an answer is right.
+            verdicts = [response.verdict.correct for response in group.responses]
+            for response, correct in zip(group.responses, verdicts, strict=True):
+                status, num_tokens = response.verdict.status, len(response.token_ids)
+                self.samples[problem] += 1
+                self.graded[problem] += correct is not None
+                self.correct[problem] += correct is True
+                self.no_answer[problem] += status == "no_answer"
+                self.truncated[problem] += response.finish_reason == "length"
+                self.timeout[problem] += status in ("timeout", "crash", "refused")
+                self.tokens[problem] += num_tokens
+                self.tokens_correct[problem] += num_tokens * (correct is True)
+                self.tokens_incorrect[problem] += num_tokens * (correct is False)
+            voted = majority([response.verdict.extracted for response in group.responses])
+            self.majority[problem] += voted is not None and verdicts[voted] is True
+
+    def compute(self) -> dict[str, Any]:
+        """The row of a results table: n problems that could be graded, k answers to each.
+
+        avg, pass and maj are shares of right answers, of problems solved within k, and of right
+        majorities. no_answer, truncated and timeout are shares of answers; tokens, their mean
+        length; tokens_correct and tokens_incorrect, that of right and of wrong answers, of which
+        there are <name>_n (None where there are none). Each has its interval in <name>_low and
+        <name>_high, but avg in low and high. pass_at: pass@1, 2, 4, ... up to k.
+        """
+        usable = self.graded > 0
+        graded, correct = (state[usable].int().tolist() for state in (self.graded, self.correct))
+        k = min(graded, default=0)
+        accuracy = bootstrap_mean(self.accuracy())
+        row: dict[str, Any] = {"n": len(graded), "k": k, "avg": accuracy.value}
+        row |= {"low": accuracy.low, "high": accuracy.high}
+        row |= named("pass", solved_within(k, graded, correct))
+        row["pass_at"] = {
+            str(few): dataclasses.asdict(solved_within(few, graded, correct))
+            for few in powers_of_two(k)
+        }
+        row |= named("maj", bootstrap_mean(self.majority[usable].cpu()))
+        for name in ("no_answer", "truncated", "timeout", "tokens"):
+            per_answer = getattr(self, name)[usable] / self.samples[usable]
+            row |= named(name, bootstrap_mean(per_answer.cpu()))
+        for name, count in (
+            ("tokens_correct", self.correct),
+            ("tokens_incorrect", self.graded - self.correct),
+        ):
+            row |= named(name, bootstrap_ratio(getattr(self, name).cpu(), count.cpu()))
+            row[f"{name}_n"] = int(count.sum())
+        return row
+
+    def accuracy(self) -> Tensor:
+        """Share of correct answers of each problem that could be graded, [P]."""
+        usable = self.graded > 0
+        return (self.correct[usable] / self.graded[usable]).cpu()
+
+    def problems(self) -> dict[int, dict[str, int]]:
+        """Counts of each problem that was answered, by its number."""
+        return {
+            number: {name: int(getattr(self, name)[number]) for name in COUNTS}
+            for number in self.samples.nonzero().flatten().tolist()
+        }
+
+
+def solved_within(k: int, graded: Sequence[int], correct: Sequence[int]) -> Estimate:
+    """Mean pass@k over problems with so many graded and correct answers."""
+    solved = [pass_at_k(n, c, k) for n, c in zip(graded, correct, strict=True)]
+    return bootstrap_mean(torch.tensor(solved))
+
+
+def named(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """An estimate as columns of a row; None where there is none."""
+    ends = (None, None, None) if estimate is None else dataclasses.astuple(estimate)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))

@@ -1,0 +1,188 @@
+"""What is made safe before a library is imported, and what a command line may not hold.
+
+A configuration is input like any other: it may come from somebody else. `parser_limits.py` tells
+the parser which classes it may name; here is what no parser looks at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from luffy_pl.errors import ConfigError, StorageError
+
+MIN_LIGHTNING = (2, 6, 6)
+MAX_CONFIG_BYTES = 1_000_000
+MAX_CONFIG_NODES = 100_000
+
+QUIET_ENVIRONMENT = {
+    # Nobody is told that a run was made.
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Read by torch's C++ part when it is first imported.
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+UNSAFE_ENVIRONMENT = "VLLM_ALLOW_INSECURE_SERIALIZATION"
+
+SECRET = re.compile(
+    r"\b(hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
+    r"|AKIA[A-Z0-9]{16}|xox[abprs]-[\w-]{10,})"
+    r"|://[^\s/:@'\"]*:[^\s/@'\"]+@|-----BEGIN [A-Z ]*PRIVATE"
+)
+"""What a token of a hub, a cloud or a chat looks like, and a URL with a password in it."""
+SECRET_NAME = re.compile(r"token|secret|passw|api_?key|credential|private", re.IGNORECASE)
+
+
+def make_start_safe() -> None:
+    """Telemetry off; no library that is known to run foreign code."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get(UNSAFE_ENVIRONMENT, "0") != "0":
+        raise ConfigError(
+            UNSAFE_ENVIRONMENT,
+            "lets vLLM unpickle what it is sent, and nothing here needs it",
+            fix=f"unset {UNSAFE_ENVIRONMENT}",
+        )
+    check_lightning()
+
+
+def check_lightning() -> None:
+    """Refuse versions with malicious code (2.6.2, 2.6.3) or CVE-2026-58659, not importing them."""
+    try:
+        found = version("lightning")
+    except PackageNotFoundError:
+        found = "none"
+    numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:3])
+    if numbers < MIN_LIGHTNING:
+        raise ConfigError(
+            "lightning",
+            "this version can execute what a checkpoint, or its own wheel, brings along",
+            value=found,
+            fix="pip install 'lightning>=2.6.6,<2.7'; after 2.6.2 or 2.6.3 also renew your tokens",
+        )
+
+
+def check_command_line(argv: Sequence[str]) -> None:
+    """Refuse arguments, and configuration files among them, that hold what they must not."""
+    for number, argument in enumerate(argv, start=1):
+        _check_no_secret(f"argument {number}", argument)
+        is_pair = argument.startswith("--") and "=" in argument
+        check_config_file(argument.partition("=")[2] if is_pair else argument)
+
+
+def check_config_file(file: str, seen: frozenset[str] = frozenset()) -> None:
+    """Refuse tags, aliases that unfold without end, and secrets; also in files that it names.
+
+    What is missing or cannot be read is the parser's to say.
+    """
+    path = Path(file)
+    if file in seen or path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+        return
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ConfigError(
+            file, "is no configuration", value=f"{path.stat().st_size} bytes", fix="keep below 1 MB"
+        )
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        _check_no_secret(f"{file}:{number}", line)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _broken(file, error) from None
+    _count_nodes(root, file, {})
+    for node in _nodes(root):
+        if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
+            raise ConfigError(
+                f"{file}:{node.start_mark.line + 1}",
+                "has a tag that would build an object",
+                value=node.tag.removeprefix("tag:yaml.org,2002:"),
+                fix="write plain values",
+            )
+        if isinstance(node, yaml.ScalarNode):
+            check_config_file(node.value, seen | {file})
+            check_config_file(str(path.parent / node.value), seen | {file})
+
+
+def check_writable(run_dir: str) -> None:
+    """Refuse a run directory that nothing can be written to, before hours are spent.
+
+    Nothing is made yet: where it is missing, its nearest parent is asked.
+    """
+    if "://" in run_dir or not run_dir.isprintable():
+        raise ConfigError("run_dir", "is no local folder", value=run_dir, fix="give a plain path")
+    folder = Path(run_dir).absolute()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise StorageError(
+            run_dir, f"cannot be written ({error.strerror})", fix="give another --run_dir"
+        ) from None
+
+
+def check_environment_name(name: str) -> None:
+    """Refuse to copy a secret of the environment into the configuration, which files keep."""
+    if SECRET_NAME.search(name):
+        raise ConfigError(
+            f"environment variable {name}",
+            "looks like a secret, and the configuration is kept with the run",
+            fix="leave it in the environment; the hub reads HF_TOKEN there by itself",
+        )
+
+
+def _check_no_secret(where: str, text: str) -> None:
+    if SECRET.search(text):
+        raise ConfigError(
+            where,
+            "holds what looks like a token or password, and the configuration is kept with the run",
+            fix="take it out (and renew it if the file was shared); hub tokens belong in HF_TOKEN",
+        )
+
+
+def _broken(file: str, error: Exception) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    where = file if mark is None else f"{file}:{mark.line + 1}:{mark.column + 1}"
+    what = getattr(error, "problem", None) or "nested too deep"
+    return ConfigError(where, f"broken YAML: {what}", fix="correct the YAML")
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _nodes(root: Any) -> list[Any]:
+    """Each node once, however often it is an alias."""
+    found: dict[int, Any] = {}
+    left = [root] if root is not None else []
+    while left:
+        node = left.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            left += _children(node)
+    return list(found.values())
+
+
+def _count_nodes(node: Any, file: str, known: dict[int, float]) -> float:
+    """Nodes with all aliases written out; a node inside itself has infinitely many."""
+    if node is None:
+        return 0
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        known[id(node)] = 1 + sum(_count_nodes(child, file, known) for child in _children(node))
+    if known[id(node)] > MAX_CONFIG_NODES:
+        raise ConfigError(
+            f"{file}:{node.start_mark.line + 1}",
+            f"unfolds into more than {MAX_CONFIG_NODES} values",
+            fix="write fewer aliases (*name)",
+        )
+    return known[id(node)]

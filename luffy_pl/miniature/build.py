@@ -1,0 +1,80 @@
+"""Make the miniature world: a base model and four files of problems.
+
+luffy-pl miniature build --out DIR [--seed N]
+luffy-pl miniature problems --out DIR [--seed N] [--skip SHARE]
+
+The folder `world/` beside this file was made by the first with the default seed; the second writes
+the problems alone, in seconds, also with the traces of the expert that skips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from luffy_pl.miniature.base_model import Base, train_base_past_gate
+from luffy_pl.miniature.world import draw_rows
+
+WORLD = Path(__file__).parent / "world"
+DEFAULT_SEED = 0
+
+
+def build(out: Path, *, seed: int) -> dict[str, Any]:
+    """Write `base/` and the splits' `.jsonl` into `out`; return the seed and figures of the base.
+
+    Problems depend on `seed` alone, and the base does up to floating-point differences between
+    machines. Takes about five minutes on one core.
+    """
+    write_rows(out, seed=seed)
+    base = train_base_past_gate(seed=seed)
+    _save_base(base, out / "base")
+    return {"seed": base.seed, **dataclasses.asdict(base.figures)}
+
+
+def write_rows(out: Path, *, seed: int, skip: float = 0.0) -> None:
+    """Write one JSON Lines file for each split."""
+    out.mkdir(parents=True, exist_ok=True)
+    for split, rows in draw_rows(seed, skip=skip).items():
+        lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+        (out / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command; `build` writes the figures of its base to stdout as JSON."""
+    parser = argparse.ArgumentParser(prog="luffy-pl miniature", description="The small world.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("build", help="train the base and write the problems")
+    writing = commands.add_parser("problems", help="write the problems alone")
+    for command in (making, writing):
+        command.add_argument("--out", type=Path, required=True, help="folder to write")
+        command.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of problems and base")
+    about_skip = "how often a step of a trace adds two digits at once (0)"
+    writing.add_argument("--skip", type=share, default=0.0, metavar="SHARE", help=about_skip)
+    arguments = parser.parse_args(argv)
+
+    if arguments.command == "problems":
+        write_rows(arguments.out, seed=arguments.seed, skip=arguments.skip)
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    figures = build(arguments.out, seed=arguments.seed)
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def share(text: str) -> float:
+    """An argument from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text}")
+    return value
+
+
+def _save_base(base: Base, folder: Path) -> None:
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)

@@ -1,0 +1,54 @@
+"""The tokenizer of the running sums: 27 tokens, no spaces, text and ids one to one."""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import PreTrainedTokenizerFast
+
+from luffy_pl.miniature.world import END_OF_THINK, OPENERS, THINK
+
+PAD, EOS = "<pad>", "<eos>"
+USER, BOOK, ASSISTANT = "<user>", "<book>", "<assistant>"
+
+# Left out when a text is decoded with skip_special_tokens=True. The think tags are not among
+# them: a verifier has to see where the thought ends.
+SPECIAL = (PAD, EOS, USER, BOOK, ASSISTANT)
+WORDS = ("\\boxed{", "}", *OPENERS, *"0123456789+-=?")
+VOCABULARY = (*SPECIAL, THINK, END_OF_THINK, *WORDS)
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'user' -%}<user>{{ message['content'] }}"
+    "{%- elif message['role'] == 'assistant' -%}<assistant>{{ message['content'] }}<eos>"
+    "{%- else -%}{{ raise_exception('the miniature knows no role ' + message['role']) }}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<assistant><think>{%- endif -%}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each digit, sign, tag and opener; ids follow `VOCABULARY`.
+
+    A character outside the vocabulary is an error: there is no unknown token to hide it.
+    """
+    tokenizer = Tokenizer(WordLevel({token: number for number, token in enumerate(VOCABULARY)}))
+    words = "|".join(map(re.escape, WORDS))
+    tokenizer.pre_tokenizer = Split(Regex(words), behavior="isolated")
+    tokenizer.decoder = Fuse()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in (THINK, END_OF_THINK)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        additional_special_tokens=[USER, BOOK, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=256,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,102 @@
+"""A run's policy as a folder that transformers and vLLM load, and that says where it is from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from luffy_pl.bundled import resolve
+from luffy_pl.checkpoint_folder import SavedPhase
+from luffy_pl.data.chat import with_chat_template
+from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
+from luffy_pl.errors import ModelError, StorageError, first_line
+from luffy_pl.model.prepare import for_older_programs
+from luffy_pl.model.weights import find_checkpoint, policy_weights
+from luffy_pl.pretrained import code_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, for the card and the terminal."""
+
+    run: Path
+    checkpoint: SavedPhase
+    config: dict[str, Any]
+    num_parameters: int
+
+
+def export(run: Path, out: Path, *, phase: int | None, dtype: str | None) -> Exported:
+    """Write weights, tokenizer, template and generation settings of a checkpoint to `out`.
+
+    Args:
+        phase: phases trained; None takes the newest checkpoint.
+        dtype: of the written weights; None keeps that of the training.
+    """
+    config = read_run_config(run)
+    checkpoint = find_checkpoint(run, phase)
+    if out.exists() and any(out.iterdir()):
+        raise StorageError(str(out), "is not empty", fix="give a new folder with --out")
+    path = resolve(config["model"]["policy"]["path"])
+    model = load_trained(path, checkpoint.state, dtype or config["model"]["policy"]["dtype"])
+    source = config["data"].get("train") or {}
+    tokenizer = with_chat_template(load_tokenizer(path), source.get("chat_template"))
+    try:
+        write(model, tokenizer, out)
+    except OSError as error:
+        raise StorageError(
+            str(out), f"cannot be written ({first_line(error)})", fix="give another --out"
+        ) from error
+    return Exported(run, checkpoint, config, model.num_parameters())
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    """config.yaml of a run."""
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise StorageError(
+            str(run), f"has no usable config.yaml ({first_line(error)})",
+            fix="give the folder of a run of fit",
+        ) from None  # fmt: skip
+    if not isinstance(config, dict) or "model" not in config:
+        raise StorageError(str(run), "config.yaml is not that of a run", fix="give a run folder")
+    return {str(name): value for name, value in config.items()}
+
+
+def load_trained(path: str, checkpoint: Path, dtype: str) -> PreTrainedModel:
+    """The base with every weight replaced by the trained one."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=getattr(torch, dtype), use_safetensors=True, **code_arguments(None)
+    )
+    try:
+        model.load_state_dict(policy_weights(checkpoint), strict=True)
+    except RuntimeError as error:
+        raise ModelError(
+            str(checkpoint),
+            f"does not fit model.policy.path={path} ({first_line(error)})",
+            fix="the run's base model has changed since; put the old one back",
+        ) from error
+    return model.eval()
+
+
+def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """The folder; a response ends where it ended in training."""
+    ends = stop_token_ids(tokenizer)
+    generation = model.generation_config
+    if generation is not None:
+        generation.eos_token_id = ends if len(ends) > 1 else ends[0]
+        generation.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for_older_programs(out / "config.json")

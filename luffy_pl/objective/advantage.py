@@ -1,0 +1,120 @@
+"""Advantage of each row: its reward against the other answers to the same prompt.
+
+Shapes in this file: N rows.
+Reference: GRPO, arXiv 2402.03300, section 4.1; without scale, Dr. GRPO, arXiv 2503.20783.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+AdvantageScale = Literal["none", "group_std"]
+Baseline = Literal["all", "on_policy"]
+
+# Added to the standard deviation by the released code.
+STD_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """How a reward becomes an advantage."""
+
+    scale: AdvantageScale = "none"
+    """What a centered reward is divided by: nothing (Dr. GRPO) or the group's deviation (GRPO)."""
+    baseline: Baseline = "all"
+    """Whose rewards form the group's mean: all rows (LUFFY) or the policy's own."""
+    rollouts: Literal["group", "sign"] = "group"
+    """group: compared within the group; sign: 1 for a rollout with a reward above 0, else -1
+    (SRFT), while other rows are still compared."""
+    truncated: Literal["keep", "zero", "mask"] = "keep"
+    """A row that ran into the length limit: keep it; give it advantage 0, still counted by the
+    divisors; or mask it out of every term (DAPO's overlong filter)."""
+
+
+def row_advantage(
+    reward_N: Tensor,
+    *,
+    group_N: Tensor,
+    is_off_policy_N: Tensor,
+    is_truncated_N: Tensor,
+    config: AdvantageConfig,
+) -> Tensor:
+    """The advantage of each row as `config` has it, [N]; 0 for a row without a grade (NaN)."""
+    advantage_N = group_advantage(
+        reward_N,
+        group_N=group_N,
+        is_off_policy_N=is_off_policy_N,
+        scale=config.scale,
+        baseline=config.baseline,
+    )
+    if config.rollouts == "sign":
+        sign_N = torch.where(reward_N > 0, 1.0, -1.0).to(reward_N.dtype)
+        is_signed_N = ~is_off_policy_N.bool() & ~reward_N.isnan()
+        advantage_N = torch.where(is_signed_N, sign_N, advantage_N)
+    if config.truncated != "keep":
+        advantage_N = advantage_N.masked_fill(is_truncated_N, 0.0)
+    return advantage_N
+
+
+def group_advantage(
+    reward_N: Tensor,
+    *,
+    group_N: Tensor,
+    is_off_policy_N: Tensor,
+    scale: AdvantageScale,
+    baseline: Baseline,
+) -> Tensor:
+    """Reward minus the group's mean, divided by its standard deviation or by nothing, [N].
+
+    The statistics are over the graded rows of the group, or over its graded on-policy rows if
+    `baseline` is "on_policy"; off-policy rows are then compared with a mean they are not part
+    of. The deviation is the unbiased one. Where fewer than two rows form the baseline the mean
+    is 0 and the deviation 1, and where all of them have one reward the deviation is 1, as in
+    the released code.
+
+    Args:
+        reward_N: NaN for a row without a grade, which gets advantage 0.
+        group_N: any integers; rows of a group need not be neighbours.
+    """
+    is_graded_N = ~reward_N.isnan()
+    in_baseline_N = is_graded_N
+    if baseline == "on_policy":
+        in_baseline_N = is_graded_N & ~is_off_policy_N.bool()
+    mean_N, std_N = _group_mean_and_std(reward_N, group_N=group_N, counted_N=in_baseline_N)
+    advantage_N = reward_N.double() - mean_N
+    if scale == "group_std":
+        advantage_N = advantage_N / (std_N + STD_EPSILON)
+    return advantage_N.masked_fill(~is_graded_N, 0.0).to(reward_N.dtype)
+
+
+def _group_mean_and_std(
+    reward_N: Tensor, *, group_N: Tensor, counted_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased deviation of the counted rows of each row's group, both [N] in float64."""
+    index_N = group_N.unique(return_inverse=True)[1]
+
+    def group_sum(value_N: Tensor) -> Tensor:
+        return torch.zeros_like(value_N).index_add(0, index_N, value_N)[index_N]
+
+    def group_max(value_N: Tensor) -> Tensor:
+        value_N = value_N.masked_fill(~counted_N, -math.inf)
+        lowest_N = torch.full_like(value_N, -math.inf)
+        return lowest_N.scatter_reduce(0, index_N, value_N, "amax")[index_N]
+
+    value_N = reward_N.double().masked_fill(~counted_N, 0.0)
+    count_N = group_sum(counted_N.double())
+    mean_N = group_sum(value_N) / count_N.clamp(min=1)
+    square_N = (value_N - mean_N).square().masked_fill(~counted_N, 0.0)
+    std_N = (group_sum(square_N) / (count_N - 1).clamp(min=1)).sqrt()
+    # Rounding of the mean can give equal rewards a tiny deviation, and a row outside the
+    # baseline would then be divided by it.
+    is_constant_N = group_max(value_N) + group_max(-value_N) == 0
+    return (
+        mean_N.masked_fill(count_N < 2, 0.0),
+        std_N.masked_fill((count_N < 2) | is_constant_N, 1.0),
+    )

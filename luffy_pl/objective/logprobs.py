@@ -1,0 +1,193 @@
+"""Log-probability and entropy of tokens, without the logits of a whole micro-batch.
+
+Shapes in this file: M selected tokens, H hidden, V vocabulary; C tokens by B words of a tile.
+At 32k tokens and V = 152k the float32 logits alone would be 20 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from luffy_pl.objective.product import add_product, product
+
+# Tokens and logits of a tile. On a CPU half a MB in float32, which stays in cache between the
+# matrix product that makes it and the one that uses it up; on a GPU launches cost more than memory.
+TILES = {"cpu": (512, 2**17)}
+TILE_GPU = (1024, 2**27)
+
+
+def token_logprob_and_entropy(
+    hidden_MH: Tensor,
+    weight_VH: Tensor,
+    target_M: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    temperature: float = 1.0,
+    in_float32: bool = False,
+    chunk_tokens: int | None = None,
+    tile_logits: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of the targets and entropy of softmax(logits / temperature), both [M].
+
+    logits = hidden weight^T + bias. In nats, at least float32, both differentiable once. A tile of
+    logits lives for a moment, in the forward pass and again in the backward pass; memory does not
+    grow with M. Without tokens the result still hangs on the graph of hidden and weight, so that
+    a distributed backward happens.
+
+    Args:
+        weight_VH: of the head. A sharded one must be gathered: nothing here communicates.
+        temperature: the sampler's, as in the released code.
+        in_float32: compute the logits in float32, whatever the types of hidden and weight.
+        chunk_tokens: most tokens of a tile; by default what suits the device.
+        tile_logits: most logits at once; the same.
+    """
+    device = hidden_MH.device.type
+    if in_float32:
+        hidden_MH, weight_VH = hidden_MH.float(), weight_VH.float()
+        bias_V = None if bias_V is None else bias_V.float()
+    elif torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden_MH, weight_VH = hidden_MH.to(dtype), weight_VH.to(dtype)
+    tokens, size = TILES.get(device, TILE_GPU)
+    tile = chunk_tokens or tokens, tile_logits or size
+    with torch.autocast(device, enabled=False):  # it would choose the products' type by itself
+        return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, temperature, tile)
+
+
+class _Head(torch.autograd.Function):
+    """x = logits / temperature; log p = x_target - lse; entropy = lse - sum p x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_MH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        target_M: Tensor,
+        temperature: float,
+        tile: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
+        lse_M, mean_M, picked_M = torch.zeros(
+            3, len(target_M), dtype=dtype, device=hidden_MH.device
+        )
+        for rows, words in _tiles(len(target_M), len(weight_VH), tile):
+            head = weight_VH[words], _part(bias_V, words)
+            x_CB = _scaled_logits(hidden_MH[rows], *head, temperature)
+            _add_tile(x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows])
+        entropy_M = lse_M - mean_M
+        ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M)
+        ctx.temperature, ctx.tile = temperature, tile
+        ctx.set_materialize_grads(False)
+        return picked_M - lse_M, entropy_M.clone()  # a saved output could be changed by the caller
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if all(grad is None for grad in grads):
+            return (None,) * 6
+        hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M = ctx.saved_tensors
+        scaled = [None if grad is None else grad / ctx.temperature for grad in grads]
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        hidden_grad_MH = torch.zeros_like(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
+        weight_grad_VH = torch.zeros_like(weight_VH, dtype=lse_M.dtype) if needs_weight else None
+        bias_grad_V = torch.zeros_like(bias_V, dtype=lse_M.dtype) if needs_bias else None
+        for rows, words in _tiles(len(target_M), len(weight_VH), ctx.tile):
+            hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
+            x_CB = _scaled_logits(hidden_CH, weight_BH, _part(bias_V, words), ctx.temperature)
+            grad_CB = _logits_grad(
+                x_CB,
+                words,
+                target_M[rows],
+                lse_M[rows],
+                entropy_M[rows],
+                *(None if g is None else g[rows] for g in scaled),
+            ).to(hidden_MH.dtype)
+            if hidden_grad_MH is not None:
+                add_product(hidden_grad_MH[rows], grad_CB, weight_BH)
+            if weight_grad_VH is not None:
+                add_product(weight_grad_VH[words], grad_CB.t(), hidden_CH)
+            if bias_grad_V is not None:
+                bias_grad_V[words] += grad_CB.sum(dim=0, dtype=bias_grad_V.dtype)
+        found = zip((hidden_grad_MH, weight_grad_VH, bias_grad_V), ctx.saved_tensors, strict=False)
+        return *(g if g is None else g.to(like.dtype) for g, like in found), None, None, None
+
+
+def _tiles(num_tokens: int, vocab: int, tile: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """Slices of tokens and of words; the words of a chunk of tokens follow each other."""
+    chunk_tokens, tile_logits = tile
+    width = max(1, tile_logits // max(1, min(chunk_tokens, num_tokens)))
+    for start in range(0, num_tokens, chunk_tokens):
+        for first in range(0, vocab, width):
+            yield slice(start, start + chunk_tokens), slice(first, min(vocab, first + width))
+
+
+def _part(bias_V: Tensor | None, words: slice) -> Tensor | None:
+    return None if bias_V is None else bias_V[words]
+
+
+def _scaled_logits(
+    hidden_CH: Tensor, weight_BH: Tensor, bias_B: Tensor | None, temperature: float
+) -> Tensor:
+    """Logits over temperature, [C, B]."""
+    logits_CB = product(hidden_CH, weight_BH, bias_B)
+    # bfloat16 has 8 bits: its log-probabilities are off by percents. float64 stays.
+    x_CB = logits_CB.to(torch.promote_types(logits_CB.dtype, torch.float32))
+    return x_CB if temperature == 1.0 else x_CB.div_(temperature)
+
+
+def _add_tile(
+    x_CB: Tensor, words: slice, target_C: Tensor, lse_C: Tensor, mean_C: Tensor, picked_C: Tensor
+) -> None:
+    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x; overwrites x."""
+    index_C, is_here_C = _where(target_C, words)
+    found_C = x_CB.gather(1, index_C[:, None])[:, 0]
+    picked_C.copy_(torch.where(is_here_C, found_C, picked_C))
+    max_C = x_CB.amax(dim=1)
+    exp_CB = x_CB.sub_(max_C[:, None]).exp()
+    sum_C = exp_CB.sum(dim=1)
+    tile_lse_C = max_C + sum_C.log()
+    tile_mean_C = max_C + exp_CB.mul_(x_CB).sum(dim=1) / sum_C
+    if words.start == 0:
+        lse_C.copy_(tile_lse_C)
+        mean_C.copy_(tile_mean_C)
+    else:
+        joint_C = torch.logaddexp(lse_C, tile_lse_C)
+        mean_C.mul_((lse_C - joint_C).exp_())
+        mean_C.addcmul_(tile_mean_C, (tile_lse_C - joint_C).exp_())
+        lse_C.copy_(joint_C)
+
+
+def _logits_grad(
+    x_CB: Tensor,
+    words: slice,
+    target_C: Tensor,
+    lse_C: Tensor,
+    entropy_C: Tensor,
+    logprob_grad_C: Tensor | None,
+    entropy_grad_C: Tensor | None,
+) -> Tensor:
+    """D log p = onehot - p and d entropy = -p (log p + entropy), by x; overwrites x."""
+    logprob_x_CB = x_CB.sub_(lse_C[:, None])
+    if logprob_grad_C is None:
+        logprob_grad_C = torch.zeros_like(lse_C)
+    if entropy_grad_C is None:
+        grad_CB = logprob_x_CB.exp_().mul_(-logprob_grad_C[:, None])
+    else:
+        prob_CB = logprob_x_CB.exp()
+        minus_C = -(entropy_grad_C * entropy_C + logprob_grad_C)
+        scaled_CB = logprob_x_CB.mul_(-entropy_grad_C[:, None])
+        grad_CB = scaled_CB.add_(minus_C[:, None]).mul_(prob_CB)
+    index_C, is_here_C = _where(target_C, words)
+    return grad_CB.scatter_add_(1, index_C[:, None], (logprob_grad_C * is_here_C)[:, None])
+
+
+def _where(target_C: Tensor, words: slice) -> tuple[Tensor, Tensor]:
+    """Column of each target in the tile, any where it lies in another one, and whether it does."""
+    is_here_C = (target_C >= words.start) & (target_C < words.stop)
+    return (target_C - words.start) * is_here_C, is_here_C

@@ -1,0 +1,41 @@
+"""Factors that change over a run: pure functions of the phase, so nothing has to be saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A factor that rises linearly from 0 to 1, then falls to `floor`.
+
+    CHORD's mu (arXiv 2508.11408) is such a factor times its peak.
+    """
+
+    warmup_phases: int = 0
+    """Phases of the rise; 0 starts at 1."""
+    decay_phases: int = 0
+    """Phases of the fall, after the rise; 0 stays at 1."""
+    shape: Literal["cosine", "linear"] = "cosine"
+    """How it falls."""
+    floor: float = 0.0
+    """Factor after the fall."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_phases < 0 or self.decay_phases < 0 or not 0 <= self.floor <= 1:
+            raise ValueError(
+                "a schedule has warmup_phases >= 0, decay_phases >= 0 and a floor from 0 to 1, "
+                f"not {self.warmup_phases}, {self.decay_phases}, {self.floor}"
+            )
+
+    def factor(self, phase: int) -> float:
+        """Between 0 and 1; phase 0 is the first."""
+        if phase < self.warmup_phases:
+            return phase / self.warmup_phases
+        if not self.decay_phases:
+            return 1.0
+        done = min(1.0, (phase - self.warmup_phases) / self.decay_phases)
+        fallen = done if self.shape == "linear" else 0.5 * (1 - math.cos(math.pi * done))
+        return 1.0 - (1.0 - self.floor) * fallen

@@ -1,0 +1,52 @@
+"""What a configuration may name: classes of three packages, and no secret of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jsonargparse import set_parsing_settings
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.guards import check_environment_name
+
+PACKAGES = ("lightning", "luffy_pl", "torch")
+ALLOW = "--allow_import"
+
+
+def limit_parser(argv: Sequence[str]) -> list[str]:
+    """Set the limits; returns the arguments without `--allow_import`.
+
+    The parser imports a `class_path` before it looks at its type, so the module's code would run
+    even where the class is then refused. Only the command line may widen the list: a file that
+    could would be no limit.
+    """
+    rest, allowed = split_allowed(argv)
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*PACKAGES, *allowed])
+    OmegaConf.register_resolver("oc.env", _env, replace=True, annotation_validation="off")
+    return rest
+
+
+def split_allowed(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without `--allow_import`, and the packages it names, comma-separated."""
+    rest: list[str] = []
+    allowed: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name != ALLOW:
+            rest.append(argument)
+            continue
+        packages = (value or next(arguments, "")).split(",")
+        if not all(part.isidentifier() for package in packages for part in package.split(".")):
+            raise ConfigError(
+                ALLOW, "must name packages", value=",".join(packages), fix=f"{ALLOW} my_package"
+            )
+        allowed += packages
+    return rest, allowed
+
+
+def _env(key: str, *default: object) -> object:
+    check_environment_name(key)
+    return oc.env(key, *default)

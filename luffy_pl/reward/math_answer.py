@@ -1,0 +1,225 @@
+r"""Whether an answer equals the gold: cheap and exact tiers first, sympy only where they end.
+
+    string -> rational -> choice letter, text -> element by element -> gate -> symbolic.py
+
+Everything here runs in the training process: it is bounded in time, imports no sympy and never
+evaluates anything but `read_rational`. Comparisons have three values; None is "needs sympy".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+
+from luffy_pl.reward.intervals import are_same_union
+from luffy_pl.reward.leaves import compare_leaves, is_gradable_value, rational_of, tier_of
+from luffy_pl.reward.normalize import normalize
+from luffy_pl.reward.policy import Policy, ValueComparison
+from luffy_pl.reward.structure import Answer, has_digit_groups, read_answer
+from luffy_pl.reward.units import BASE, PERCENT, split_unit
+
+MAX_CHARACTERS = 512
+"""Longest answer that is looked at, in characters; twice the gold's length if that is more."""
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_VECTOR = re.compile(r"1x\d+|\d+x1")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`equal` is None where only sympy can tell; `tier` names what decided."""
+
+    equal: bool | None
+    tier: str
+
+
+def compare_cheaply(answer: str, gold: str, policy: Policy = Policy()) -> Decision:  # noqa: B008
+    """Compare two raw answers without sympy, in bounded time."""
+    if len(answer) > max(MAX_CHARACTERS, 2 * len(gold)):
+        return Decision(False, "gate:length")
+    plain_answer, plain_gold = normalize(answer), normalize(gold)
+    if not plain_answer:
+        return Decision(False, "string")
+    if plain_answer.replace(" ", "") == plain_gold.replace(" ", ""):
+        return Decision(True, "string")
+    compare = ValueComparison(partial(compare_values_cheaply, policy=policy), policy)
+    return Decision(compare_answers(answer, gold, compare), _tier(plain_gold))
+
+
+def compare_values_cheaply(answer: str, gold: str, *, policy: Policy) -> bool | None:
+    """`compare_leaves`, and a rounded value where `policy` allows one."""
+    same = compare_leaves(answer, gold)
+    if same or not policy.allows_rounding(gold):
+        return same
+    value, rounded = rational_of(answer), rational_of(gold)
+    if isinstance(value, Fraction) and isinstance(rounded, Fraction):
+        return policy.is_rounded(value, rounded)
+    return same
+
+
+def is_gradable(gold: str) -> bool | None:
+    """Whether an answer can be compared with `gold` at all; None: sympy has to try."""
+    plain = normalize(gold)
+    if not any(c.isalnum() for c in plain) and plain != "\\emptyset":
+        return False
+    return _all_true(is_gradable_value(leaf) for leaf in _leaves(read_answer(plain)))
+
+
+def compare_answers(answer: str, gold: str, compare: ValueComparison) -> bool | None:
+    """Compare two raw answers part by part, single values by `compare`."""
+    plain_answer, plain_gold = normalize(answer), normalize(gold)
+    gold_parts = read_answer(plain_gold)
+    # `1,234` is a number unless the other side is a list; `3,5` is 3.5 if the gold is no integer.
+    join = True
+    if has_digit_groups(plain_answer) != has_digit_groups(plain_gold):
+        other = read_answer(plain_gold if has_digit_groups(plain_answer) else plain_answer)
+        join = other.kind == "value"
+        gold_parts = read_answer(plain_gold, join_digit_groups=join)
+    elif _DECIMAL_COMMA.fullmatch(plain_answer) and not has_digit_groups(plain_answer):
+        value = rational_of(plain_gold)
+        if isinstance(value, Fraction) and value.denominator != 1:
+            plain_answer = plain_answer.replace(",", ".")
+    return _compare(read_answer(plain_answer, join_digit_groups=join), gold_parts, compare)
+
+
+def _compare(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | None:
+    if gold.kind == "chain" or (gold.kind == "value" and gold.name and answer.kind == "chain"):
+        return _compare_equations(answer, gold, compare)
+    if answer.kind == "chain":
+        # Every side has to be right: 5 = 6 is not a way of saying 6.
+        return _all_true(_compare(side, gold, compare) for side in answer.parts)
+    if answer.kind == "value" and gold.kind == "value":
+        if _are_different_letters(answer.name, gold.name):
+            # y = x is another way to say x = y, but y = 5 none to say x = 5.
+            return gold.source == answer.name and answer.source == gold.name
+        return _compare_quantities(answer.source, gold.source, compare)
+    if answer.kind in {"list", "set"} and gold.kind == "value":
+        parts = {part.source: part for part in answer.parts}
+        return _compare(answer.parts[0], gold, compare) if len(parts) == 1 else False
+    if answer.kind == "value" and gold.kind in {"list", "set"}:
+        # A set builder, \mathbb{R} and their like are values to us and sets to sympy.
+        parts = {part.source: part for part in gold.parts}
+        return _compare(answer, gold.parts[0], compare) if len(parts) == 1 else False
+    if "union" in {answer.kind, gold.kind}:
+        return _compare_unions(answer, gold, compare)
+    return _compare_collections(answer, gold, compare)
+
+
+def _compare_collections(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | None:
+    kinds = {answer.kind, gold.kind}
+    if "value" in kinds:
+        return compare(answer.source, gold.source) if "span" in kinds else False
+    if kinds <= {"list", "set"}:
+        return _compare_unordered(answer.parts, gold.parts, compare)
+    if "set" in kinds:
+        return False
+    same_ends = answer.ends == gold.ends
+    is_listed = "list" in kinds and {answer.ends, gold.ends} <= {"", "()", "[]"}
+    # A row or column is the point with its entries.
+    is_vector = kinds == {"matrix", "span"} and any(
+        {"()"} < {answer.ends, gold.ends} and _VECTOR.fullmatch(ends)
+        for ends in (answer.ends, gold.ends)
+    )
+    if not (same_ends or is_listed or is_vector) or len(answer.parts) != len(gold.parts):
+        return False
+    pairs = zip(answer.parts, gold.parts, strict=True)
+    return _all_true(_compare(mine, theirs, compare) for mine, theirs in pairs)
+
+
+def _compare_unordered(
+    answers: tuple[Answer, ...], golds: tuple[Answer, ...], compare: ValueComparison
+) -> bool | None:
+    """Each gold element must be among the answers, and nothing else."""
+    left = list({part.source: part for part in answers}.values())
+    wanted = list({part.source: part for part in golds}.values())
+    if len(left) != len(wanted):
+        return False
+    undecided = False
+    for gold in wanted:
+        verdicts = [_compare(answer, gold, compare) for answer in left]
+        if True in verdicts:
+            left.pop(verdicts.index(True))
+        elif None in verdicts:
+            undecided = True
+        else:
+            return False
+    return None if undecided else True
+
+
+def _compare_unions(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | None:
+    """Equal piece by piece, or as sets of numbers: pieces may touch or overlap."""
+    pieces = [side.parts if side.kind in {"union", "list"} else (side,) for side in (answer, gold)]
+    if _compare_unordered(pieces[0], pieces[1], compare):
+        return True
+    if not all(_is_union_of_intervals(side) for side in (answer, gold)):
+        return compare(answer.source, gold.source)
+    same = are_same_union(pieces[0], pieces[1])
+    if same is not None:
+        return same
+    texts = [" \\cup ".join(piece.source for piece in side) for side in pieces]
+    return compare(texts[0], texts[1])
+
+
+def _is_union_of_intervals(side: Answer) -> bool:
+    if side.kind == "span":
+        return len(side.parts) == 2
+    return side.kind in {"union", "list"} and all(part.kind == "span" for part in side.parts)
+
+
+def _compare_equations(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | None:
+    """An equation equals another equation, never the value of one of its sides."""
+    if answer.kind == "chain" or answer.name:
+        return compare(_as_equation(answer), _as_equation(gold))
+    if gold.name:
+        return _compare(answer, gold.parts[-1], compare) if gold.parts else None
+    return False
+
+
+def _as_equation(side: Answer) -> str:
+    if side.kind == "chain":
+        return side.source
+    return f"{side.name} = {side.source}"
+
+
+def _compare_quantities(answer: str, gold: str, compare: ValueComparison) -> bool | None:
+    mine, theirs = split_unit(answer), split_unit(gold)
+    if mine.unit and theirs.unit and mine.unit != theirs.unit:
+        units = {mine.unit.partition(" ")[0], theirs.unit.partition(" ")[0]}
+        # The base of a number is part of its value, whatever is said of units.
+        if compare.policy.units == "match" or BASE in units:
+            return False
+    same = compare(mine.value, theirs.value)
+    if same is False and (mine.unit == PERCENT) != (theirs.unit == PERCENT):
+        # 50% is said as 50 and as 0.5.
+        mine_of_100 = f"({mine.value})" if mine.unit else f"({mine.value})\\cdot 100"
+        theirs_of_100 = f"({theirs.value})" if theirs.unit else f"({theirs.value})\\cdot 100"
+        return compare(mine_of_100, theirs_of_100)
+    return same
+
+
+def _leaves(answer: Answer) -> Iterable[str]:
+    if answer.kind == "value":
+        yield answer.source
+    for part in answer.parts:
+        yield from _leaves(part)
+
+
+def _all_true(verdicts: Iterable[bool | None]) -> bool | None:
+    """False if any is False, else None if any is None; stops at the first False."""
+    undecided = False
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        undecided |= verdict is None
+    return None if undecided else True
+
+
+def _are_different_letters(mine: str, theirs: str) -> bool:
+    return len(mine) == 1 == len(theirs) and mine.lower() != theirs.lower()
+
+
+def _tier(gold: str) -> str:
+    answer = read_answer(gold)
+    return tier_of(split_unit(answer.source).value) if answer.kind == "value" else "parts"

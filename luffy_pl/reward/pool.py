@@ -1,0 +1,236 @@
+"""Worker processes that compare answers with sympy, and that can be killed.
+
+sympy on a model's text may take for ever, eat all memory or crash, so it runs in processes
+with a memory limit, no secrets in the environment, and a deadline after which they are
+killed. Nothing starts before the first comparison; `close` leaves nothing behind.
+
+Why spawn: fork copies the locks of the trainer's threads (torch, vLLM), and a forkserver
+outlives the pool. Started in 1 s with 60 MB each, since a worker imports neither.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import math
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from luffy_pl.errors import VerifierError
+from luffy_pl.reward.symbolic import compare_symbolically
+from luffy_pl.reward.worker import Comparison, compare_timed, do_nothing, harden_worker
+
+MAX_TASKS_PER_WORKER = 2000
+"""sympy's caches grow: a worker is replaced after this many comparisons."""
+MAX_RESTARTS = 3
+"""How often a broken pool is rebuilt within one batch."""
+SELF_TEST_ATTEMPTS = 3
+"""The self-test is repeated if it runs out of time, as it may on a busy machine."""
+POLL_S = 1.0
+"""Seconds between two looks at whether the pool still lives."""
+STALL_GRACE_S = 60
+"""Seconds beyond all deadlines after which a pool without a result counts as broken."""
+BREAKER_SHARE, BREAKER_MIN_BATCH, BREAKER_WINDOW = 0.25, 40, 256
+"""At least so many, and at most the last so many, comparisons with more than this share of failures
+are a broken set-up. Answers come in small pieces, hence not the failures of one call."""
+
+_SELF_TEST = (
+    ("x+\\frac{1}{2}", "0.5+x", True),
+    ("2\\sqrt{3}", "\\sqrt{12}", True),
+    ("[0,1)\\cup[1,2]", "[0,2]", True),
+    ("x+1", "x+2", False),
+)
+
+
+class ComparisonPool:
+    """Compares (answer, gold) pairs in worker processes; safe to call from any thread.
+
+    `compare` runs there and raises TimeoutError when it gives up; it is a function of a module
+    that imports no torch, or a partial of one.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int,
+        timeout_s: int,
+        compare: Callable[[str, str], bool] = compare_symbolically,
+    ) -> None:
+        self.workers = workers
+        self.timeout_s = timeout_s
+        self._compare = compare
+        self._lock = threading.Lock()
+        self._pool: ProcessPool | None = None
+        self._recent: deque[Comparison] = deque(maxlen=BREAKER_WINDOW)
+        # A worker dies with the thread that started it (PR_SET_PDEATHSIG counts threads), so
+        # one thread that lives as long as the pool starts them all.
+        self._starter: ThreadPoolExecutor | None = None
+
+    def compare(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        on_done: Callable[[int, Comparison], None] | None = None,
+    ) -> list[Comparison]:
+        """One comparison per pair, in order; `on_done` gets each one's index as it comes.
+
+        Raises:
+            VerifierError: the workers cannot start, or too many comparisons fail.
+        """
+        if not pairs:
+            return []
+        with self._lock:
+            if self._pool is None:
+                self._start()
+                self._self_test()
+            compared = self._run(self._compare, pairs, on_done)
+            self._recent.extend(compared)
+            _check_failures(self._recent)
+        return compared
+
+    def close(self) -> None:
+        """End all workers; the next comparison would start new ones."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> None:
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="verifier-starter")
+        self._pool = self._starter.submit(self._new_pool).result()
+
+    def _new_pool(self) -> ProcessPool:
+        pool = ProcessPool(
+            max_workers=self.workers,
+            max_tasks=MAX_TASKS_PER_WORKER,
+            initializer=harden_worker,
+            context=_LeanContext(),
+        )
+        pool.schedule(do_nothing)  # pebble starts its processes with the first task
+        return pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+        if self._starter is not None:
+            self._starter.shutdown()
+            self._starter = None
+
+    def _self_test(self) -> None:
+        for _ in range(SELF_TEST_ATTEMPTS):
+            pairs = [(answer, gold) for answer, gold, _ in _SELF_TEST]
+            compared = self._run(compare_symbolically, pairs, None)
+            if all(found.status != "timeout" for found in compared):
+                break
+        for (answer, gold, equal), found in zip(_SELF_TEST, compared, strict=True):
+            if found.status != "ok" or found.equal != equal:
+                self._stop()
+                raise VerifierError(
+                    "data.reward",
+                    f"the workers fail their self-test on {answer!r} against {gold!r}",
+                    value=f"{found.status}, equal={found.equal}",
+                    fix="check that `python -c 'import math_verify'` works in this environment",
+                )
+
+    def _run(
+        self,
+        compare: Callable[[str, str], bool],
+        pairs: Sequence[tuple[str, str]],
+        on_done: Callable[[int, Comparison], None] | None,
+    ) -> list[Comparison]:
+        """All pairs; pebble gives a pool up if a worker dies while none has a task."""
+        compared: dict[int, Comparison] = {}
+        for _ in range(1 + MAX_RESTARTS):
+            missing = [index for index in range(len(pairs)) if index not in compared]
+            for index, comparison in self._attempt(compare, pairs, missing):
+                compared[index] = comparison
+                if on_done is not None:
+                    on_done(index, comparison)
+            if len(compared) == len(pairs):
+                return [compared[index] for index in range(len(pairs))]
+            self._stop()
+            self._start()
+        self._stop()
+        raise VerifierError(
+            "data.reward",
+            f"the verifier's workers died {1 + MAX_RESTARTS} times over one batch",
+            fix="check that `python -c 'import math_verify'` works, then look for the kernel's "
+            "out-of-memory messages",
+        )
+
+    def _attempt(
+        self,
+        compare: Callable[[str, str], bool],
+        pairs: Sequence[tuple[str, str]],
+        indices: list[int],
+    ) -> Iterator[tuple[int, Comparison]]:
+        """Comparisons as they finish; those a broken pool loses are missing."""
+        assert self._pool is not None
+        futures = {}
+        with contextlib.suppress(RuntimeError):  # the pool broke while it was idle
+            for index in indices:
+                task = self._pool.schedule(
+                    compare_timed, args=(compare, *pairs[index]), timeout=self.timeout_s
+                )
+                futures[task] = index
+        pending = set(futures)
+        rounds = math.ceil(len(futures) / self.workers)
+        deadline = time.monotonic() + STALL_GRACE_S + rounds * self.timeout_s
+        while pending and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                for future in concurrent.futures.as_completed(set(pending), timeout=POLL_S):
+                    pending.discard(future)
+                    comparison = self._outcome(future)
+                    if comparison is not None:
+                        yield futures[future], comparison
+            if not self._pool.active:
+                # What it had not begun stays unanswered; what it had answered is done already.
+                pending = {future for future in pending if future.done()}
+
+    def _outcome(self, future: concurrent.futures.Future[Comparison]) -> Comparison | None:
+        try:
+            return future.result()
+        except TimeoutError:
+            return Comparison(False, "timeout", 1000.0 * self.timeout_s)
+        except (ProcessExpired, MemoryError):
+            return Comparison(False, "crash", 0.0)
+        except BrokenProcessPool:
+            return None
+
+
+def _check_failures(compared: Collection[Comparison]) -> None:
+    failed = [comparison.status for comparison in compared if comparison.status != "ok"]
+    if len(compared) >= BREAKER_MIN_BATCH and len(failed) > BREAKER_SHARE * len(compared):
+        raise VerifierError(
+            "data.reward",
+            f"{len(failed)} of {len(compared)} comparisons failed, which no model does by itself",
+            value={status: failed.count(status) for status in set(failed)},
+            fix="look at data.reward.timeout_s and at what else uses this machine",
+        )
+
+
+class _LeanProcess(SpawnProcess):
+    """A spawned process that leaves the parent's script alone, which may import torch."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        # The start-up data names the module of __main__, or nothing if it is an empty one.
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _LeanContext(SpawnContext):
+    Process = _LeanProcess

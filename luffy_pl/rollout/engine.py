@@ -1,0 +1,161 @@
+"""What a rollout engine is: token ids in, token ids out, and weights that can be replaced.
+
+An engine never sees a reward, an advantage or a chat template. Shapes: P prompts, S samples
+per prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.records import Completion
+from luffy_pl.rollout.policy_weights import PolicyWeights
+
+MAX_TEMPERATURE = 2.0
+"""The most vLLM accepts."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+Finished = Callable[[int, int, Completion], None]
+"""Called with the number of a prompt, of a sample, and its completion."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Training keeps the whole distribution (no top-p, no top-k): the trainer's log-probabilities
+    know nothing of a truncated one.
+    """
+
+    max_tokens: int
+    """Longest response, in tokens."""
+    temperature: float = 1.0
+    """Softmax temperature; 0 is greedy."""
+    top_p: float = 1.0
+    """Smallest set of tokens with at least this probability; 1 keeps all."""
+    top_k: int = -1
+    """Number of most likely tokens kept; -1 keeps all."""
+    logprobs: bool = False
+    """Also return the log-probability of each sampled token. Costs throughput."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where servers are and how weights reach them (vllm_server)."""
+
+    urls: tuple[str, ...] = ()
+    """Their addresses, such as http://127.0.0.1:8000; every rank asks all of them."""
+    timeout_s: float = 1800.0
+    """Seconds for one answer or control request, all retries included."""
+    transfer: Literal["file", "nccl"] = "file"
+    """file: through a folder that both sides see; nccl: from GPU to GPU."""
+    folder: str = "/dev/shm"
+    """Where the file lies: shared memory on one machine, a shared file system between several."""
+    nccl_address: str = "127.0.0.1"
+    """Address of the trainer's first rank, as the servers see it."""
+    nccl_port: int = 29600
+    """A free port there."""
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            if not url.startswith(("http://", "https://")):
+                raise ConfigError(
+                    "data.engine.server.urls",
+                    "must be addresses",
+                    value=url,
+                    fix="write http://host:port",
+                )
+        if self.timeout_s <= 0:
+            raise ConfigError(
+                "data.engine.server.timeout_s",
+                "must be above 0",
+                value=self.timeout_s,
+                fix="use 1800: the longest answer must fit",
+            )
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Which engine samples, and its limits."""
+
+    kind: Literal["auto", "vllm", "vllm_server", "hf"] = "auto"
+    """auto takes vLLM where it is installed, in this process; vllm_server asks running servers; hf
+    is transformers, exact and slow."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    """The servers of vllm_server."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the engine's weights."""
+    max_model_len: int | None = None
+    """Longest prompt plus response, in tokens; null takes the model's own limit."""
+    gpu_memory_utilization: float = 0.5
+    """Share of a GPU's memory the engine may take, the trainer needs the rest (vllm)."""
+    cpu_kv_cache_gib: int = 1
+    """Memory for the key-value cache on a CPU, in GiB (vllm)."""
+    sleep_level: Literal[0, 1, 2] = 0
+    """While training on a GPU: 0 keeps all, 1 moves weights to the host, 2 drops them (vllm)."""
+    enforce_eager: bool = True
+    """Run without captured graphs: starts faster, samples slower on a GPU (vllm)."""
+    deadline_s: float | None = 3600.0
+    """Seconds without any progress after which a hanging engine is replaced, the second time the
+    run ended; null waits for ever."""
+    remote_code: str | None = None
+    """Linked from `model.policy`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                "data.engine.gpu_memory_utilization",
+                "must be a share between 0 and 1",
+                value=self.gpu_memory_utilization,
+                fix="use 0.5 beside a trainer, 0.9 alone",
+            )
+        if self.deadline_s is not None and self.deadline_s <= 0:
+            raise ConfigError(
+                "data.engine.deadline_s",
+                "must be above 0",
+                value=self.deadline_s,
+                fix="null is off",
+            )
+
+
+class RolloutEngine(Protocol):
+    """Samples from a policy whose weights are replaced after each phase."""
+
+    policy_version: int
+    """Phases the loaded weights have been trained for; -1 before the first sync."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds_PS: Sequence[Sequence[int]],
+        sampling: Sampling,
+        max_tokens_P: Sequence[int] | None = None,
+        on_progress: Progress | None = None,
+        on_finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        """One completion for each seed of each prompt, in that order.
+
+        `max_tokens_P` are limits of single prompts, at most `sampling.max_tokens`. `on_finished`
+        gets each completion as soon as it is there, once; requests are begun in their order.
+
+        On a CPU the tokens are a function of weights, prompt and seed alone; on a GPU vLLM's
+        kernels also depend a little on what else is in the batch.
+        """
+        ...
+
+    def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
+        """Replace all weights; forget cached prefixes. Every rank calls it together."""
+        ...
+
+    def sleep(self) -> None:
+        """Give device memory back until the next `load_weights`."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; nothing may be asked of it any more."""
+        ...

@@ -1,0 +1,192 @@
+"""transformers' generate as an engine: exact, slow, no extra installation.
+
+For tiny models, debugging, and to check another engine against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+
+from luffy_pl.errors import ModelError, first_line
+from luffy_pl.pretrained import code_arguments
+from luffy_pl.records import Completion
+from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
+from luffy_pl.rollout.policy_weights import PolicyWeights
+
+ROWS_PER_BATCH = 64
+
+
+class SeededSampling(LogitsProcessor):
+    """Turns greedy decoding into sampling, each row from its own seed (Gumbel-max).
+
+    argmax(logit / T + g) with g ~ Gumbel(0, 1) is a draw from softmax(logit / T), and noise
+    drawn per row makes a row's tokens independent of its neighbours in the batch.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], sampling: Sampling, moved: Callable[[], None] = lambda: None
+    ) -> None:
+        self.moved = moved
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.sampling = sampling
+        self.logprobs: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [N, V] to keys [N, V] whose argmax is the sampled token."""
+        self.moved()  # a batch may take minutes
+        scores = scores.float()
+        if self.sampling.temperature == 0:
+            return scores
+        logprob = keep_likely(
+            (scores / self.sampling.temperature).log_softmax(-1),
+            top_p=self.sampling.top_p,
+            top_k=self.sampling.top_k,
+        )
+        noise = torch.stack(
+            [torch.empty(scores.shape[1]).exponential_(generator=g) for g in self.generators]
+        ).to(scores.device)
+        keys = logprob - noise.log()
+        if self.sampling.logprobs:
+            self.logprobs.append(logprob.gather(-1, keys.argmax(-1, keepdim=True))[:, 0])
+        return keys
+
+
+def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
+    """The log-probabilities [N, V] renormalised over the top-k and top-p tokens."""
+    if top_k > 0:
+        least = logprob.topk(min(top_k, logprob.shape[-1])).values[:, -1:]
+        logprob = logprob.masked_fill(logprob < least, -torch.inf)
+    if top_p < 1:
+        ordered, index = logprob.sort(descending=True)
+        before = ordered.exp().cumsum(-1) - ordered.exp()
+        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+        logprob = torch.empty_like(logprob).scatter_(-1, index, ordered)
+    return logprob.log_softmax(-1)
+
+
+class Row(NamedTuple):
+    """One answer to sample: its prompt, its seed, and its longest length."""
+
+    prompt: list[int]
+    seed: int
+    max_tokens: int
+
+
+class HfEngine:
+    """See `RolloutEngine`."""
+
+    def __init__(
+        self, model_path: str, config: EngineConfig, *, stop_token_ids: Sequence[int]
+    ) -> None:
+        self.policy_version = -1
+        self.stop_token_ids = list(stop_token_ids)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.model = AutoModelForCausalLM.from_pretrained(
+                model_path,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                **code_arguments(config.remote_code),
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                "model.policy.path",
+                f"no model can be loaded ({first_line(error)})",
+                value=model_path,
+                fix="give a folder with config.json and weights in safetensors, or a hub name",
+            ) from error
+        self.model.to(device).eval()
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds_PS: Sequence[Sequence[int]],
+        sampling: Sampling,
+        max_tokens_P: Sequence[int] | None = None,
+        on_progress: Progress | None = None,
+        on_finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        """See `RolloutEngine.generate`."""
+        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
+        flat = [
+            Row(list(prompt), seed, limit)
+            for prompt, seeds, limit in zip(prompts, seeds_PS, limits, strict=True)
+            for seed in seeds
+        ]
+        places = [(place, n) for place, seeds in enumerate(seeds_PS) for n in range(len(seeds))]
+        done: list[Completion] = []
+
+        def moved() -> None:
+            if on_progress is not None:
+                on_progress(len(done), len(flat))
+
+        for start in range(0, len(flat), ROWS_PER_BATCH):
+            batch = slice(start, start + ROWS_PER_BATCH)
+            done += self._generate_batch(flat[batch], sampling, moved)
+            if on_finished is not None:
+                for place, completion in zip(places[batch], done[batch], strict=True):
+                    on_finished(*place, completion)
+            moved()
+        rest = iter(done)
+        return [[next(rest) for _ in seeds] for seeds in seeds_PS]
+
+    def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
+        """See `RolloutEngine.load_weights`."""
+        self.model.load_state_dict(dict(weights))
+        self.policy_version = policy_version
+
+    def sleep(self) -> None:
+        """Nothing to give back."""
+
+    def close(self) -> None:
+        """See `RolloutEngine.close`."""
+        del self.model
+
+    def _generate_batch(
+        self, rows: list[Row], sampling: Sampling, moved: Callable[[], None]
+    ) -> list[Completion]:
+        longest = max(len(row.prompt) for row in rows)
+        padding = [longest - len(row.prompt) for row in rows]
+        ids = [[0] * pad + row.prompt for pad, row in zip(padding, rows, strict=True)]
+        mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
+        sampler = SeededSampling([row.seed for row in rows], sampling, moved)
+        output = self.model.generate(
+            input_ids=torch.tensor(ids, device=self.model.device),
+            attention_mask=torch.tensor(mask, device=self.model.device),
+            logits_processor=LogitsProcessorList([sampler]),
+            do_sample=False,
+            max_new_tokens=max(row.max_tokens for row in rows),
+            eos_token_id=self.stop_token_ids,
+            pad_token_id=self.stop_token_ids[0],
+            # A checkpoint's own generation settings must not reshape the distribution.
+            top_p=None,
+            top_k=None,
+            temperature=None,
+            repetition_penalty=None,
+        )
+        logprobs = torch.stack(sampler.logprobs, 1).tolist() if sampler.logprobs else None
+        return [
+            self._completion(
+                tokens[: row.max_tokens], None if logprobs is None else logprobs[number]
+            )
+            for number, (row, tokens) in enumerate(
+                zip(rows, output[:, longest:].tolist(), strict=True)
+            )
+        ]
+
+    def _completion(self, tokens: list[int], logprobs: list[float] | None) -> Completion:
+        stops = [index for index, token in enumerate(tokens) if token in self.stop_token_ids]
+        num_tokens = stops[0] + 1 if stops else len(tokens)
+        return Completion(
+            token_ids=tuple(tokens[:num_tokens]),
+            finish_reason="stop" if stops else "length",
+            logprobs=None if logprobs is None else tuple(logprobs[:num_tokens]),
+            policy_version=self.policy_version,
+        )

@@ -1,0 +1,411 @@
+"""fit, validate, test and predict: Lightning's command line over our module and data module."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from jsonargparse import ArgumentError
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
+
+from luffy_pl import run_dir
+from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
+from luffy_pl.callbacks.answers import Answers, answers_folder
+from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
+from luffy_pl.callbacks.entropy import EntropyMonitor
+from luffy_pl.callbacks.error_report import ErrorReport
+from luffy_pl.callbacks.evaluation import Evaluation
+from luffy_pl.callbacks.expert import ExpertMonitor
+from luffy_pl.callbacks.health import Health
+from luffy_pl.callbacks.heartbeat import Heartbeat
+from luffy_pl.callbacks.identity import check_identity, identity_of
+from luffy_pl.callbacks.interruption import Interruption
+from luffy_pl.callbacks.ledger import Ledger
+from luffy_pl.callbacks.progress import PhaseProgress
+from luffy_pl.callbacks.released_metrics import ReleasedMetrics
+from luffy_pl.callbacks.samples import Samples
+from luffy_pl.callbacks.summary import Summary
+from luffy_pl.callbacks.throughput import Throughput
+from luffy_pl.callbacks.weight_sync import WeightSync
+from luffy_pl.checkpoint_folder import state_of
+from luffy_pl.config_errors import explain
+from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.dry_run import Plan, show_plan
+from luffy_pl.errors import ConfigError, first_line, printable
+from luffy_pl.guards import check_command_line, check_writable
+from luffy_pl.parser_limits import limit_parser
+from luffy_pl.recipe_checks import check_recipe
+from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
+from luffy_pl.training.module import LuffyModule
+from luffy_pl.training.saved_state import check_state
+
+SECTIONS = {
+    "progress": PhaseProgress,
+    "heartbeat": Heartbeat,
+    "weight_sync": WeightSync,
+    "entropy": EntropyMonitor,
+    "expert": ExpertMonitor,
+    "ablation": Ablation,
+    "samples": Samples,
+    "answers": Answers,
+    "evaluation": Evaluation,
+    "checkpoint": PhaseCheckpoint,
+    "summary": Summary,
+}
+
+
+# What one half needs to know of the other.
+LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
+    ("model.policy.path", "data.model_path"): None,
+    ("model.policy.remote_code", "data.engine.remote_code"): None,
+    ("seed_everything", "data.seed"): int,
+    ("resume", "answers.resume"): None,
+    ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
+    ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,
+    ("model.objective", "data.sampler_logprobs"): lambda objective: (
+        objective.old_logprob == "sampler" or objective.on_policy.mismatch_cap is not None
+    ),
+    ("model.objective.off_policy.behaviour", "data.recorded_behaviour"): (
+        lambda behaviour: behaviour == "recorded"
+    ),
+}
+LINKED = {target for _, target in LINKS}
+
+
+class LuffyCLI(LightningCLI):
+    """LightningCLI with a run directory, our callbacks as sections, and links between halves."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Sections beside trainer, model and data."""
+        parser.add_argument("--run_dir", type=str, default="outputs/run", help="all files of a run")
+        parser.add_argument(
+            "--resume",
+            type=bool,
+            default=False,
+            help="continue the run in run_dir: fit from its last checkpoint, validate and test "
+            "from the answers they kept",
+        )
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="replace the run in run_dir"
+        )
+        parser.add_argument(
+            "--dry_run",
+            type=bool,
+            default=False,
+            help="read settings and data, say what the run would do, and stop before any weights",
+        )
+        parser.add_argument(
+            "--cpu_threads", type=int | None, default=None, help="threads of one process"
+        )
+        parser.add_argument(
+            "--loggers",
+            type=list[LoggerName],
+            default=["tensorboard"],
+            help="where metrics of fit go beside metrics.jsonl",
+        )
+        for name, callback in SECTIONS.items():
+            parser.add_lightning_class_args(callback, name)
+        for (source, target), compute in LINKS.items():
+            parser.link_arguments(source, target, compute_fn=compute)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Compose the configuration, then lay the ablation's one leaf over it."""
+        super().parse_arguments(parser, args)
+        self.composed = self.config[self.config.subcommand]
+        ablation = self.composed.ablation
+        if ablation.name is None and ablation.leaf is None:
+            return
+        check_leaf(ablation.name, ablation.leaf)
+        value = ablation.value if isinstance(ablation.value, str) else json.dumps(ablation.value)
+        super().parse_arguments(parser, [*args, f"--{ablation.leaf}={value}"])
+        check_one_leaf(
+            dict(self.composed.items()),
+            dict(self.config[self.config.subcommand].items()),
+            leaf=ablation.leaf,
+            derived=LINKED,
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Our checkpoints hold no settings for the parser, which would read all weights to look."""
+
+    def before_instantiate_classes(self) -> None:
+        """Everything that can be known to be wrong before a class is built."""
+        config = self.config[self.subcommand]
+        check_settings(config)
+        if self.subcommand == "fit":
+            check_recipe(config)
+            check_loggers(config.loggers)
+        if not config.dry_run:
+            check_devices(config.trainer)
+        if config.ckpt_path is not None:
+            config.ckpt_path = state_of(config.ckpt_path)
+        check_checkpoint(config.ckpt_path, config.trainer)
+        check_state(config.ckpt_path)
+        if not config.dry_run:
+            check_writable(config.run_dir)
+        if config.weights_only is False:
+            raise ConfigError(
+                "weights_only", "would let a checkpoint run code", value=False, fix="leave it out"
+            )
+        config.weights_only = True
+        if config.cpu_threads:
+            torch.set_num_threads(config.cpu_threads)
+        if self.subcommand == "fit" and not config.dry_run:
+            self.begin_or_resume(config)
+        trainer = config.trainer
+        trainer.default_root_dir = config.run_dir
+        # One pass over the sized stream of phases is the run.
+        trainer.max_epochs = 1
+
+    def begin_or_resume(self, config: Any) -> None:
+        """The run directory is free, or holds what this run goes on from."""
+        folder = Path(config.run_dir)
+        self.resumed_phase: int | None = None
+        if not config.resume:
+            run_dir.begin(folder, overwrite=config.overwrite)
+            return
+        if (folder / run_dir.CONFIG).is_file():
+            run_dir.check_same_run(config, folder)
+        saved = run_dir.resume(folder)
+        self.resumed_phase = saved.phase if saved else 0
+        if saved is not None:
+            config.ckpt_path = str(saved.state)
+            check_checkpoint(config.ckpt_path, config.trainer)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a value that a class refuses is the user's."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ConfigError("configuration", str(error), fix="correct the value") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it, or say what it would do."""
+        config = self.config[subcommand]
+        if not config.dry_run:
+            super()._run_subcommand(subcommand)
+            return
+        self.datamodule.read(subcommand)
+        self.datamodule.teardown(subcommand)
+        parser = self._parser(subcommand)
+        usual, here = (
+            parser.dump(one, skip_unset=False, skip_validation=True)
+            for one in (parser.get_defaults(skip_validation=True), config)
+        )
+        changed = run_dir.changes(usual, here)
+        given = {name: both for name, both in changed.items() if name not in LINKED}
+        show_plan(Plan(subcommand, config, given, self.datamodule))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Loggers write into the run directory; callbacks without settings are always there."""
+        config = self.config[self.subcommand]
+        if config.dry_run:
+            return None  # it would want the devices of the run
+        if self.subcommand == "fit":
+            # What was written of phases that come again is hidden.
+            purge = self.resumed_phase + 1 if self.resumed_phase else None
+            made = build_loggers(config.loggers, Path(config.run_dir), purge_step=purge)
+            kwargs.setdefault("logger", made)
+        else:
+            kwargs.setdefault("logger", False)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.sort(key=place_of)
+        return trainer
+
+    def before_fit(self) -> None:
+        """Keep the composed configuration beside its results."""
+        if self.trainer.is_global_zero:
+            # As it was composed: with the ablation's leaf already in it, it could not run again.
+            composed = self.composed.clone()
+            composed.resume, composed.overwrite, composed.ckpt_path = False, False, None
+            # With nulls: left out, they would be the defaults again when the file is used.
+            parser = self._parser(self.subcommand)
+            text = parser.dump(composed, skip_unset=False, skip_validation=True)
+            run_dir.keep_config(Path(composed.run_dir), text, phase=self.resumed_phase)
+
+    def before_validate(self) -> None:
+        """What cannot be continued is said before anything is loaded."""
+        config = self.config[self.subcommand]
+        folder = answers_folder(config.run_dir, str(self.subcommand))
+        if config.resume and folder is not None:
+            check_identity(folder, identity_of(self.datamodule, config.ckpt_path))
+
+    before_test = before_validate
+
+
+def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
+    """Run a Lightning subcommand; errors of the user's world leave as LuffyError."""
+    quiet()
+    argv = run_dir.with_own_config(limit_parser(argv))
+    check_command_line(argv)
+    parser_kwargs = {"parser_mode": "omegaconf", "exit_on_error": False}
+    try:
+        cli(
+            LuffyModule,
+            LuffyDataModule,
+            args=argv,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={
+                "callbacks": [
+                    ErrorReport(),
+                    Interruption(),
+                    ReleasedMetrics(),
+                    Health(),
+                    Throughput(),
+                    Ledger(),
+                ],
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+                "log_every_n_steps": 1,
+            },
+            parser_kwargs={
+                **parser_kwargs,
+                **dict.fromkeys(("fit", "validate", "test", "predict"), parser_kwargs),
+            },
+        )
+    except ArgumentError as error:
+        raise explain(str(error), argv, known_keys=known_keys) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            str(error.full_key), first_line(error), fix="set it, or write the value out"
+        ) from error
+    except SystemExit as left:
+        # Lightning ends what was interrupted before or after training with exit(1).
+        if isinstance(left.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError("trainer", first_line(error), fix="correct trainer.*") from error
+    return 0
+
+
+def check_settings(config: Any) -> None:
+    """Settings of two sections that contradict each other."""
+    rollout, optimizer = config.data.rollout, config.model.optimizer
+    limits = [config.data.train.max_prompt_tokens] if config.data.train else []
+    longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
+    if optimizer.micro_batch_tokens < longest:
+        raise ConfigError(
+            "model.optimizer.micro_batch_tokens",
+            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}"
+            ", so the longest row would not fit",
+            value=optimizer.micro_batch_tokens,
+            fix=f"use at least {longest}",
+        )
+    if config.data.engine.max_model_len is not None and config.data.engine.max_model_len < longest:
+        raise ConfigError(
+            "data.engine.max_model_len",
+            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}",
+            value=config.data.engine.max_model_len,
+            fix=f"use at least {longest}, or null",
+        )
+    if rollout.prompts_per_phase % optimizer.steps_per_phase:
+        raise ConfigError(
+            "data.rollout.prompts_per_phase",
+            f"must be a multiple of model.optimizer.steps_per_phase={optimizer.steps_per_phase}",
+            value=rollout.prompts_per_phase,
+            fix="each optimizer step takes the same number of prompts",
+        )
+    for name in ("sft_phases", "imitation_buffer", "routing"):
+        if rollout[name] and not config.model.objective.sft.coef:
+            raise ConfigError(
+                "model.objective.sft.coef",
+                f"is 0, so what data.rollout.{name} sends to imitation would teach nothing",
+                value=config.model.objective.sft.coef,
+                fix=f"use 1.0, or turn data.rollout.{name} off",
+            )
+    if config.data.advantage.scale == "group_std" and rollout.group_size == 1:
+        raise ConfigError(
+            "data.advantage.scale",
+            "one response has no standard deviation: data.rollout.group_size=1",
+            value="group_std",
+            fix="raise data.rollout.group_size, or data.advantage.scale=none",
+        )
+
+
+def check_checkpoint(path: str | None, trainer: Any) -> None:
+    """It is there, and a sharded one has the strategy that wrote it."""
+    if path is not None and not Path(path).exists():
+        raise ConfigError(
+            "ckpt_path",
+            "no such file or folder here",
+            value=path,
+            fix="correct the path; from a remote store it is copied first",
+        )
+    is_sharded = "ModelParallelStrategy" in str(trainer.strategy)
+    if path is not None and Path(path).is_dir() and not is_sharded:
+        raise ConfigError(
+            "ckpt_path",
+            "is a folder of shards, which only ModelParallelStrategy reads",
+            value=path,
+            fix="add the strategy it was trained with, or train with "
+            "trainer.strategy.init_args.save_distributed_checkpoint=false",
+        )
+
+
+def check_devices(trainer: Any) -> None:
+    """A GPU recipe on a machine without GPU, said before anything is loaded."""
+    if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator",
+            "this machine has no CUDA GPU",
+            value=trainer.accelerator,
+            fix="run it where there is one, or start with --config conf/quickstart.yaml, which "
+            "trains on a CPU",
+        )
+
+
+def place_of(callback: Any) -> int:
+    """A phase is logged before an evaluation, which may be stopped, and before it is saved."""
+    for place, kind in ((0, Interruption), (2, Evaluation), (3, Checkpoint)):
+        if isinstance(callback, kind):
+            return place
+    return 1
+
+
+def known_keys() -> list[str]:
+    """Every dotted key of a run, for suggestions."""
+    own = ["run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path"]
+    return own + list(settings_parser().get_defaults(skip_validation=True).keys(branches=True))
+
+
+def settings_parser() -> LightningArgumentParser:
+    """The sections of a run that are ours, for their names and defaults."""
+    parser = LightningArgumentParser(parser_mode="omegaconf")
+    parser.add_lightning_class_args(LuffyModule, "model")
+    parser.add_lightning_class_args(LuffyDataModule, "data")
+    for name, callback in SECTIONS.items():
+        parser.add_lightning_class_args(callback, name)
+    return parser
+
+
+class StderrLines(logging.Handler):
+    """Writes to whatever stderr is now; a stream kept from earlier may have been closed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        sys.stderr.write(printable(self.format(record), keep="\n") + "\n")
+
+
+def quiet() -> None:
+    """One voice: libraries speak up only when something is wrong."""
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "vllm", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    own = logging.getLogger("luffy_pl")
+    own.setLevel(logging.INFO)
+    own.handlers = [StderrLines()]
+    # Says at every start of vLLM that an optional compiler is missing.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(lightning|transformers|torch|vllm)\b")

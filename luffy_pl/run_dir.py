@@ -1,0 +1,209 @@
+"""The folder of a run: never two runs in one, and a run that goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
+
+from luffy_pl.checkpoint_folder import (
+    FOLDER,
+    SavedPhase,
+    check_hashes,
+    newest,
+    remove,
+)
+from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.training.saved_state import check_state
+
+log = logging.getLogger(__name__)
+
+CONFIG, METRICS, EVALUATION, RESUMES = (
+    "config.yaml", "metrics.jsonl", "evaluation.jsonl", "resumes.jsonl",
+)  # fmt: skip
+# By phase: rollouts/phase-000012.jsonl, evaluation/phase-000020-heldout.jsonl.
+PHASE_FILES = ("rollouts/phase-*.jsonl", "evaluation/phase-*.jsonl")
+RESULTS = (METRICS, EVALUATION, RESUMES, "evaluation", "tb", "rollouts", FOLDER)
+
+# What makes a run this run: with another value the data order or the samples would be others. What
+# the data, the tokenizer and the template really give is in the checkpoint (`data/fingerprint.py`).
+IDENTITY = (
+    "seed_everything",
+    "model.policy.path",
+    "data.train.path",
+    "data.rollout.num_phases",
+    "data.rollout.prompts_per_phase",
+    "data.rollout.group_size",
+)
+# How a start is made, not what is run.
+OF_THE_START = ("config", "resume", "overwrite", "dry_run", "loggers", "run_dir", "ckpt_path")
+
+
+def with_own_config(argv: Sequence[str]) -> list[str]:
+    """`fit --resume --run_dir RUN` without --config takes RUN/config.yaml."""
+    args = list(argv)
+    if not args or args[0] != "fit":
+        return args
+    for place, arg in enumerate(args):
+        if arg == "--resume" and (place + 1 == len(args) or args[place + 1].startswith("-")):
+            args[place] = "--resume=true"
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c")
+    parser.add_argument("--resume", default="false")
+    parser.add_argument("--run_dir", default="outputs/run")
+    known, _ = parser.parse_known_args(args[1:])
+    if known.resume.lower() != "true" or known.config is not None:
+        return args
+    config = Path(known.run_dir) / CONFIG
+    if not config.is_file():
+        raise nothing_to_resume(Path(known.run_dir))
+    return [args[0], "--config", str(config), *args[1:]]
+
+
+def begin(run_dir: Path, *, overwrite: bool) -> None:
+    """Never mix two runs in one folder."""
+    if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
+        return
+    if not overwrite:
+        raise ConfigError(
+            "run_dir",
+            "already holds a run",
+            value=str(run_dir),
+            fix="--resume true, --overwrite true, or another --run_dir",
+        )
+    for name in RESULTS:
+        remove(run_dir / name)
+
+
+def resume(run_dir: Path) -> SavedPhase | None:
+    """The newest checkpoint that is whole; None if the run was killed before its first.
+
+    Results of later phases are cut off, for they come again.
+
+    Raises:
+        StorageError: there is no run, or none of its checkpoints can be used.
+    """
+    if not (run_dir / CONFIG).is_file():
+        raise nothing_to_resume(run_dir)
+    saved, skipped = newest(run_dir / FOLDER)
+    if saved is None and skipped:
+        raise StorageError(
+            str(run_dir / FOLDER),
+            f"holds no whole checkpoint: {'; '.join(skipped)}",
+            fix="put one back, or begin again with --overwrite true",
+        )
+    if rank_zero_only.rank == 0:
+        for why in skipped:
+            log.warning("resume: skipped %s", why)
+        log.info("resume: after phase %d", saved.phase if saved else 0)
+        if saved is not None:
+            check_hashes(saved.path)
+        cut_results(run_dir, saved.phase if saved else None)
+    if saved is not None:
+        check_state(str(saved.state))
+    return saved
+
+
+def nothing_to_resume(run_dir: Path) -> StorageError:
+    """Of a folder that no run has written to."""
+    return StorageError(
+        str(run_dir), "holds no checkpoint to resume from, nor a run", fix="leave --resume out"
+    )
+
+
+def cut_results(run_dir: Path, phase: int | None) -> None:
+    """Leave what was written up to a phase; nothing of a run that begins again (None)."""
+    last = -1 if phase is None else phase
+    # Hyperparameters have no step.
+    keep_lines(run_dir / METRICS, lambda line: line.get("step") is None or line["step"] <= last)
+    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last)
+    for pattern in PHASE_FILES:
+        for file in run_dir.glob(pattern):
+            number = re.match(r"phase-(\d+)", file.name)
+            if number is not None and int(number[1]) > last:
+                file.unlink()
+    if phase is None:
+        remove(run_dir / "tb")
+
+
+def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+    """Drop lines of a JSON Lines file, and one that was cut off, in one step."""
+    if not path.exists():
+        return
+    kept = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if is_kept(line):
+            kept.append(text + "\n")
+    beside = path.with_suffix(".partial")
+    with beside.open("w", encoding="utf-8") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def check_same_run(config: Any, run_dir: Path) -> None:
+    """A resumed run keeps its model, data, seed and group; the rest may change."""
+    before = OmegaConf.load(run_dir / CONFIG)
+    for key in IDENTITY:
+        old, new = OmegaConf.select(before, key), config.get(key)
+        if old != new:
+            raise ConfigError(
+                key,
+                f"the run in {run_dir} was started with {old!r}",
+                value=new,
+                fix="resume with the same value, or start a new --run_dir",
+            )
+
+
+def keep_config(run_dir: Path, composed: str, *, phase: int | None) -> None:
+    """Write config.yaml; of a run that goes on, say and keep what is other than before.
+
+    Args:
+        composed: the configuration as YAML.
+        phase: after which the run goes on; None if it begins.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / CONFIG
+    if phase is not None and path.is_file():
+        changed = changes(path.read_text(encoding="utf-8"), composed)
+        for key, (old, new) in changed.items():
+            log.info("resume: %s is now %s, it was %s", key, json.dumps(new), json.dumps(old))
+        with (run_dir / RESUMES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"phase": phase, "changed": changed}) + "\n")
+    beside = path.with_suffix(".partial")
+    beside.write_text(composed, encoding="utf-8")
+    beside.replace(path)
+
+
+def changes(before: str, after: str) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ between two configurations, by dotted key: old and new value."""
+    old, new = (
+        dict(leaves(OmegaConf.to_container(OmegaConf.create(text)))) for text in (before, after)
+    )
+    return {
+        key: (old.get(key), new.get(key))
+        for key in [*new, *(key for key in old if key not in new)]
+        if key.split(".")[0] not in OF_THE_START and old.get(key) != new.get(key)
+    }
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no section, by its dotted key; a list is one value."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from leaves(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node

@@ -1,0 +1,107 @@
+"""`luffy-pl status RUN`: how far a run is, and whether it lives.
+
+A run writes `status.json` every few seconds, from a thread of its own: also while it hangs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from luffy_pl.checkpoint_folder import FOLDER, newest
+from luffy_pl.errors import StorageError
+
+FILE = "status.json"
+LATE_BEATS = 3
+"""Heartbeats that may be missing before a run counts as gone."""
+
+State = Literal["starting", "running", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run says of itself; times are seconds since 1970.
+
+    stage, done, total: what it does now, and how far that is.
+    moved: when that last got on.
+    """
+
+    state: State
+    pid: int
+    host: str
+    phase: int
+    num_phases: int
+    stage: str
+    done: int
+    total: int
+    started: float
+    moved: float
+    written: float
+    every_s: float
+
+    def line(self, *, saved_phase: int, now: float) -> str:
+        """For a person."""
+        where = f"phase {self.phase}/{self.num_phases}"
+        saved = f"saved: phase {saved_phase}"
+        if self.state in ("starting", "running"):
+            silent_s = now - self.written
+            if silent_s > LATE_BEATS * self.every_s and not lives(self):
+                return f"gone: silent for {silent_s:.0f} s, {where}, {self.stage}; {saved}"
+            progress = f" {self.done}/{self.total}" if self.total else ""
+            moved = f"moved {now - self.moved:.0f} s ago"
+            process = f"process {self.pid} on {self.host}"
+            return f"{self.state}: {where}, {self.stage}{progress}, {moved}; {saved}; {process}"
+        return f"{self.state}: {where}; {saved}"
+
+
+def write_status(run_dir: Path, status: Status) -> None:
+    """Replace the file in one step."""
+    beside = run_dir / f".{FILE}.new"
+    beside.write_text(json.dumps(asdict(status), indent=2) + "\n", encoding="utf-8")
+    beside.replace(run_dir / FILE)
+
+
+def read_status(run_dir: Path) -> Status:
+    """What the run last said.
+
+    Raises:
+        StorageError: it never said anything.
+    """
+    path = run_dir / FILE
+    try:
+        return Status(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StorageError(
+            str(path), "cannot be read as the status of a run", fix="give the folder of a run"
+        ) from error
+
+
+def lives(status: Status) -> bool:
+    """Whether its process does; unknown, and then no, on another machine."""
+    if status.host != os.uname().nodename:
+        return False
+    try:
+        os.kill(status.pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def main(argv: Sequence[str]) -> int:
+    """One line for each run."""
+    parser = argparse.ArgumentParser(prog="luffy-pl status", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="outputs/<name>")
+    args = parser.parse_args(list(argv))
+    for run in args.runs:
+        saved, _ = newest(run / FOLDER)
+        saved_phase = saved.phase if saved else 0
+        line = read_status(run).line(saved_phase=saved_phase, now=time.time())
+        sys.stdout.write(f"{run}: {line}\n" if len(args.runs) > 1 else f"{line}\n")
+    return 0

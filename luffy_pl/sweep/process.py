@@ -1,0 +1,108 @@
+"""One cell as a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+POLL_S = 0.1
+GRACE_S = 15.0
+LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a launcher needs to run a cell, on whatever machine.
+
+    Args:
+        reference: the launcher's name of an earlier job that may still be running.
+    """
+
+    cell: str
+    command: tuple[str, ...]
+    folder: Path
+    console: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended; no exit code if it was ended from outside before it had one."""
+
+    exit_code: int | None
+    seconds: float
+
+
+class Watch(Protocol):
+    """Is told what a launcher does."""
+
+    def started(self, job: Job, reference: str | None = None) -> None:
+        """The job runs, or waits in a queue that will run it."""
+
+    def ended(self, job: Job, ended: Ended) -> None:
+        """The job has ended."""
+
+
+def start(job: Job) -> subprocess.Popen[bytes]:
+    """Start the process; what it says goes to the job's console, after earlier attempts."""
+    job.console.parent.mkdir(parents=True, exist_ok=True)
+    with job.console.open("ab") as console:
+        console.write(f"$ {shlex.join(job.command)}\n".encode())
+        console.flush()
+        return subprocess.Popen(
+            job.command,
+            cwd=job.folder,
+            env={**os.environ, **job.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            preexec_fn=before_exec,
+        )
+
+
+def before_exec() -> None:
+    """Let the kernel end this process with its parent: no cell outlives a killed sweep.
+
+    A shell starts what is in its background with SIGINT ignored, and a Ray worker may block it;
+    both would be inherited, and the cell could not be interrupted.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(job: Job) -> Ended:
+    """Start the process and wait for it; an interrupt ends it."""
+    started = time.monotonic()
+    process = start(job)
+    try:
+        # Ray's interrupt does not wake a process that waits for another.
+        while (exit_code := process.poll()) is None:
+            time.sleep(POLL_S)
+    finally:
+        end([process])
+    return Ended(exit_code, time.monotonic() - started)
+
+
+def end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Interrupt what is running, which lets it end its workers; kill what does not end."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + GRACE_S
+    for process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,47 @@
+"""metrics.jsonl: what was logged, readable without any tool."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class JsonlLogger(Logger):
+    """Appends {"step": phase, metric: value, ...}; several lines may share a step."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        """Of the logger."""
+        return "jsonl"
+
+    @property
+    def version(self) -> str:
+        """There is one per run."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """One line."""
+        self._append({"step": step, **metrics})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Such as the name of an ablation."""
+        self._append({"hyperparameters": params if isinstance(params, dict) else vars(params)})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+", encoding="utf-8") as file:
+            # A crash may have cut the last line off: the next one must not continue it.
+            file.seek(max(0, file.tell() - 1))
+            torn = file.read(1) not in ("", "\n")
+            file.write("\n" * torn + json.dumps(line, default=float) + "\n")

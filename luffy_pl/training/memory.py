@@ -1,0 +1,45 @@
+"""Running out of memory in training: what it looks like, and what to say."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from luffy_pl.errors import DeviceMemoryError
+
+GIB = 1 << 30
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host through torch, had no memory left."""
+    by_torch = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return by_torch or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+@contextmanager
+def memory_advice(token_budget: Callable[[], int]) -> Iterator[None]:
+    """Turn running out of memory into one line: how much there was, and which setting to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        tokens = token_budget()
+        raise DeviceMemoryError(
+            "model.optimizer.micro_batch_tokens",
+            f"{tokens} tokens do not fit into memory ({used()})",
+            fix=f"set it to {max(1, tokens // 2)}, model.policy.activation_checkpointing: "
+            "true, or lower data.engine.gpu_memory_utilization",
+        ) from error
+
+
+def used() -> str:
+    """Peak memory of this process on its device, for a message."""
+    if torch.cuda.is_available():
+        peak, of = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
+        return f"peak {peak / GIB:.1f} of {of / GIB:.1f} GiB on the GPU"
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"peak {peak / GIB:.1f} GiB on the host"

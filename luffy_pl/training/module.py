@@ -1,0 +1,374 @@
+"""The LightningModule: one rollout phase in, a few optimizer steps, nothing else.
+
+Manual optimization: a phase is cut into minibatches (an optimizer step each), a minibatch into
+micro-batches (a forward and backward each). Every divisor is counted over all ranks before the
+first forward, so no cut changes the gradient.
+
+Shapes: N rows of this rank, n rows of a micro-batch, L tokens, T = L - 1 predictions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from luffy_pl.bundled import resolve
+from luffy_pl.data.collate import candidates
+from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.data.sampling import Progress
+from luffy_pl.errors import ConfigError
+from luffy_pl.faults import fault
+from luffy_pl.objective.kl import kl_estimate
+from luffy_pl.records import Experience
+from luffy_pl.training.controllers import EntropyController, KlController
+from luffy_pl.training.flops import ForwardCount
+from luffy_pl.training.memory import is_out_of_memory, memory_advice
+from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
+from luffy_pl.training.minibatch import Seen, backward_micro_batches, logprobs
+from luffy_pl.training.nonfinite import LeftOut, offending_rows
+from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, step_limits
+from luffy_pl.training.policy import Policy, load_policy
+from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig, PolicyConfig
+from luffy_pl.training.sharding import shard_policy, sharding_mesh
+from luffy_pl.training.terms import Coefficients, count_terms
+
+log = logging.getLogger(__name__)
+
+
+class LuffyModule(L.LightningModule):
+    """Policy, optional reference policy, and the mixed-policy objective.
+
+    Args:
+        policy: the language model.
+        objective: the loss.
+        optimizer: AdamW, its schedule, and how a phase is cut.
+        max_response_tokens: linked from `data.rollout`; divisor of mode constant by default.
+    """
+
+    policy: Policy
+
+    def __init__(
+        self,
+        policy: PolicyConfig,
+        objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008  frozen
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008  frozen
+        max_response_tokens: int = 8192,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy_config = policy
+        self.objective = objective
+        self.optimizer_config = optimizer
+        self.max_response_tokens = max_response_tokens
+        self.phases_trained = 0
+        self.left_out = LeftOut()
+        self.token_budget = optimizer.micro_batch_tokens
+        self.entropy_controller = EntropyController(objective.entropy)
+        self.kl_controller = KlController(objective.kl)
+        self.report_progress: Progress = lambda stage, done, total: None
+        self.forwards = ForwardCount()
+        self.reference: Policy | None = None
+
+    # -- Lightning hooks ---------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Load the weights and shard them where the strategy has a device mesh."""
+        if hasattr(self, "policy"):
+            return
+        path = resolve(self.policy_config.path)
+        self.policy = load_policy(self.policy_config, path)
+        if self.objective.kl.coef > 0:
+            self.reference = load_policy(self.policy_config, path).requires_grad_(False)
+            self.strict_loading = False  # checkpoints hold no reference
+        if self.device_mesh is not None:
+            mesh = sharding_mesh(self.device_mesh, replicas=self.policy_config.replicas)
+            compute_dtype = (
+                torch.bfloat16 if "bf16" in str(self.trainer.precision) else torch.float32
+            )
+            for policy in filter(None, (self.policy, self.reference)):
+                shard_policy(policy, mesh, compute_dtype=compute_dtype)
+
+    def configure_optimizers(self) -> list[dict[str, Any]]:
+        """AdamW with a warm-up that counts optimizer steps, and one more for imitation if set."""
+        return build_optimizers(list(self.policy.parameters()), self.optimizer_config)
+
+    def on_fit_start(self) -> None:
+        """Let the data module ask the policy: it has no other way to."""
+        if isinstance(self.trainer.datamodule, LuffyDataModule):
+            self.trainer.datamodule.policy_view = self
+
+    def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
+        """Train on one phase; returns per-token tensors [N, T] for the callbacks to look at."""
+        with memory_advice(lambda: self.token_budget):
+            return self._train_phase(experience)
+
+    def _train_phase(self, experience: Experience) -> dict[str, Any]:
+        started = time.monotonic()
+        self.policy.train()
+        steps = experience.step_imitates
+        minibatches = [
+            (experience.on_host.step_N == step).nonzero()[:, 0].tolist()
+            for step in range(len(steps))
+        ]
+        old_NT = self._old_logprob(experience, minibatches[1:])
+        seen = Seen.like(old_NT)
+        grad_norms = []
+        for step, rows in enumerate(minibatches):
+            losses, micros = self._backward_minibatch(experience, rows, old_NT=old_NT, seen=seen)
+            grad_norms.append(
+                self._optimizer_step(experience, losses, micros, imitates=steps[step])
+            )
+            self.report_progress("train", step + 1, len(steps))
+        self.phases_trained += 1
+        return {
+            **vars(seen),
+            "grad_norm": torch.stack(grad_norms).nanmean(),
+            "train_s": torch.tensor(time.monotonic() - started),
+        }
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Answers arrive graded; the evaluation callback counts them."""
+
+    test_step = validation_step
+
+    # Answers are written by the samples callback: Lightning would try to move what is returned.
+    predict_step = validation_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Plain values only: a checkpoint must load with weights_only=True.
+
+        The reference is left out: it is always loaded from `policy.path`.
+        """
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            name: weight for name, weight in weights.items() if not name.startswith("reference.")
+        }
+        checkpoint["luffy_pl"] = {
+            "phases_trained": self.phases_trained,
+            "policy_path": self.policy_config.path,
+            "entropy_coef": self.entropy_controller.coef,
+            "kl_coef": self.kl_controller.coef,
+            "left_out": vars(self.left_out).copy(),
+            "objective": dataclasses.asdict(self.objective),
+            "optimizer": dataclasses.asdict(self.optimizer_config),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue counting phases, with the coefficients the controllers had reached."""
+        saved = checkpoint["luffy_pl"]
+        self.phases_trained = saved["phases_trained"]
+        self.entropy_controller.resume(saved["entropy_coef"])
+        self.kl_controller.resume(saved["kl_coef"])
+        self.left_out = LeftOut(**saved["left_out"])
+
+    # -- log-probabilities -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _old_logprob(self, experience: Experience, later: list[list[int]]) -> Tensor:
+        """Log-probability before the phase's first update, [N, T]; NaN where it is the current one.
+
+        Only minibatches after the first need a pass of their own: before the first update the
+        current log-probability, detached, is the old one.
+        """
+        if self.objective.old_logprob == "sampler":
+            if experience.sampler_logprob_NT is None:
+                raise ConfigError(
+                    "model.objective.old_logprob",
+                    "the rollouts came without log-probabilities",
+                    value="sampler",
+                    fix="set data.sampler_logprobs, or use old_logprob: trainer",
+                )
+            return experience.sampler_logprob_NT
+        dtype = torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
+        old_NT = experience.advantage_N.new_full(
+            experience.response_mask_NT.shape, torch.nan, dtype=dtype
+        )
+        for rows in later:
+            for micro in self.micro_batches(experience, rows):
+                logprob_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
+                old_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
+        return old_NT
+
+    # -- what the data module may ask (PolicyView) -------------------------------------------
+
+    @torch.no_grad()
+    def reward_penalty(self, experience: Experience) -> Tensor | None:
+        """What each row's distance from the reference takes off its reward, [N]; None if nothing.
+
+        The controller then sees the mean over rows, of all ranks, of the mean over tokens.
+        """
+        kl = self.objective.kl
+        if kl.place != "reward" or self.reference is None:
+            return None
+        on_device = experience.to(self.device)
+        sums_N = torch.zeros(len(experience.reward_N), dtype=torch.double, device=self.device)
+        for micro in self.micro_batches(on_device, list(range(len(sums_N)))):
+            current_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
+            reference_nt, _ = logprobs(self.reference, micro, forwards=self.forwards)
+            difference_nt = kl_estimate(current_nt, reference_nt, kl.estimator)
+            sums_N[micro.index_n] = difference_nt.sum(dim=1, dtype=torch.double)
+        count_N = on_device.response_mask_NT.sum(dim=1)
+        means_N = sums_N / count_N.clamp(min=1)
+        summed = self.trainer.strategy.reduce(
+            torch.stack([means_N.sum(), (count_N > 0).sum().double()]), reduce_op="sum"
+        )
+        penalty_N = self.kl_controller.coef * sums_N.cpu()
+        num_rows, kl_nats = int(summed[1].item()), summed[0].item()
+        if math.isfinite(kl_nats):
+            self.kl_controller.update(kl_nats / max(1, num_rows), num_rows=num_rows)
+        return penalty_N.to(experience.reward_N.dtype)
+
+    @torch.no_grad()
+    def mean_entropies(
+        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
+    ) -> list[float]:
+        """Mean token entropy in nats of each (prompt, response) under the current policy.
+
+        Every rank calls this with as many rows, since sharded weights are gathered for it.
+        """
+        if not rows:
+            return []
+        asked = candidates(rows, temperature=temperature).to(self.device)
+        found = [0.0] * len(rows)
+        for micro in self.micro_batches(asked, list(range(len(rows)))):
+            _, entropy_nt = logprobs(self.policy, micro, forwards=self.forwards)
+            mean_n = entropy_nt.sum(1) / micro.rows.response_mask_NT.sum(dim=1).clamp(min=1)
+            for row, value in zip(micro.index_n.tolist(), mean_n, strict=False):
+                found[row] = value.item()
+        return found
+
+    # -- one optimizer step ------------------------------------------------------------------
+
+    def _backward_minibatch(
+        self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
+    ) -> tuple[Tensor, list[MicroBatch]]:
+        """Add the gradient of the minibatch `rows`; note what the forward passes computed.
+
+        Returns the loss of each micro-batch, and these. Where memory runs out the same is done
+        again in smaller pieces, once; not with several ranks, where the others would wait.
+        """
+        try:
+            return self._backward(experience, rows, old_NT=old_NT, seen=seen)
+        except RuntimeError as error:
+            was_halved = self.token_budget < self.optimizer_config.micro_batch_tokens
+            if not is_out_of_memory(error) or was_halved or self.trainer.world_size > 1:
+                raise
+        # Outside of the handler: its traceback would keep the failed pass in memory.
+        self.token_budget //= 2
+        log.warning("out of memory: from now on %d tokens in a forward pass", self.token_budget)
+        for optimizer in as_list(self.optimizers()):
+            optimizer.zero_grad()
+        return self._backward(experience, rows, old_NT=old_NT, seen=seen)
+
+    def _backward(
+        self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
+    ) -> tuple[Tensor, list[MicroBatch]]:
+        if fault("oom", self.trainer.global_step):
+            raise torch.OutOfMemoryError("LUFFY_FAULT")
+        if fault("nan_loss", self.trainer.global_step):
+            not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
+            experience = dataclasses.replace(experience, advantage_N=not_finite_N)
+        totals = self.term_totals(experience, rows)
+        micros = self.micro_batches(experience, rows)
+        losses, entropy_sum = backward_micro_batches(
+            self.policy,
+            micros,
+            forwards=self.forwards,
+            reference=self.reference,
+            objective=self.objective,
+            coefficients=self._coefficients(experience.phase),
+            totals=totals,
+            max_response_tokens=self.max_response_tokens,
+            old_NT=old_NT,
+            seen=seen,
+            # FSDP2 averages gradients over ranks; our divisors already are global.
+            backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
+        )
+        if self.objective.entropy.target_nats is not None:
+            total = self.trainer.strategy.reduce(entropy_sum, reduce_op="sum")
+            mean = (total / totals["tokens"].clamp(min=1)).item()
+            if math.isfinite(mean):
+                self.entropy_controller.update(mean)
+        return losses, micros
+
+    def _coefficients(self, phase: int) -> Coefficients:
+        """What the terms are multiplied by now."""
+        sft, kl = self.objective.sft, self.objective.kl
+        imitation = sft.coefficient(phase)
+        return Coefficients(
+            policy=1.0 - imitation if sft.complement else 1.0,
+            entropy=self.entropy_controller.coef,
+            imitation=imitation,
+            kl=self.kl_controller.coef if kl.place == "loss" else 0.0,
+        )
+
+    def _optimizer_step(
+        self,
+        experience: Experience,
+        losses: Tensor,
+        micros: list[MicroBatch],
+        *,
+        imitates: bool,
+    ) -> Tensor:
+        """Clip, check, step; returns the global gradient norm before clipping."""
+        number, limits = step_limits(self.optimizer_config, imitates=imitates)
+        optimizer = as_list(self.optimizers())[number]
+        norm = grad_norm_and_clip(self.policy.parameters(), max_norm=limits.max_grad_norm)
+        is_bad = ~(losses.isfinite().all() & norm.isfinite())
+        if self._max_over_ranks(int(is_bad)):
+            self.left_out.add(
+                self.optimizer_config.non_finite,
+                experience,
+                offending_rows(losses, micros),
+                losses=losses,
+                norm=norm,
+                folder=Path(self.trainer.default_root_dir) / "debug",
+                rank=self.trainer.global_rank,
+            )
+        else:
+            self.left_out.in_a_row = 0
+            if limits.skip_grad_norm is None or norm <= limits.skip_grad_norm:
+                optimizer.step()
+        optimizer.zero_grad()
+        as_list(self.lr_schedulers())[number].step()
+        return norm
+
+    # -- counting over ranks -----------------------------------------------------------------
+
+    def term_totals(self, experience: Experience, rows: list[int]) -> dict[str, Tensor]:
+        """Tokens and rows of a minibatch over all ranks, by term."""
+        counts = count_terms(experience, rows, self.objective)
+        summed = self.trainer.strategy.reduce(
+            torch.stack(list(counts.values())).double(), reduce_op="sum"
+        )
+        return dict(zip(counts, summed, strict=True))
+
+    def micro_batches(self, experience: Experience, rows: list[int]) -> list[MicroBatch]:
+        """The micro-batches of `rows`; every rank makes the same number.
+
+        Sharded weights are gathered in each forward, so a rank that ran out of rows joins with
+        one row it learns nothing from.
+        """
+        micros = micro_batches(experience, rows, token_budget=self.token_budget)
+        missing = self._max_over_ranks(max(1, len(micros))) - len(micros)
+        return micros + missing * [silent(experience)]
+
+    def _max_over_ranks(self, count: int) -> int:
+        if self.trainer.world_size == 1:
+            return count
+        count_1 = torch.tensor([float(count)], device=self.device)
+        return int(self.trainer.strategy.reduce(count_1, reduce_op="max").item())
+
+
+def as_list(found: Any) -> list[Any]:
+    """Lightning hands out a single optimizer or schedule without a list."""
+    return found if isinstance(found, list) else [found]

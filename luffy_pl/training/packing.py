@@ -1,0 +1,83 @@
+"""Padded rows to one sequence without padding, and predictions back to their rows.
+
+Shapes: n rows, L tokens, T = L - 1 predictions, K packed tokens, M predictions asked for.
+A row's last token predicts nothing, so it is not packed: a row of 5 tokens takes 4 places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows one after the other, on the device of the rows.
+
+    token_ids_1K, position_ids_1K: inputs of the model; positions start at 0 in every row.
+    segment_lengths: tokens of each row, on the host, so that nobody waits for the device.
+    place_M: place in K of the predictions asked for, in the order of rows and positions.
+    cell_M: where each lies in the flattened [n, T].
+    target_M: the token to be predicted there.
+    """
+
+    token_ids_1K: Tensor
+    position_ids_1K: Tensor
+    segment_lengths: tuple[int, ...]
+    place_M: Tensor
+    cell_M: Tensor
+    target_M: Tensor
+
+
+def pack(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int]) -> Packed:
+    """The first `num_tokens` tokens of each row, less the last, in one sequence.
+
+    Args:
+        mask_nT: the predictions asked for, on the host; a mask on a device is waited for.
+    """
+    width = token_ids_nL.shape[1]
+
+    def on_device(places: Tensor) -> Tensor:
+        return places.to(token_ids_nL.device, non_blocking=True)
+
+    segment_lengths = tuple(count - 1 for count in num_tokens)
+    lengths_n = torch.tensor(segment_lengths)
+    start_n = lengths_n.cumsum(0) - lengths_n
+    row_K = torch.arange(len(lengths_n)).repeat_interleave(lengths_n)
+    position_K = torch.arange(len(row_K)) - start_n[row_K]
+    ids_C = token_ids_nL.flatten()
+    cell_M = mask_nT.cpu().flatten().nonzero()[:, 0]
+    row_M = cell_M // (width - 1)
+    position_M = cell_M - row_M * (width - 1)
+    return Packed(
+        token_ids_1K=ids_C[on_device(row_K * width + position_K)][None],
+        position_ids_1K=on_device(position_K)[None],
+        segment_lengths=segment_lengths,
+        place_M=on_device(start_n[row_M] + position_M),
+        cell_M=on_device(cell_M),
+        target_M=ids_C[on_device(row_M * width + position_M + 1)],
+    )
+
+
+def unpack(value_M: Tensor, packed: Packed, mask_nT: Tensor) -> Tensor:
+    """Values of predictions at their places in [n, T], 0 elsewhere."""
+    zeros_C = value_M.new_zeros(mask_nT.numel())
+    return zeros_C.index_copy(0, packed.cell_M, value_M).view(mask_nT.shape)
+
+
+def flash_boundaries(packed: Packed) -> dict[str, Any]:
+    """The segments in the form of transformers' FlashAttentionKwargs."""
+    device = packed.token_ids_1K.device
+    ends = torch.tensor((0, *packed.segment_lengths)).cumsum(0)
+    boundaries = ends.int().to(device, non_blocking=True)
+    longest = max(packed.segment_lengths)
+    return {
+        "cu_seq_lens_q": boundaries,
+        "cu_seq_lens_k": boundaries,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }

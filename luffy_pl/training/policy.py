@@ -1,0 +1,118 @@
+"""The policy: a causal language model that returns log-probabilities, never logits.
+
+Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K packed tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from luffy_pl.errors import ModelError, first_line
+from luffy_pl.objective.logprobs import token_logprob_and_entropy
+from luffy_pl.objective.product import use_cpu_linear
+from luffy_pl.pretrained import code_arguments
+from luffy_pl.training.attention import PACKED_SDPA
+from luffy_pl.training.packing import Packed, flash_boundaries, pack, unpack
+from luffy_pl.training.recompute import recompute_layers
+from luffy_pl.training.settings import PolicyConfig
+
+
+class Policy(nn.Module):
+    """Wraps the model so that its head runs inside one forward, sharded or not.
+
+    Args:
+        language_model: its attention becomes packed, unless it is flash_attention_2.
+        head_in_float32: compute logits in float32 whatever the layers compute in.
+    """
+
+    def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
+        super().__init__()
+        self.head_in_float32 = head_in_float32
+        use_cpu_linear(language_model)
+        self.language_model = packs_rows(language_model)
+
+    def forward(
+        self,
+        token_ids_NL: Tensor,
+        predicted_mask_NT: Tensor,
+        *,
+        num_tokens: Sequence[int],
+        temperature: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy of the masked predictions, in nats; 0 elsewhere, [N, T].
+
+        Rows are packed into one sequence, so padding is neither computed nor seen. Positions
+        outside the mask never reach the head.
+
+        Args:
+            predicted_mask_NT: on the host, so that nobody waits for the device.
+            num_tokens: length of each row, on the host.
+        """
+        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens)
+        hidden_1KH = self.language_model.base_model(
+            input_ids=packed.token_ids_1K,
+            position_ids=packed.position_ids_1K,
+            use_cache=False,
+            **self._boundaries(packed),
+        ).last_hidden_state
+        head = self.language_model.get_output_embeddings()
+        found = token_logprob_and_entropy(
+            hidden_1KH[0, packed.place_M],
+            head.weight,
+            packed.target_M,
+            bias_V=head.bias,
+            temperature=temperature,
+            in_float32=self.head_in_float32,
+        )
+        logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
+        return logprob_NT, entropy_NT
+
+    def _boundaries(self, packed: Packed) -> dict[str, Any]:
+        if self.language_model.config._attn_implementation == PACKED_SDPA:
+            return {"segment_lengths": packed.segment_lengths}
+        return flash_boundaries(packed)
+
+
+def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, its attention told where rows begin; a ModelError where that cannot be."""
+    config = language_model.config
+    if config._attn_implementation != "flash_attention_2":
+        language_model.set_attn_implementation(PACKED_SDPA)
+    # Recurrent and convolutional layers would carry one row's state into the next.
+    kinds = set(getattr(config, "layer_types", None) or ())
+    others = kinds - {"full_attention", "sliding_attention"}
+    if others or config._attn_implementation not in (PACKED_SDPA, "flash_attention_2"):
+        raise ModelError(
+            "model.policy.path",
+            "its layers cannot be kept from mixing packed rows",
+            value=", ".join(sorted(others)) or type(language_model).__name__,
+            fix="use a model of attention layers that follows transformers' AttentionInterface",
+        )
+    return language_model
+
+
+def load_policy(config: PolicyConfig, path: str) -> Policy:
+    """The policy with pretrained weights, on the CPU."""
+    try:
+        language_model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+            use_safetensors=True,
+            **code_arguments(config.remote_code),
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            "model.policy.path",
+            f"no model can be loaded ({first_line(error)})",
+            value=config.path,
+            fix="give a Hugging Face folder with config.json and weights, or a hub name",
+        ) from error
+    language_model.config.use_cache = False
+    recompute_layers(language_model, config.activation_checkpointing)
+    return Policy(language_model, head_in_float32=config.head_dtype == "float32")

@@ -1,0 +1,32 @@
+import pytest
+
+from luffy_pl.data.benchmarks import Benchmark, check_names
+from luffy_pl.data.prompts import PromptSource
+from luffy_pl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"name": "math/500"}, "is not a file name"),
+        ({"name": ""}, "is not a file name"),
+        ({"samples_per_problem": 0, "temperature": 0.6}, "needs samples_per_problem >= 1"),
+        ({"samples_per_problem": 4}, "greedy decoding gives the same answer every time"),
+    ],
+)
+def test_settings_that_cannot_be(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Benchmark(**{"name": "math-500", "source": PromptSource("x.jsonl")} | settings)
+
+
+def test_the_longest_answer_is_the_run_s_unless_it_is_named():
+    source = PromptSource("x.jsonl")
+    assert Benchmark("a", source).sampling(7).max_tokens == 7
+    assert Benchmark("a", source, max_response_tokens=9).sampling(7).max_tokens == 9
+
+
+def test_two_benchmarks_of_one_name():
+    a, b = (Benchmark(name, PromptSource("x.jsonl")) for name in "ab")
+    check_names([a, b])
+    with pytest.raises(ConfigError, match="2 entries have the same name, got 'a'"):
+        check_names([a, b, a])

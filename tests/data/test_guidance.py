@@ -1,0 +1,118 @@
+"""How much of a trace is shown: shares within their bounds, and drawn again alike."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luffy_pl.data.guidance import PrefixConfig, given_rows, shown, shown_ratio
+from luffy_pl.records import ExpertTrace
+
+STRATEGIES = ["full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"]
+# Those that min_ratio bounds; the others fall to 0, or are uniform from 0.
+BOUNDED_BELOW = {"full", "random", "fixed", "cosine"}
+SHARES = st.floats(0, 1)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(data=st.data())
+def test_every_share_is_within_its_bounds(strategy, data):
+    low, high = sorted((data.draw(SHARES), data.draw(SHARES)))
+    config = PrefixConfig(strategy, low, high, phases=data.draw(st.integers(1, 50)))
+    num_rows = data.draw(st.integers(1, 8))
+    ratio = shown_ratio(
+        config,
+        phase=data.draw(st.integers(0, 100)),
+        row=data.draw(st.integers(0, num_rows - 1)),
+        num_rows=num_rows,
+        draw=data.draw(st.floats(0, 1, exclude_max=True)),
+    )
+    if strategy == "full":
+        assert ratio == 1
+    else:
+        floor = low if strategy in BOUNDED_BELOW else 0.0
+        assert floor - 1e-12 <= ratio <= high + 1e-12
+
+
+def ratio(strategy, *, phase=0, row=0, num_rows=1, draw=0.5):
+    config = PrefixConfig(strategy, min_ratio=0.2, max_ratio=0.8, phases=100)
+    return shown_ratio(config, phase=phase, row=row, num_rows=num_rows, draw=draw)
+
+
+@pytest.mark.parametrize(
+    ("found", "by_hand"),
+    [
+        (ratio("random"), 0.2 + 0.5 * 0.6),
+        (ratio("fixed"), 0.8),
+        ([ratio("fixed", row=row, num_rows=3) for row in range(3)], [0.2, 0.5, 0.8]),
+        ([ratio("linear", phase=phase) for phase in (0, 25, 100, 200)], [0.8, 0.6, 0.0, 0.0]),
+        # Below a bound of 0.8, of 0.8 * 9/10 from phase 10 on, and of 0.8 / 10 at the end.
+        (
+            [ratio("linear_max", phase=phase) for phase in (0, 9, 10, 99, 500)],
+            [0.4, 0.4, 0.36, 0.04, 0.04],
+        ),
+        (
+            [ratio("reverse_linear", phase=phase) for phase in (0, 9, 10, 99, 500)],
+            [0.04, 0.04, 0.08, 0.4, 0.4],
+        ),
+        # Uniform up to 0.8 from 0.8, then from 0.2 + 0.6 / 2, then from 0.2.
+        ([ratio("cosine", phase=phase) for phase in (0, 50, 100, 300)], [0.8, 0.65, 0.5, 0.5]),
+    ],
+)
+def test_shares_by_hand(found, by_hand):
+    assert found == pytest.approx(by_hand)
+
+
+TRACES = (
+    ExpertTrace("a", tuple(range(100)), tuple(-0.01 * place for place in range(100))),
+    ExpertTrace("b", tuple(range(1000, 1100))),
+)
+
+
+def rows(**changes):
+    settings = {"num_rows": 4, "phase": 3, "place": 5, "seed": 0, "prompt_id": "p"} | changes
+    config = PrefixConfig("random", shared=settings.pop("shared", False))
+    return given_rows(settings.pop("traces", TRACES), config, **settings)
+
+
+def lengths(**changes):
+    return [len(row.token_ids) for row in rows(**changes)]
+
+
+def test_draws_are_keyed_by_row_phase_place_prompt_and_seed():
+    assert rows() == rows()
+    assert len(set(lengths())) > 1
+    for other in ({"phase": 4}, {"place": 6}, {"prompt_id": "q"}, {"seed": 1}):
+        assert lengths(**other) != lengths()
+    # A refilled prompt has a place of its own kind.
+    assert lengths(place="refill 0, 5") != lengths()
+
+
+def test_rows_of_a_prompt_may_share_their_draw():
+    assert len(set(lengths(shared=True))) == 1
+
+
+def test_traces_are_taken_in_turn():
+    starts = [row.token_ids[0] for row in rows() if row.token_ids]
+    assert starts == [0, 1000, 0, 1000]
+    assert rows(traces=()) == ()
+
+
+@pytest.mark.parametrize(
+    ("share", "num_tokens", "source"),
+    [(0.0, 0, "rollout"), (0.009, 0, "rollout"), (0.5, 50, "prefix"), (0.999, 99, "prefix"),
+     (1.0, 100, "expert")],
+)  # fmt: skip
+def test_what_a_row_shows(share, num_tokens, source):
+    trace = TRACES[0]
+    row = shown(trace, share)
+    assert (row.source, row.is_complete) == (source, source == "expert")
+    assert row.token_ids == trace.token_ids[:num_tokens]
+    assert row.logprobs == trace.logprobs[:num_tokens]
+    assert row.text == ("a" if row.is_complete else "")
+
+
+def test_a_trace_above_the_limit_leaves_the_policy_a_token():
+    assert len(shown(TRACES[0], 0.9, max_tokens=40).token_ids) == 39
+    assert len(shown(TRACES[0], 0.3, max_tokens=40).token_ids) == 30
+    assert len(shown(TRACES[0], 1.0, max_tokens=40).token_ids) == 100  # never cut
+    assert max(lengths(max_tokens=20)) == 19

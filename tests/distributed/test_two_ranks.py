@@ -1,0 +1,124 @@
+"""FSDP2 on two gloo ranks, one engine each: the run of one rank, and a checkpoint for both."""
+
+import pytest
+from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
+
+from luffy_pl.evaluation.runs import read_lines, read_metrics
+
+pytestmark = pytest.mark.slow
+
+SHORT = [
+    "--config", "conf/quickstart.yaml",
+    "--data.rollout.num_phases", "3",
+    "--data.rollout.prompts_per_phase", "8",
+    "--evaluation.every_n_phases", "null",
+    "--evaluation.before_training", "false",
+    # Micro-batches of a few rows, so that the ranks have different numbers of them.
+    "--model.optimizer.micro_batch_tokens", "256",
+    "--data.train.max_prompt_tokens", "48",
+    "--expert.every_n_phases", "1",
+]  # fmt: skip
+TWO_RANKS = ["--config", "conf/hardware/cpu_two_ranks.yaml"]
+SAME = (
+    "actor/on_pg_loss",
+    "actor/off_pg_loss",
+    "actor/off_policy_prob",
+    "actor/grad_norm",
+    "entropy/rollout_nats",
+    "entropy/expert_nats",
+    "critic/rewards/mean",
+    "response_length/mean",
+    "expert/nll_nats",
+    "expert/probability_hist/0.9",
+    "expert/grad_norm_share",
+    "expert/grad_cosine",
+    "ledger/generated_tokens",
+    "ledger/trained_given_tokens",
+    "ledger/optimizer_steps",
+    "ledger/model_flops",
+)
+
+
+def metrics(run_dir):
+    return read_metrics(run_dir / "metrics.jsonl")[0]
+
+
+@pytest.fixture(scope="module")
+def runs(luffy_pl, tmp_path_factory):
+    """The same three phases on one rank and on two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for name, extra in (("one", []), ("two", TWO_RANKS)):
+        done = luffy_pl("fit", *SHORT, *extra, "--run_dir", folder / name)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_losses_are_the_same(runs):
+    one, two = metrics(runs / "one"), metrics(runs / "two")
+    for phase in (1, 2, 3):
+        for name in SAME:
+            assert two[phase][name] == pytest.approx(one[phase][name], abs=1e-5), (phase, name)
+
+
+def test_every_sync_was_proved(runs):
+    gaps = [row["sync/logprob_gap_nats"] for row in metrics(runs / "two").values()]
+    assert len(gaps) == 4
+    assert max(gaps) < 1e-4
+
+
+def test_a_checkpoint_of_two_ranks_loads_on_one(runs, luffy_pl):
+    """And gives the accuracies that two ranks measure from it."""
+    checkpoint = runs / "two" / "checkpoints" / "last.ckpt"
+    for name, extra in (("one_of_two", []), ("two_of_two", TWO_RANKS)):
+        done = luffy_pl(
+            "validate", "--config", "conf/quickstart.yaml", *extra,
+            "--ckpt_path", checkpoint, "--run_dir", runs / name,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_lines(runs / name / "validate.jsonl") for name in ("one_of_two", "two_of_two"))
+    assert [row["benchmark"] for row in one] == ["heldout", "longer", "shorter", "average_ood"]
+    assert one == two
+
+
+def test_two_ranks_continue_what_two_began_and_one_finishes_it(luffy_pl, tmp_path):
+    """Each rank keeps its own answers, and any number of ranks reads all of them."""
+    settings = [
+        "--config", "conf/quickstart.yaml", "--data.engine.kind", "hf",
+        "--data.answers_per_chunk", "40", "--data.benchmarks",
+        '[{"name": "b", "source": {"path": "bundled:heldout.jsonl", "limit": 41},'
+        ' "samples_per_problem": 4, "temperature": 1.5}]',
+    ]  # fmt: skip
+    outcomes = []
+    for extra in (TWO_RANKS, [*TWO_RANKS, "--resume", "true"], ["--resume", "true"]):
+        done = luffy_pl("validate", *settings, *extra, "--run_dir", tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        outcomes.append((done.stdout, (tmp_path / "results.json").read_text()))
+        files = [tmp_path / "validate" / "answers" / f"b-{rank}.jsonl" for rank in (0, 1)]
+        assert sum(len(read_lines(file)) for file in files) == 41 * 4
+        # As if both had been killed, the second in the midst of a problem.
+        for file, num_lines in zip(files, (80, 30), strict=True):
+            lines = file.read_text().split("\n")[:-1]
+            file.write_text("\n".join(lines[:num_lines]) + "\n")
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+WITH_MEMORY = {
+    "exgrpo": EXGRPO,
+    "relift": ["--data.rollout.imitation_buffer", "10"],
+    "kl_in_reward": SOLVED_SOMETIMES,
+}
+
+
+@pytest.mark.parametrize("recipe", WITH_MEMORY)
+def test_what_phases_remember_is_the_same_on_two_ranks(luffy_pl, command_line, tmp_path, recipe):
+    settings = [
+        *SHORT, "--config", f"conf/recipe/{recipe}.yaml", *SMALL, *WITH_MEMORY[recipe],
+    ]  # fmt: skip
+    one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
+    assert one.returncode == 0, one.stderr[-2000:]
+    two = luffy_pl("fit", *settings, *TWO_RANKS, "--run_dir", tmp_path / "two")
+    assert two.returncode == 0, two.stderr[-2000:]
+    found, wanted = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    for phase in (1, 2, 3):
+        for name in ("actor/grad_norm", "response_length/mean", "critic/rewards/mean"):
+            assert found[phase][name] == pytest.approx(wanted[phase][name], rel=1e-4), (phase, name)

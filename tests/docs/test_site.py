@@ -1,0 +1,124 @@
+"""The site builds without a warning, shows nothing from elsewhere, and names what there is."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import readme_commands
+
+from docs.pages import DOCS, ROOT, commands, pages
+from luffy_pl.cli import COMMANDS
+
+# Beginnings of commands that no page test runs, to the test that does.
+RUN_BY = {
+    "luffy-pl sweep cluster_grid.yaml --summarize": "sweep/test_run.py",
+    "luffy-pl view outputs/quickstart --serve --port 8000": "evaluation/test_view.py",
+    "luffy-pl view outputs/luffy --serve --port 8000": "evaluation/test_view.py",
+    "luffy-pl data prepare openr1": "corpus/test_prepare.py",
+    "luffy-pl data prepare gsm8k": "corpus/test_prepare.py",
+    "luffy-pl data prepare jsonl": "corpus/test_prepare.py",
+    "luffy-pl data check --config conf/gsm8k_smollm2.yaml": "corpus/test_check.py",
+    "luffy-pl traces generate": "teacher/test_generate.py",
+    "luffy-pl model prepare": "model/test_prepare.py",
+    "luffy-pl export": "model/test_export.py",
+    "luffy-pl bench learner": "bench/test_learner.py",
+    "luffy-pl bench ": "bench/test_kinds.py",
+    "luffy-pl serve MODEL": "rollout/test_server_pool.py",
+    "torchrun": "distributed/test_two_ranks.py",
+    "mkdir -p ~/.local/share/bash-completion/completions": "docs/test_site.py",
+}
+PROGRAMS = ("make", "mkdir", "torchrun", "vllm", "docs/whole_path.sh", "luffy-pl")
+
+
+def load(name):
+    """A script of docs/make as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "make" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+        timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_every_page_is_built_and_nothing_is_loaded_from_elsewhere(site):
+    built = {str(path.relative_to(site)) for path in site.rglob("*.html")}
+    assert {name.replace(".md", ".html") for name in pages()} <= built
+    loading = re.compile(r'<(?:script|img|iframe)[^>]* src="([^"]+)|<link[^>]* href="([^"]+)')
+    for name in built:
+        for match in loading.finditer((site / name).read_text()):
+            address = match[1] or match[2]
+            assert not re.match(r"(?:\w+:)?//", address), f"{name} loads {address}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\((?![\"']?data:)[\"']?(?:\w+:)?//", style.read_text()), style
+
+
+def test_figures_of_experiments_are_on_the_site(site):
+    assert "figures/miniature.png" in (site / "index.html").read_text()
+    assert (site / "figures" / "miniature.png").stat().st_size > 10_000
+
+
+def test_the_configuration_page_is_that_of_the_code():
+    expected = load("configuration").page()
+    assert (DOCS / "configuration.md").read_text() == expected, "run make docs"
+
+
+def test_every_command_of_the_pages_is_a_command():
+    for name, page in pages().items():
+        for line in commands(page):
+            program, *rest = line.split()
+            assert program in PROGRAMS, f"{name}: {line}"
+            assert program != "luffy-pl" or rest[0] in COMMANDS, f"{name}: {line}"
+            if program == "make":
+                assert line in readme_commands.commands().values(), f"{name}: {line}"
+
+
+def test_commands_that_run_elsewhere_are_there():
+    lines = {line for page in pages().values() for line in commands(page)}
+    for beginning in RUN_BY:
+        assert any(line.startswith(beginning) for line in lines), beginning
+    assert all((ROOT / "tests" / where).exists() for where in RUN_BY.values())
+
+
+def test_every_leaf_that_the_migration_names_exists():
+    known = (DOCS / "configuration.md").read_text()
+    named = re.findall(r"`((?:data|model|evaluation|checkpoint)\.[\w.]+)", pages()["migration.md"])
+    released = {
+        "data.train_batch_size",
+        "data.max_prompt_length",
+        "model.enable_gradient_checkpointing",
+    }
+    for path in set(named) - released:
+        section, _, leaf = path.rpartition(".")
+        found = re.search(rf"^#+ `{re.escape(section)}`\n(.*?)(?=^##|\Z)", known, re.M | re.S)
+        is_section = re.search(rf"^#+ `{re.escape(path)}`$", known, re.M)
+        assert is_section or (found and f"| `{leaf}` |" in found[1]), path
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    small = {'"outputs/notebook"': repr(str(tmp_path)), '"20"': '"2"'}
+    names: dict = {}
+    for source in code:
+        for old, new in small.items():
+            source = source.replace(old, new)
+        exec(compile(source, "notebook", "exec"), names)
+    assert "".join(names["pieces"]) == names["trace"]["response"]
+    assert len(names["left"]) == 2

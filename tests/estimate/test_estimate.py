@@ -1,0 +1,157 @@
+"""What a run needs, told from its configuration alone."""
+
+import json
+
+import pytest
+import torch
+from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
+
+from luffy_pl.bench.workload import make_model
+from luffy_pl.estimate.activations import saved_bytes_per_token
+from luffy_pl.estimate.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
+from luffy_pl.estimate.devices import GIB
+from luffy_pl.estimate.duration import phase_of
+from luffy_pl.estimate.memory import peaks, training_parts
+from luffy_pl.estimate.plan import read_shape
+from luffy_pl.training.policy import Policy
+
+PAPER = ("estimate", "--config", "conf/luffy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [(QWEN_7B, 7_615_616_512), (QWEN_1_5B, 1_543_714_304), (LLAMA_8B, 8_030_261_248)],
+)
+def test_known_models_have_their_published_size(config, published):
+    assert read_shape(config, compute_bytes=2, is_gpu=True).parameters == published
+
+
+def test_the_published_setting_fits(command_line):
+    for device in ("a100-80g", "h100-80g"):
+        done = command_line(*PAPER, "--device", device, "--json")
+        found = json.loads(done.stdout)
+        assert done.returncode == 0
+        assert found["problems"] == []
+        # float32 weights, gradients and two moments of 7.6 B parameters over 8 devices
+        state = sum(found["training_bytes"][n] for n in ("weights", "gradients", "optimizer"))
+        assert state == 16 * 7_615_616_512 / 8
+        assert found["phase"]["rows"] == 128 * 8
+        assert found["phase"]["sampled_tokens"] == 128 * 7 * 4096
+
+
+def test_what_does_not_fit_names_the_setting_that_helps(command_line):
+    whole = (*PAPER, "--model.policy.activation_checkpointing", "false")
+    done = command_line(*whole)
+    assert done.returncode == 1
+    assert "does not fit: training needs" in done.stdout
+    assert "Fix: model.policy.activation_checkpointing=true" in done.stdout
+    small = (*PAPER, "--trainer.devices", "2", "--trainer.strategy.init_args.data_parallel_size")
+    done = command_line(*small, "2")
+    assert "Fix: model.optimizer.micro_batch_tokens=9216" in done.stdout
+    assert "Fix: data.engine.gpu_memory_utilization=0.46" in done.stdout
+    done = command_line(
+        *small, "2", "--model.optimizer.micro_batch_tokens", "9216",
+        "--data.engine.gpu_memory_utilization", "0.46",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_model_that_is_not_here_is_one_line(command_line, tmp_path):
+    path = ("estimate", "--config", "conf/quickstart.yaml", "--model.policy.path", str(tmp_path))
+    done = command_line(*path)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "--config_json" in done.stderr
+    file = tmp_path / "elsewhere.json"
+    file.write_text(json.dumps(QWEN_1_5B.to_dict()))
+    done = command_line(*path, "--config_json", str(file))
+    assert "1,543.7 M parameters" in done.stdout
+
+
+def test_a_device_of_the_other_kind_is_refused(command_line):
+    done = command_line(*PAPER, "--device", "cpu")
+    assert done.returncode == 2
+    assert "--device" in done.stderr
+
+
+def test_activations_are_those_that_autograd_keeps():
+    """Against a forward pass with numbers, of the very code that trains."""
+    args = bench_arguments(vocab=50, hidden=64, layers=3)
+    policy = Policy(make_model(args)).train()
+    weights = {weight.untyped_storage().data_ptr() for weight in policy.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor
+        return tensor
+
+    length = 301
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        policy.language_model.base_model(
+            input_ids=torch.randint(50, (1, length)),
+            position_ids=torch.arange(length)[None],
+            use_cache=False,
+            segment_lengths=(length,),
+        )
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
+    config = policy.language_model.config
+    found = saved_bytes_per_token(config, dtype=torch.float32, is_gpu=False)
+    assert found == pytest.approx(measured, rel=0.02)
+
+
+def test_parts_by_hand():
+    # 1000 parameters of which 400 embed, 2 layers of 300; 4 bytes each, over 2 devices.
+    parts = training_parts(A_SHAPE, a_plan(shards=2))
+    assert parts["weights"] == parts["gradients"] == 2000
+    assert parts["optimizer"] == 4000
+    # 400 + 3 x 300 in bfloat16, one layer's gradient of 300 in float32
+    assert parts["gathered weights"] == 1300 * 2 + 300 * 4
+    # 100 tokens: 2 layers x 10 hidden x 2 bytes, half of 800 saved bytes, 2 x 40 wide x 2 bytes
+    assert parts["activations"] == 100 * (40 + 400 + 160)
+    assert "reference" not in parts
+    engine = {"engine weights": 2000.0, "engine cache": 500.0}
+    asleep = peaks(parts, engine, a_plan(sleeps=True))
+    awake = peaks(parts, engine, a_plan(sleeps=False))
+    assert awake["training"] - asleep["training"] == 2500
+    assert asleep["generating"] == 2000 + 4000 + 2500
+    elsewhere = peaks(parts, engine, a_plan(sleeps=False, engine_is_elsewhere=True))
+    assert elsewhere["training"] == asleep["training"]
+    assert elsewhere["generating"] == 2000 + 4000
+
+
+def test_every_kind_of_recomputation_by_hand():
+    full, part, none = (
+        training_parts(A_SHAPE, a_plan(recomputes=which))["activations"]
+        for which in (True, "selective", False)
+    )
+    assert none == 100 * (800 + 160)
+    # of each token also 2 x 20 attention, 4 of keys and values, 2 layers x 2 x (10 + 40), 2 bytes
+    assert part - full == 100 * (40 + 4 + 200) * 2
+
+
+def test_replicas_share_fewer_devices(command_line):
+    overlays = (
+        "--config",
+        "conf/hardware/eight_gpus.yaml",
+        "--config",
+        "conf/hardware/two_nodes.yaml",
+    )
+    done = command_line(*PAPER, *overlays, "--json")
+    plan = json.loads(done.stdout)["plan"]
+    assert (plan["ranks"], plan["shards"]) == (16, 8)
+
+
+def test_seconds_by_hand():
+    plan = a_plan(shards=2)
+    phase = phase_of(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    # 4 prompts: 12 rollouts and 4 traces of 10 tokens, prompts of 20
+    assert (phase.rows, phase.sampled_tokens, phase.trained_tokens) == (16, 120, 480)
+    # 2 x 600 parameters x 30 tokens + 4 x 20 x (30 x 31 / 2), 4 passes with recomputation
+    forward = 2 * 600 * 30 + 4 * 20 * 465
+    assert phase.train_s == pytest.approx(16 * forward * 4 / (2 * 0.4 * 1e6))
+    # 6 sequences of one rank at once: 2000 bytes of weights and 6 x 25 x 8 of cache each step
+    compute_s = 6 * (2 * 600 + 4 * 20 * 25) / (0.4 * 1e6)
+    assert phase.generate_s == pytest.approx(10 * max((2000 + 1200) / (0.6 * 1e6), compute_s))
+    assert A_DEVICE.memory < GIB

@@ -1,0 +1,157 @@
+"""A short run, exported: the same logits in transformers and in vLLM, and a card that tells."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from recipes.small_runs import SMALL
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from luffy_pl.bundled import resolve
+from luffy_pl.model.weights import policy_weights
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """Two phases of the quickstart, an evaluation of 8 problems, both checkpoints kept."""
+    from luffy_pl.cli import main
+
+    folder = tmp_path_factory.mktemp("export") / "small"
+    benchmark = '[{"name": "heldout", "source": {"path": "bundled:heldout.jsonl", "limit": 8}}]'
+    args = [
+        "fit", "--config", "conf/quickstart.yaml", *SMALL, "--data.benchmarks", benchmark,
+        "--data.rollout.num_phases", "2", "--checkpoint.every_n_phases", "1",
+        "--evaluation.before_training", "false", "--run_dir", folder,
+    ]  # fmt: skip
+    assert main([str(arg) for arg in args]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tmp_path_factory):
+    from luffy_pl.cli import main
+
+    out = tmp_path_factory.mktemp("exported") / "model"
+    assert main(["export", str(run_dir), "--out", str(out)]) == 0
+    return out
+
+
+def logits(model):
+    ids = torch.arange(5, 25)[None] % model.config.vocab_size
+    with torch.inference_mode():
+        return model(ids).logits
+
+
+def test_the_folder_holds_the_trained_weights(run_dir, exported):
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    trained = policy_weights((run_dir / "checkpoints" / "last.ckpt").resolve())
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, trained[name]), name
+    base = AutoModelForCausalLM.from_pretrained(resolve("bundled:base"))
+    assert not torch.equal(logits(model), logits(base))
+    base.load_state_dict(trained)
+    assert torch.equal(logits(model), logits(base))
+
+
+def test_tokenizer_template_and_ends_are_those_of_the_run(exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "2+2=?"}], tokenize=False, add_generation_prompt=True
+    )
+    assert prompt == "<user>2+2=?<assistant><think>"
+    assert GenerationConfig.from_pretrained(exported).eos_token_id == tokenizer.eos_token_id
+    assert {"config.json", "chat_template.jinja", "curves.png", "training_config.yaml"} <= {
+        file.name for file in exported.iterdir()
+    }
+
+
+def test_the_card_tells_results_data_and_settings(exported):
+    card = (exported / "README.md").read_text()
+    train = Path(resolve("bundled:train.jsonl"))
+    digest = hashlib.sha256(train.read_bytes()).hexdigest()
+    assert f"| training | bundled:train.jsonl | {digest} |" in card
+    assert "| heldout | 8 | 1 | avg@k |" in card
+    assert "| data.rollout.num_phases | 2 |" in card
+    assert "| model.optimizer.lr | 0.0002 |" in card
+    # A default that nobody touched, and where it ran.
+    assert "max_grad_norm" not in card
+    assert "run_dir |" not in card
+    assert str(exported.parent) not in card
+
+
+def test_an_earlier_phase(run_dir, command_line, tmp_path):
+    done = command_line("export", f"{run_dir}@1", "--out", tmp_path / "one", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert "phase 1 of" in done.stdout
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "one")
+    assert model.dtype == torch.bfloat16
+    done = command_line("export", f"{run_dir}@7", "--out", tmp_path / "seven")
+    assert done.returncode == 8
+    assert "no checkpoint of phase 7" in done.stderr
+    assert "phase-000001, phase-000002" in done.stderr
+
+
+def test_shards_are_put_together(run_dir, tmp_path):
+    from torch.distributed import checkpoint as dcp
+
+    file = (run_dir / "checkpoints" / "last.ckpt").resolve()
+    state = torch.load(file, weights_only=True)["state_dict"]
+    optimizer = {"state": {"0": torch.ones(3)}}
+    dcp.save({"state_dict": state, "optimizer_0": optimizer}, checkpoint_id=tmp_path / "shards")
+    whole, shards = policy_weights(file), policy_weights(tmp_path / "shards")
+    assert whole.keys() == shards.keys()
+    assert all(torch.equal(whole[name], shards[name]) for name in whole)
+
+
+def test_push_uploads_the_folder(run_dir, command_line, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    class Api:
+        def create_repo(self, repository, **more):
+            asked.append((repository, more))
+
+        def upload_folder(self, *, folder_path, repo_id):
+            asked.append(sorted(file.name for file in folder_path.iterdir()))
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    done = command_line("export", run_dir, "--out", tmp_path / "out", "--push", "me/small")
+    assert done.stdout.endswith("https://hub/me/small\n")
+    assert asked[0] == ("me/small", {"private": True, "exist_ok": True})
+    assert "model.safetensors" in asked[1]
+
+
+def test_mistakes_are_one_line(run_dir, command_line, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for args, says in (
+        ((tmp_path, "--out", tmp_path / "x"), "has no usable config.yaml"),
+        ((f"{run_dir}@best", "--out", tmp_path / "x"), "has no phase behind @"),
+        ((run_dir, "--out", tmp_path / "full"), "is not empty"),
+    ):
+        done = command_line("export", *args)
+        assert done.returncode in (2, 8)
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_vllm_gives_the_same_logprobs(exported):
+    from luffy_pl.rollout.engine import EngineConfig
+    from luffy_pl.rollout.vllm_engine import VllmEngine
+    from luffy_pl.rollout.weight_sync import probe_completions
+
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    prompt = tokenizer("<user>2+3-1=?<assistant><think>", add_special_tokens=False).input_ids
+    engine = VllmEngine(
+        str(exported), EngineConfig(max_model_len=96), stop_token_ids=[tokenizer.eos_token_id]
+    )
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    for sample in probe_completions(engine, prompt, temperature=1.0, seed=0):
+        ids = torch.tensor([[*prompt, *sample.token_ids]])
+        found = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = found.gather(-1, ids[0, len(prompt) :, None])[:, 0]
+        assert sample.logprobs == pytest.approx(expected.tolist(), abs=1e-5)

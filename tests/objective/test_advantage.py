@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luffy_pl.objective.advantage import group_advantage
+
+NAN = math.nan
+
+
+def advantage(
+    reward: list[float],
+    *,
+    group: list[int] | None = None,
+    off: list[int] | None = None,
+    scale: str = "none",
+    baseline: str = "all",
+) -> list[float]:
+    num_rows = len(reward)
+    return group_advantage(
+        torch.tensor(reward, dtype=torch.float64),
+        group_N=torch.tensor(group or [0] * num_rows),
+        is_off_policy_N=torch.tensor(off or [0] * num_rows).bool(),
+        scale=scale,
+        baseline=baseline,
+    ).tolist()
+
+
+def test_seven_wrong_rollouts_and_one_right_expert():
+    # mean 1/8; unbiased deviation sqrt((7 * (1/8)^2 + (7/8)^2) / 7) = sqrt(8)/8 = sqrt(1/8)
+    reward, off = [0.0] * 7 + [1.0], [0] * 7 + [1]
+    assert advantage(reward, off=off) == [-0.125] * 7 + [0.875]
+    scaled = advantage(reward, off=off, scale="group_std")
+    assert scaled[7] == pytest.approx(0.875 / (math.sqrt(1 / 8) + 1e-6), rel=1e-12)
+    # on-policy baseline: mean 0, all rollouts equal, so the deviation counts as 1
+    assert advantage(reward, off=off, baseline="on_policy") == [0.0] * 7 + [1.0]
+    scaled = advantage(reward, off=off, baseline="on_policy", scale="group_std")
+    assert scaled == pytest.approx([0.0] * 7 + [1 / (1 + 1e-6)], rel=1e-12)
+
+
+def test_groups_of_different_sizes_in_any_order():
+    # group 7: rewards 1, 0, 0 -> mean 1/3; group -2: rewards 1, 0 -> mean 1/2
+    reward, group = [1.0, 1.0, 0.0, 0.0, 0.0], [7, -2, 7, -2, 7]
+    assert advantage(reward, group=group) == pytest.approx([2 / 3, 0.5, -1 / 3, -0.5, -1 / 3])
+
+
+def test_a_group_of_one_keeps_its_reward():
+    # as released: mean 0, deviation 1
+    assert advantage([0.75]) == [0.75]
+    assert advantage([0.75], scale="group_std") == pytest.approx([0.75 / (1 + 1e-6)], rel=1e-12)
+
+
+def test_one_on_policy_row_as_the_only_baseline():
+    # grpo_split with exactly one on row: mean 0, deviation 1, for the expert row as well
+    assert advantage([0.5, 1.0], off=[0, 1], baseline="on_policy") == [0.5, 1.0]
+
+
+def test_no_on_policy_row_means_no_baseline():
+    assert advantage([0.5, 1.0], off=[1, 1], baseline="on_policy") == [0.5, 1.0]
+
+
+def test_a_row_without_grade_has_no_advantage_and_no_vote():
+    # graded rows 1, 0: mean 1/2, unbiased deviation sqrt(1/2)
+    assert advantage([1.0, NAN, 0.0]) == [0.5, 0.0, -0.5]
+    scaled = advantage([1.0, NAN, 0.0], scale="group_std")
+    assert scaled == pytest.approx(
+        [0.5 / (math.sqrt(0.5) + 1e-6), 0, -0.5 / (math.sqrt(0.5) + 1e-6)]
+    )
+    assert advantage([NAN, NAN]) == [0.0, 0.0]
+    assert advantage([NAN, 1.0, 0.0, 0.5], off=[1, 1, 0, 0], baseline="on_policy") == [
+        0.0,
+        0.75,
+        -0.25,
+        0.25,
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_rewards_have_no_deviation_even_where_their_mean_rounds(dtype: torch.dtype):
+    # 7 * 0.1 / 7 is not 0.1 in float64; its "deviation" of 1e-17 would make the expert 9e5.
+    # The second group comes first in the record, so that rows and groups do not share numbers.
+    reward_N = torch.tensor([0.5, 0.0] + [0.1] * 7 + [1.0], dtype=dtype)
+    advantage_N = group_advantage(
+        reward_N,
+        group_N=torch.tensor([1] * 2 + [0] * 8),
+        is_off_policy_N=torch.tensor([0] * 9 + [1]).bool(),
+        scale="group_std",
+        baseline="on_policy",
+    )
+    assert advantage_N.dtype == dtype
+    expected_N = torch.tensor([0.0] * 7 + [0.9 / (1 + 1e-6)], dtype=dtype)
+    torch.testing.assert_close(advantage_N[2:], expected_N, rtol=1e-6, atol=1e-7)
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.1, 0.5, 1.0, -1.0, NAN]), st.integers(0, 3), st.booleans()),
+    min_size=1,
+    max_size=24,
+)
+
+
+def one_row_by_definition(
+    index: int, rows: list[tuple[float, int, bool]], *, scale: str, baseline: str
+) -> float:
+    reward, group, _ = rows[index]
+    if math.isnan(reward):
+        return 0.0
+    counted = [
+        r for r, g, off in rows if g == group and r == r and not (off and baseline == "on_policy")
+    ]
+    mean = sum(counted) / len(counted) if len(counted) > 1 else 0.0
+    std = 1.0
+    if len(set(counted)) > 1:
+        std = math.sqrt(sum((r - mean) ** 2 for r in counted) / (len(counted) - 1))
+    return (reward - mean) / (std + 1e-6 if scale == "group_std" else 1.0)
+
+
+@settings(deadline=None)
+@given(
+    rows=ROWS,
+    scale=st.sampled_from(["none", "group_std"]),
+    baseline=st.sampled_from(["all", "on_policy"]),
+)
+def test_equals_the_definition_row_by_row(
+    rows: list[tuple[float, int, bool]], scale: str, baseline: str
+):
+    reward, group, off = (list(column) for column in zip(*rows, strict=True))
+    ours = advantage(reward, group=group, off=off, scale=scale, baseline=baseline)
+    expected = [
+        one_row_by_definition(i, rows, scale=scale, baseline=baseline) for i in range(len(rows))
+    ]
+    assert ours == pytest.approx(expected, rel=1e-9, abs=1e-9)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from luffy_pl.objective import product as products
+from luffy_pl.objective.product import CpuLinear, add_product, product, use_cpu_linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("is_view", [False, True])
+def test_product_is_left_times_right_transposed(dtype, is_view):
+    torch.manual_seed(0)
+    left, right, bias = torch.randn(9, 7), torch.randn(5, 7), torch.randn(5)
+    expected = (left.double() @ right.double().t() + bias.double()).to(dtype)
+    left, right = (x.t().contiguous().t() if is_view else x for x in (left, right))
+    found = product(left.to(dtype), right.to(dtype), bias.to(dtype))
+    assert found.dtype == dtype
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_view", [False, True])
+@pytest.mark.parametrize("is_onednn", [False, True])
+def test_add_product_adds_to_what_is_there(dtype, is_view, is_onednn, monkeypatch):
+    onednn = torch.ops.mkldnn._linear_pointwise if is_onednn else None
+    monkeypatch.setattr(products, "_ONEDNN", onednn)
+    torch.manual_seed(0)
+    left, right, into = torch.randn(9, 7), torch.randn(7, 5), torch.randn(9, 5)
+    expected = into.double() + left.double() @ right.double()
+    add_product(into, (left.t().contiguous().t() if is_view else left).to(dtype), right.to(dtype))
+    assert into.dtype == torch.float32
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(into, expected.float(), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_swapped_layer_has_the_same_output_gradients_and_names(bias):
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(6, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias))
+    swapped = nn.Sequential(nn.Linear(6, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias))
+    swapped.load_state_dict(plain.state_dict())
+    use_cpu_linear(swapped)
+    assert isinstance(swapped[0], CpuLinear)
+    assert list(swapped.state_dict()) == list(plain.state_dict())
+    x = torch.randn(2, 5, 6, requires_grad=True)
+    found, expected = (
+        torch.autograd.grad(model(x).square().sum(), [x, *model.parameters()])
+        for model in (swapped, plain)
+    )
+    torch.testing.assert_close(swapped(x), plain(x), rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,198 @@
+"""The released objective's names and scales, computed by luffy_pl.objective.
+
+A batch holds log_prob, old_log_prob, ref_log_prob, response_mask, off_policy_mask and
+behaviour_prob [N, T], reward and group [N]; `advantage`, if present, is [N] or [N, T].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from luffy_pl.objective.advantage import group_advantage
+from luffy_pl.objective.kl import kl_estimate
+from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
+from luffy_pl.objective.metrics import mean, policy_metrics
+from luffy_pl.objective.normalize import token_weight
+from luffy_pl.objective.shaping import Shaping
+
+Batch = dict[str, Tensor]
+
+KINDS = {
+    "no_reshape": "identity",
+    "logp": "log",
+    "p_logp": "p_plus_log",
+    "square_root": "power",
+    "pow": "power",
+}
+KL_KINDS = {"kl": "k1", "abs": "abs", "mse": "k2", "low_var_kl": "k3"}
+ON_POLICY_ONLY = {
+    "cliprange": 0.2,
+    "clip_upper_bound": 1.0,
+    "off_max_clip": None,
+    "off_min_clip": None,
+    "all_max_clip": None,
+    "off_policy_reshape": "no_reshape",
+    "off_policy_reshape_weight": 1.0,
+    "off_policy_reshape_pow_exp": 0.5,
+    "on_policy_reshape": "no_reshape",
+    "on_policy_reshape_weight": 1.0,
+    "on_policy_reshape_pow_exp": 0.5,
+    "use_behaviour_prob": False,
+}
+# Added to a recorded probability by the released code.
+BEHAVIOUR_EPSILON = 1e-6
+
+
+def run_reference_case(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
+    """pg_loss, grad (of log_prob) and the released scalars of the mixed loss."""
+    inputs, settings = _inputs(batch, options), _settings(options)
+    logprob_NT = inputs["logprob_NT"].requires_grad_()
+    loss_NT = policy_loss(
+        **inputs, **settings, max_probability=_number_or_none(options["all_max_clip"])
+    )
+    loss = (loss_NT * _weight(inputs, batch, options)).sum()
+    (gradient_NT,) = torch.autograd.grad(loss, logprob_NT)
+    metrics = policy_metrics(**inputs, **settings)
+    return {
+        "pg_loss": loss.item(),
+        "grad": gradient_NT.reshape(batch["log_prob"].shape),
+        "off_pg_clipfrac": 0.0,  # off-policy tokens are never PPO-clipped
+        **{name: mean(pair).item() for name, pair in metrics.items()},
+    }
+
+
+def run_reference_policy_loss(
+    batch: Batch, token_mean_removed: bool, clip_removed: bool
+) -> dict[str, Any]:
+    """The loss without off-policy tokens: every response token counts as sampled."""
+    options = ON_POLICY_ONLY | {
+        "loss_remove_token_mean": token_mean_removed,
+        "loss_remove_clip": clip_removed,
+    }
+    # The advantage still compares with all rows, so it is taken before the mask is cleared.
+    advantage = _advantage(batch)
+    no_off_policy = torch.zeros_like(batch["off_policy_mask"])
+    out = run_reference_case(
+        batch | {"off_policy_mask": no_off_policy, "advantage": advantage}, options
+    )
+    return {
+        "loss": out["pg_loss"],
+        "clipfrac": out["on_pg_clipfrac"],
+        "ppo_kl": out["ppo_kl"],
+        "grad": out["grad"],
+    }
+
+
+def run_reference_advantage(batch: Batch, use_std: bool, split: bool) -> Tensor:
+    """Advantage of every response token, [N, T]."""
+    advantage_N = group_advantage(
+        _reward(batch),
+        group_N=torch.as_tensor(batch["group"]),
+        is_off_policy_N=batch["off_policy_mask"].bool().any(dim=1),
+        scale="group_std" if use_std else "none",
+        baseline="on_policy" if split else "all",
+    )
+    return advantage_N[:, None] * batch["response_mask"].bool()
+
+
+def run_reference_kl(batch: Batch, kind: str) -> Tensor:
+    """Estimate of every token, [N, T]; kind is kl, abs, mse or low_var_kl."""
+    return kl_estimate(batch["log_prob"], batch["ref_log_prob"], KL_KINDS[kind])
+
+
+def run_reference_sft(batch: Batch) -> Tensor:
+    """Mean over all response tokens of the rows that have an off-policy token."""
+    mask_NT = batch["response_mask"].bool() & batch["off_policy_mask"].bool().any(1, keepdim=True)
+    weight_NT = token_weight(
+        mask_NT, mode="token", total_tokens=mask_NT.sum(), total_rows=len(mask_NT)
+    )
+    return (sft_loss(logprob_NT=batch["log_prob"], mask_NT=mask_NT) * weight_NT).sum()
+
+
+def _inputs(batch: Batch, options: dict[str, Any]) -> dict[str, Tensor]:
+    logprob_NT = batch["log_prob"].detach().clone()
+    behaviour_logprob_NT = torch.zeros_like(logprob_NT)
+    if options["use_behaviour_prob"]:
+        behaviour_logprob_NT = (batch["behaviour_prob"] + BEHAVIOUR_EPSILON).log()
+    inputs = {
+        "logprob_NT": logprob_NT,
+        "old_logprob_NT": batch["old_log_prob"],
+        "behaviour_logprob_NT": behaviour_logprob_NT,
+        "advantage_N": _advantage(batch),
+        "response_mask_NT": batch["response_mask"],
+        "off_policy_mask_NT": batch["off_policy_mask"],
+    }
+    if inputs["advantage_N"].dim() == 1:
+        return inputs
+    # An advantage per token: every token becomes a row of its own.
+    inputs["advantage_N"] = inputs["advantage_N"].expand_as(logprob_NT)
+    inputs = {name: value.reshape(-1, 1) for name, value in inputs.items()}
+    return inputs | {"advantage_N": inputs["advantage_N"].squeeze(1)}
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    clip_is_off, clip_range = options["loss_remove_clip"], options["cliprange"]
+    upper_bound = max(options["clip_upper_bound"], 1 + clip_range)
+    off_policy_shaping = _shaping(options, "off_policy")
+    return {
+        "on_policy_shaping": _shaping(options, "on_policy"),
+        # A recorded probability switches the released shaping off.
+        "off_policy_shaping": Shaping() if options["use_behaviour_prob"] else off_policy_shaping,
+        "clip_low": None if clip_is_off else clip_range,
+        "clip_high": None if clip_is_off else upper_bound - 1,
+        "min_off_policy_weight": _number_or_none(options["off_min_clip"]),
+        "max_off_policy_weight": _number_or_none(options["off_max_clip"]),
+    }
+
+
+def _shaping(options: dict[str, Any], side: str) -> Shaping:
+    name = options[f"{side}_reshape"]
+    if name.startswith("p_div_p_"):
+        return Shaping(kind="p_div_p", gamma=float(name.removeprefix("p_div_p_")))
+    return Shaping(
+        kind=KINDS[name],
+        exponent=0.5 if name == "square_root" else options[f"{side}_reshape_pow_exp"],
+        weight=options[f"{side}_reshape_weight"],
+    )
+
+
+def _weight(inputs: dict[str, Tensor], batch: Batch, options: dict[str, Any]) -> Tensor:
+    """One micro-batch on one rank: the token mean, or the sum over the padded length."""
+    ceiling_NT = probability_ceiling_mask(
+        inputs["logprob_NT"], _number_or_none(options["all_max_clip"])
+    )
+    kept_NT = inputs["response_mask_NT"].bool() & ceiling_NT
+    return token_weight(
+        kept_NT,
+        mode="constant" if options["loss_remove_token_mean"] else "token",
+        total_tokens=kept_NT.sum(),
+        total_rows=1,
+        constant_tokens=batch["response_mask"].shape[-1],
+    )
+
+
+def _advantage(batch: Batch) -> Tensor:
+    """The given one, or std0.split0 per row."""
+    if "advantage" in batch:
+        return torch.as_tensor(batch["advantage"])
+    return group_advantage(
+        _reward(batch),
+        group_N=torch.as_tensor(batch["group"]),
+        is_off_policy_N=batch["off_policy_mask"].bool().any(dim=1),
+        scale="none",
+        baseline="all",
+    )
+
+
+def _reward(batch: Batch) -> Tensor:
+    reward = torch.as_tensor(batch["reward"])
+    reward = reward if reward.is_floating_point() else reward.float()
+    return reward.sum(dim=1) if reward.dim() == 2 else reward
+
+
+def _number_or_none(value: float | None) -> float | None:
+    """The released code writes -1 for off."""
+    return None if value is None or value == -1 else value

@@ -1,0 +1,330 @@
+"""The loss of every recipe on one small group, computed by hand from its paper's formula.
+
+Two rollouts of two tokens, the first right and the second wrong, and an expert row of three.
+Below are log-probabilities now and before the phase, entropies, and what the expert recorded.
+"""
+
+from math import exp, sqrt
+from pathlib import Path
+
+import pytest
+import torch
+
+from luffy_pl.data.collate import collate, plan_steps
+from luffy_pl.data.routing import routed
+from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.training.terms import count_terms, micro_batch_loss
+
+pytestmark = pytest.mark.recipes
+
+RIGHT = {"new": (-0.1, -0.7), "old": (-0.2, -0.6), "entropy": (0.3, 0.9)}
+WRONG = {"new": (-1.2, -0.4), "old": (-1.0, -0.5), "entropy": (1.1, 0.2)}
+EXPERT = {"new": (-2.0, -0.05, -3.0), "old": (-2.2, -0.1, -2.5), "entropy": (1.4, 0.1, 0.6)}
+RECORDED = (-0.5, 0.0, -1.25)
+LENGTH = 48  # of conf/quickstart.yaml, the constant divisor
+CONF = Path(__file__).parents[2] / "conf" / "recipe"
+
+
+def response(source, tokens, correct, **given):
+    verdict = Verdict(correct, "ok", "string", None, "1")
+    sampled = (-1.0,) * (len(tokens) - given.get("num_given", 0))
+    return Response(source, "", tokens, "stop", verdict, sampled, **given)
+
+
+def group(*, expert):
+    rows = [response("rollout", (4, 1), True), response("rollout", (5, 1), False)]
+    if expert:
+        rows.append(response("expert", (6, 7, 1), True, num_given=3, given_logprobs=RECORDED))
+    rewards = tuple(float(row.verdict.correct) for row in rows)
+    return Group(Prompt("a", "", (8, 9), "1"), tuple(rows), rewards)
+
+
+def loss_of(found, phase=0, *, group=None, reference=None):
+    """The loss of a composed recipe on the group, as the module computes it for a micro-batch."""
+    rollout, objective = found.data.rollout, found.module.objective
+    if group is None:
+        group = make_group(expert=rollout.expert_traces_per_group > 0)
+    if rollout.routing is not None:
+        group = routed(group, rollout.routing)
+    experience = collate(
+        [group],
+        phase=phase,
+        temperature=1.0,
+        advantage=found.data.advantage,
+        steps=plan_steps(1, 1),
+    )
+    tensors = {
+        name: torch.zeros(experience.response_mask_NT.shape) for name in ("new", "old", "entropy")
+    }
+    for row, numbers in enumerate((RIGHT, WRONG, EXPERT)[: len(group.responses)]):
+        for name, tensor in tensors.items():
+            tensor[row, 1 : 1 + len(numbers[name])] = torch.tensor(numbers[name])
+    rows = list(range(len(group.responses)))
+    loss = micro_batch_loss(
+        experience,
+        objective,
+        logprob_nt=tensors["new"],
+        entropy_nt=tensors["entropy"],
+        old_logprob_nt=tensors["old"],
+        reference_logprob_nt=None if reference is None else tensors[reference],
+        coefficients=found.module._coefficients(phase),
+        totals=count_terms(experience, rows, objective),
+        max_response_tokens=LENGTH,
+    )
+    return loss.item()
+
+
+make_group = group
+
+
+def ratios(row):
+    return [exp(new - old) for new, old in zip(row["new"], row["old"], strict=True)]
+
+
+def clipped(row, advantage, low=0.2, high=0.2):
+    """PPO's pessimistic terms A * r, summed over the tokens of a row."""
+    bounded = [min(max(r, 1 - low), 1 + high) for r in ratios(row)]
+    return sum(min(advantage * r, advantage * b) for r, b in zip(ratios(row), bounded, strict=True))
+
+
+def mean_entropy(*rows):
+    values = [value for row in rows for value in row["entropy"]]
+    return sum(values) / len(values)
+
+
+def shaped(probability, gamma=0.1):
+    return probability / (probability + gamma)
+
+
+def nll(row):
+    return -sum(row["new"]) / len(row["new"])
+
+
+BONUS = 0.001  # of conf/quickstart.yaml
+
+
+def luffy():
+    policy = sum(ratios(RIGHT)) / 3 - 2 * sum(ratios(WRONG)) / 3
+    policy += sum(shaped(exp(new)) for new in EXPERT["new"]) / 3
+    return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
+
+
+def luffy_recorded_behaviour():
+    policy = sum(ratios(RIGHT)) / 3 - 2 * sum(ratios(WRONG)) / 3
+    policy += sum(shaped(exp(n - q)) for n, q in zip(EXPERT["new"], RECORDED, strict=True)) / 3
+    return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
+
+
+def on_policy():
+    policy = clipped(RIGHT, 0.5) + clipped(WRONG, -0.5)
+    return -policy / (2 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG)
+
+
+def grpo_std():
+    # Unbiased deviation of (1, 0), and the mean over tokens of each row, then over rows. The KL is
+    # to a reference equal to the policy before the phase: k3 = exp(-d) - 1 + d.
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    policy = (clipped(RIGHT, advantage) / 2 + clipped(WRONG, -advantage) / 2) / 2
+    gaps = [n - o for row in (RIGHT, WRONG) for n, o in zip(row["new"], row["old"], strict=True)]
+    return -policy + 0.04 * sum(exp(-d) - 1 + d for d in gaps) / 4
+
+
+def dr_grpo():
+    return -(clipped(RIGHT, 0.5) + clipped(WRONG, -0.5)) / (2 * LENGTH)
+
+
+def dapo():
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    policy = clipped(RIGHT, advantage, high=0.28) + clipped(WRONG, -advantage, high=0.28)
+    return -policy / 4
+
+
+def rl_with_sft_loss():
+    policy = sum(ratios(RIGHT)) * 0.5 - sum(ratios(WRONG)) * 0.5
+    return -policy / (2 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT) + nll(EXPERT)
+
+
+def prefix_rft():
+    # All tokens by the clipped ratio; of the expert's three only the one of highest entropy counts.
+    policy = clipped(RIGHT, 1 / 3) + clipped(WRONG, -2 / 3)
+    first = ratios(EXPERT)[0]
+    policy += min(first / 3, min(max(first, 0.8), 1.2) / 3)
+    return -policy / (3 * LENGTH)
+
+
+def relift():
+    policy = clipped(RIGHT, 0.5, high=0.28) + clipped(WRONG, -0.5, high=0.28)
+    return -policy / (2 * LENGTH) - 1e-4 * mean_entropy(RIGHT, WRONG)
+
+
+def chord_mu():
+    # In phase 50 of a rise over 200 to 0.9.
+    mu, advantage = 0.9 * 50 / 200, 0.5 / (sqrt(0.5) + 1e-6)
+    policy = clipped(RIGHT, advantage) + clipped(WRONG, -advantage)
+    return -(1 - mu) * policy / 4 + mu * nll(EXPERT)
+
+
+def chord_phi():
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    policy = clipped(RIGHT, advantage) + clipped(WRONG, -advantage)
+    imitation = -sum(exp(n) * (1 - exp(n)) * n for n in EXPERT["new"]) / 3
+    return -0.9 * policy / 4 + 0.1 * imitation
+
+
+def srft():
+    # log ratio as weight: its value is small, its gradient that of the log-likelihood.
+    def log_ratio(row):
+        return sum(n - o for n, o in zip(row["new"], row["old"], strict=True))
+
+    deviation = sqrt(((1 / 3) ** 2 * 2 + (2 / 3) ** 2) / 2)
+    expert = (1 / 3) / (deviation + 1e-6) * sum(exp(n) for n in EXPERT["new"])
+    own = 0.1 * exp(mean_entropy(RIGHT)) * log_ratio(RIGHT) - log_ratio(WRONG)
+    return -(expert + own) / 7 + 0.5 * exp(-mean_entropy(EXPERT)) * nll(EXPERT)
+
+
+def hpt():
+    # One rollout is right, above the gate: rollouts alone.
+    policy = clipped(RIGHT, 0.5) + clipped(WRONG, -0.5)
+    return -policy / (2 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG)
+
+
+def adaptive_entropy():
+    return luffy()
+
+
+def kl_in_loss():
+    gaps = [n - o for row in (RIGHT, WRONG, EXPERT)
+            for n, o in zip(row["new"], row["old"], strict=True)]  # fmt: skip
+    return luffy() + 0.001 * sum(exp(-d) - 1 + d for d in gaps) / 7
+
+
+def kl_in_reward():
+    return luffy()  # the penalty is in the advantage: test_controllers.py
+
+
+def truncated_importance_sampling():
+    # The engine said -1 for every sampled token; the trainer's own are in "old".
+    def term(row):
+        return sum(
+            r * min(exp(old + 1.0), 2.0) for r, old in zip(ratios(row), row["old"], strict=True)
+        )
+
+    policy = term(RIGHT) / 3 - 2 * term(WRONG) / 3
+    policy += sum(shaped(exp(new)) for new in EXPERT["new"]) / 3
+    return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
+
+
+PHASE = {"chord_mu": 50}
+REFERENCE = {"grpo_std": "old", "kl_in_loss": "old"}
+BY_HAND = [
+    luffy, luffy_recorded_behaviour, on_policy, grpo_std, dr_grpo, dapo, rl_with_sft_loss,
+    prefix_rft, relift, chord_mu, chord_phi, srft, hpt, adaptive_entropy, kl_in_loss, kl_in_reward,
+    truncated_importance_sampling,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("by_hand", BY_HAND, ids=lambda function: function.__name__)
+def test_the_loss_is_the_formula(recipe, by_hand):
+    name = by_hand.__name__
+    found = loss_of(recipe(name), PHASE.get(name, 0), reference=REFERENCE.get(name))
+    assert found == pytest.approx(by_hand(), rel=1e-5)
+
+
+def expert_only(role="both"):
+    row = response("expert", (6, 7, 1), True, num_given=3, role=role)
+    return Group(Prompt("a", "", (8, 9), "1"), (row,), (1.0,))
+
+
+def expert_loss(found, role):
+    """The loss of a group of one expert row."""
+    objective = found.module.objective
+    experience = collate(
+        [expert_only(role)],
+        phase=0,
+        temperature=1.0,
+        advantage=found.data.advantage,
+        steps=plan_steps(1, 1),
+    )
+    new, entropy = torch.zeros(1, 4), torch.zeros(1, 4)
+    new[0, 1:], entropy[0, 1:] = torch.tensor(EXPERT["new"]), torch.tensor(EXPERT["entropy"])
+    return micro_batch_loss(
+        experience,
+        objective,
+        logprob_nt=new,
+        entropy_nt=entropy,
+        old_logprob_nt=new,
+        reference_logprob_nt=None,
+        coefficients=found.module._coefficients(0),
+        totals=count_terms(experience, [0], objective),
+        max_response_tokens=LENGTH,
+    ).item()
+
+
+def test_sft_is_the_mean_negative_log_likelihood(recipe):
+    assert expert_loss(recipe("sft"), "both") == pytest.approx(nll(EXPERT))
+
+
+@pytest.mark.parametrize("name", ["sft_then_rl", "relift", "hpt"])
+def test_a_row_that_is_only_imitated(recipe, name):
+    found = recipe(name)
+    bonus = found.module.objective.entropy.coef * mean_entropy(EXPERT)
+    assert expert_loss(found, "imitation") == pytest.approx(nll(EXPERT) - bonus)
+
+
+def test_hpt_imitates_what_no_rollout_solves(recipe):
+    solved = make_group(expert=True)
+    wrong = response("rollout", (4, 1), False)
+    unsolved = Group(solved.prompt, (wrong, wrong, solved.responses[2]), (0.0, 0.0, 1.0))
+    bonus = BONUS * mean_entropy(EXPERT)
+    assert loss_of(recipe("hpt"), group=unsolved) == pytest.approx(nll(EXPERT) - bonus)
+
+
+def test_a_shown_prefix_weighs_as_luffys_trace_and_the_rest_as_a_rollout(recipe):
+    solved = make_group(expert=True)
+    begun = response("prefix", (6, 7, 1), True, num_given=1)
+    mixed = Group(solved.prompt, (*solved.responses[:2], begun), solved.rewards)
+    policy = sum(ratios(RIGHT)) / 3 - 2 * sum(ratios(WRONG)) / 3
+    policy += (shaped(exp(EXPERT["new"][0])) + sum(ratios(EXPERT)[1:])) / 3
+    expected = -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
+    assert loss_of(recipe("prefix_guidance"), group=mixed) == pytest.approx(expected)
+
+
+def test_exgrpo_weighs_a_replayed_token_by_its_recorded_probability(recipe):
+    solved = make_group(expert=True)
+    replayed = response("replay", (6, 7, 1), True, num_given=3, given_logprobs=RECORDED)
+    mixed = Group(solved.prompt, (*solved.responses[:2], replayed), solved.rewards)
+    expected = luffy_recorded_behaviour()
+    assert loss_of(recipe("exgrpo"), group=mixed) == pytest.approx(expected)
+
+
+def test_dapo_masks_a_row_that_ran_into_the_limit(recipe):
+    solved = make_group(expert=False)
+    cut = Response(**{**vars(solved.responses[1]), "finish_reason": "length"})
+    mixed = Group(solved.prompt, (solved.responses[0], cut), solved.rewards)
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)  # its reward still counts in the group
+    expected = -clipped(RIGHT, advantage, high=0.28) / 2
+    assert loss_of(recipe("dapo"), group=mixed) == pytest.approx(expected)
+
+
+def test_dapo_pays_half_of_what_its_paper_does(recipe):
+    # Equation 13 at limit 48: no penalty up to 38.4 tokens, then down to -1. The paper adds it to 1
+    # or -1; half of that and a constant, which advantages divided by the deviation do not see.
+    reward_of = recipe("dapo").data.reward_of
+    for correct, tokens, paper in [(True, 20, 1.0), (False, 20, -1.0), (True, 48, 0.0),
+                                   (False, 48, -2.0), (True, 43, 1 - 4.6 / 9.6)]:  # fmt: skip
+        row = response("rollout", (1,) * tokens, correct)
+        assert reward_of(Prompt("a", "", (8, 9), "1"), row) == pytest.approx((paper + 1) / 2)
+
+
+def test_every_recipe_has_its_formula_here_and_names_its_source():
+    tested = {function.__name__ for function in BY_HAND}
+    tested |= {"sft", "sft_then_rl", "prefix_guidance", "exgrpo"}
+    assert {file.stem for file in CONF.glob("*.yaml")} == tested
+    for file in CONF.glob("*.yaml"):
+        header = file.read_text().partition("\nmodel:")[0]
+        assert "arXiv" in header or "2025" in header, file
+
+
+def test_every_recipe_is_in_the_table():
+    table = (CONF.parents[1] / "docs" / "recipes.md").read_text()
+    assert [file.stem for file in CONF.glob("*.yaml") if f"`{file.stem}`" not in table] == []

@@ -1,0 +1,130 @@
+"""Every recipe trains: three phases in the miniature world, through the command line."""
+
+import json
+import math
+
+import pytest
+
+from luffy_pl.evaluation.runs import read_metrics
+from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
+
+pytestmark = pytest.mark.recipes
+
+THREE_PHASES = [*SMALL, "--data.rollout.num_phases", "3"]
+# What brings a recipe's own part about within three phases.
+SETTINGS = {
+    "luffy": [],
+    "luffy_recorded_behaviour": [],
+    "on_policy": [],
+    "grpo_std": SOLVED_SOMETIMES,
+    "dr_grpo": SOLVED_SOMETIMES,
+    "dapo": SOLVED_SOMETIMES,
+    "sft": [],
+    "sft_then_rl": ["--data.rollout.sft_phases", "2"],
+    "rl_with_sft_loss": [],
+    "prefix_guidance": [],
+    "prefix_rft": [],
+    "relift": ["--data.rollout.imitation_buffer", "8"],
+    "chord_mu": [],
+    "chord_phi": [],
+    "srft": [],
+    "hpt": SOLVED_SOMETIMES,
+    "exgrpo": EXGRPO,
+    "truncated_importance_sampling": [],
+    "kl_in_loss": [],
+    "kl_in_reward": SOLVED_SOMETIMES,
+    "adaptive_entropy": [],
+}
+
+
+@pytest.fixture
+def train(command_line, tmp_path):
+    def run(recipe, *settings):
+        files = ["--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml"]
+        run_dir = tmp_path / f"{recipe}-{len(list(tmp_path.iterdir()))}"
+        finished = command_line("fit", *files, *THREE_PHASES, *settings, "--run_dir", run_dir)
+        assert finished.returncode == 0, finished.stderr
+        return read_metrics(run_dir / "metrics.jsonl")[0], list(rows(run_dir))
+
+    return run
+
+
+def rows(run_dir):
+    """Every row that was written, with its phase."""
+    for file in sorted((run_dir / "rollouts").glob("*.jsonl")):
+        for line in file.read_text().split("\n"):
+            if line:
+                yield {"phase": int(file.stem.removeprefix("phase-")), **json.loads(line)}
+
+
+@pytest.mark.parametrize("recipe", SETTINGS)
+def test_three_phases(train, recipe):
+    metrics, _ = train(recipe, *SETTINGS[recipe])
+    norms = series(metrics, "actor/grad_norm")
+    assert len(norms) == 3
+    assert all(math.isfinite(norm) for norm in norms)
+    assert max(norms) > 0
+
+
+def series(metrics, name):
+    return [metrics[phase][name] for phase in (1, 2, 3)]
+
+
+def sources(rows, phase):
+    return {row["source"] for row in rows if row["phase"] == phase}
+
+
+def test_sft_samples_nothing(train):
+    _, rows = train("sft")
+    assert sources(rows, 3) == {"expert"}
+
+
+def test_sft_then_rl_changes_what_a_group_holds(train):
+    _, rows = train("sft_then_rl", "--data.rollout.sft_phases", "2")
+    assert [sources(rows, phase) for phase in (1, 2, 3)] == [{"expert"}, {"expert"}, {"rollout"}]
+
+
+@pytest.mark.parametrize("strategy", ["random", "fixed", "linear", "reverse_linear", "cosine"])
+def test_prefixes(train, strategy):
+    settings = [
+        "--data.rollout.prefix.strategy", strategy,
+        "--data.rollout.prefix.phases", "4",
+        "--data.rollout.prefix.max_ratio", "0.6",
+        "--data.rollout.expert_traces_per_group", "2",
+    ]  # fmt: skip
+    _, rows = train("prefix_guidance", *settings)
+    assert "prefix" in {row["source"] for row in rows}
+    assert all(len([r for r in rows if r["phase"] == phase]) == 8 * 8 for phase in (1, 2, 3))
+
+
+def test_exgrpo_shows_earlier_successes(train):
+    metrics, rows = train("exgrpo", *EXGRPO)
+    assert metrics[3]["experience/prompts"] > 0
+    replayed = [row for row in rows if row["source"] == "replay"]
+    assert replayed
+    earlier = {row["response"] for row in rows if row["source"] == "rollout" and row["reward"] == 1}
+    # A replayed answer is one the policy gave, and it is graded again.
+    assert all(row["reward"] == 1 for row in replayed)
+    assert {row["response"] for row in replayed} <= earlier
+
+
+def test_dynamic_sampling_leaves_fewer_uninformative_groups(train):
+    shares = [
+        uninformative(train("dapo", *SOLVED_SOMETIMES, "--data.rollout.refill_tries", tries)[0])
+        for tries in ("0", "4")
+    ]
+    assert shares[1] < shares[0] / 2
+
+
+def uninformative(metrics):
+    return sum(series(metrics, "batch/solve_none") + series(metrics, "batch/solve_all")) / 3
+
+
+def test_relift_imitates_once_its_buffer_is_full(train):
+    # The base solves none of these prompts: eight wait after every phase.
+    _, rows = train("relift", "--data.rollout.imitation_buffer", "16")
+    assert [sources(rows, phase) for phase in (1, 2, 3)] == [
+        {"rollout"},
+        {"rollout", "expert"},
+        {"rollout"},
+    ]

@@ -1,0 +1,53 @@
+"""Golds of the released evaluation files, against themselves and against each other."""
+
+import random
+
+import pyarrow.parquet as pq
+import pytest
+
+from luffy_pl.reward.math_verifier import MathVerifier
+
+FILES = ("valid.all", "valid.arc_c", "valid.gpqa")
+NUM_PAIRS = 2000
+# Pairs of different texts that a person found to be equal.
+REVIEWED_EQUAL = {("36", r"36^\circ"), (r"\frac{1}{3}", "$1/3$")}
+# Read by nobody: a formula with a \ddot, a font in an index, prose, an unclosed "$t(0,4]$".
+UNREADABLE = 6
+
+
+@pytest.fixture(scope="module")
+def golds(data_dir):
+    """Every different gold, in the order of the files."""
+    found = {}
+    for name in FILES:
+        table = pq.read_table(data_dir / "luffy_eval" / f"{name}.parquet", columns=["reward_model"])
+        found |= {str(row["ground_truth"]): None for row in table["reward_model"].to_pylist()}
+    return list(found)
+
+
+@pytest.fixture(scope="module")
+def verdicts(golds):
+    """Each gold against itself and random others, in one batch."""
+    with MathVerifier(think_end=None, workers=2) as verifier:
+        usable = [g for g, good in zip(golds, verifier.check_golds(golds), strict=True) if good]
+        generator = random.Random(0)
+        others = [tuple(generator.sample(usable, 2)) for _ in range(NUM_PAIRS)]
+        pairs = [(gold, gold) for gold in usable] + others
+        found = verifier.grade([(rf"\boxed{{{answer}}}", gold) for answer, gold in pairs])
+    return list(zip(pairs, found, strict=True))
+
+
+@pytest.mark.slow
+def test_every_gold_equals_itself(golds, verdicts):
+    own = [verdict for (answer, gold), verdict in verdicts if answer == gold]
+    assert len(golds) - len(own) == UNREADABLE
+    assert all(verdict.correct is True for verdict in own)
+
+
+@pytest.mark.slow
+def test_different_golds_are_different(verdicts):
+    cross = [(pair, verdict) for pair, verdict in verdicts if pair[0] != pair[1]]
+    assert len(cross) == NUM_PAIRS
+    assert {pair for pair, verdict in cross if verdict.correct} <= REVIEWED_EQUAL
+    # None is different only because nobody could tell.
+    assert {verdict.status for _, verdict in cross} == {"ok"}

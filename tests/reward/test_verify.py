@@ -1,0 +1,148 @@
+"""`luffy-pl verify` from the command line."""
+
+import json
+
+import pytest
+from test_pairs import PAIRS
+
+PAIR_LINES = [
+    {"id": 1, "prediction": r"\boxed{\frac12}", "gold": "0.5", "equal": True},
+    {"id": 2, "prediction": "The final answer is 7.", "gold": "8", "equal": False},
+    {"id": 3, "prediction": r"\boxed{(w+1)^2}", "gold": "w^2+2w+1", "equal": False},
+    {"id": 4, "prediction": "no idea", "gold": "5", "equal": True},
+    {"id": 5, "prediction": "a\u2028b \\boxed{5}", "gold": "5"},
+    {"id": 6, "prediction": "\\boxed{\ud800}", "gold": "5"},
+]
+
+
+def write(path, *rows):
+    # As a run writes them: a line separator stays what it is. Half a surrogate pair cannot.
+    texts = (json.dumps(row, ensure_ascii=r"\ud800" in str(row)) for row in rows)
+    path.write_text("".join(text + "\n" for text in texts))
+    return path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_line_comes_back_in_order_with_its_verdict(command_line, tmp_path):
+    pairs, out = write(tmp_path / "pairs.jsonl", *PAIR_LINES), tmp_path / "new" / "out.jsonl"
+    done = command_line("verify", "--pairs", pairs, "--out", out)
+    assert done.returncode == 0, done.stderr
+    rows = read(out)
+    assert [{k: v for k, v in row.items() if k != "verdict"} for row in rows] == PAIR_LINES
+    assert [row["verdict"]["correct"] for row in rows] == [True, False, True, False, True, False]
+    assert rows[0]["verdict"] == {
+        "correct": True,
+        "status": "ok",
+        "tier": "rational",
+        "extracted": r"\frac12",
+        "gold": "0.5",
+        "ms": rows[0]["verdict"]["ms"],
+        "reward": None,
+    }
+
+
+def test_the_summary_counts_by_hand(command_line, tmp_path):
+    pairs = write(tmp_path / "pairs.jsonl", *PAIR_LINES[:4])
+    done = command_line("verify", "--pairs", pairs, "--out", tmp_path / "out.jsonl")
+    # Line 3 is right and said to be wrong, line 4 the other way round.
+    assert done.stdout.splitlines() == [
+        "4 answers: 2 correct",
+        "status: 3 ok, 1 no_answer",
+        "tier: 2 rational, 1 sympy, 1 extract",
+        "agreement with the file: 2 of 4 (1 false positives, 1 false negatives)",
+    ]
+
+
+def test_one_and_four_workers_write_the_same(command_line, tmp_path):
+    pairs = write(tmp_path / "pairs.jsonl", *PAIR_LINES)
+    written = []
+    for workers in (1, 4):
+        out = tmp_path / f"{workers}.jsonl"
+        done = command_line("verify", "--pairs", pairs, "--out", out, "--workers", workers)
+        assert done.returncode == 0
+        rows = read(out)
+        for row in rows:
+            del row["verdict"]["ms"]
+        written.append((rows, done.stdout))
+    assert written[0] == written[1]
+
+
+def test_saved_rollouts_are_graded_again(command_line, tmp_path):
+    verdict = {"correct": False, "status": "ok", "tier": "string", "gold": "4"}
+    rollouts = write(
+        tmp_path / "phase-000000.jsonl",
+        {"prompt_id": "a", "response": r"\boxed{4}</think>so \boxed{4}", "verdict": verdict},
+        {"prompt_id": "a", "response": r"\boxed{4}", "verdict": verdict},
+    )
+    out = tmp_path / "out.jsonl"
+    done = command_line("verify", "--pairs", rollouts, "--out", out, "--think_end", "</think>")
+    assert done.returncode == 0, done.stderr
+    assert [(row["prompt_id"], row["verdict"]["correct"]) for row in read(out)] == [
+        ("a", True),
+        ("a", False),
+    ]
+    assert "agreement with the file: 1 of 2 (1 false positives, 0 false neg" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("forms", "correct"),
+    [("boxed", [True, False]), ("choice", [False, True]), ("choice,boxed", [True, True])],
+)
+def test_forms(command_line, tmp_path, forms, correct):
+    pairs = write(
+        tmp_path / "pairs.jsonl",
+        {"prediction": r"\boxed{C}", "gold": "C"},
+        {"prediction": "ANSWER: C", "gold": "C"},
+    )
+    out = tmp_path / "out.jsonl"
+    assert command_line("verify", "--pairs", pairs, "--out", out, "--forms", forms).returncode == 0
+    assert [row["verdict"]["correct"] for row in read(out)] == correct
+
+
+MISTAKES = {
+    "no gold": ('{"prediction": "5"}', 3, "pairs.jsonl:2: gold is not text"),
+    "a number as gold": ('{"prediction": "5", "gold": 5}', 3, "pairs.jsonl:2: gold is not text"),
+    "a rollout without gold": (
+        '{"response": "5", "verdict": {}}',
+        3,
+        "pairs.jsonl:2: verdict.gold is not text",
+    ),
+    "broken JSON": ('{"prediction": ', 3, "pairs.jsonl:2: is no JSON object"),
+    "a list": ("[1]", 3, "pairs.jsonl:2: is no JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_nothing_is_written(command_line, tmp_path, name):
+    line, code, words = MISTAKES[name]
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    pairs.write_text('{"prediction": "5", "gold": "5"}\n' + line + "\n")
+    done = command_line("verify", "--pairs", pairs, "--out", out)
+    assert done.returncode == code
+    [message] = done.stderr.splitlines()
+    assert words in message
+    assert "Fix: " in message
+    assert not out.exists()
+
+
+def test_files_that_cannot_be_read_or_written(command_line, tmp_path):
+    done = command_line("verify", "--pairs", tmp_path / "no.jsonl", "--out", tmp_path / "o.jsonl")
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+    pairs = write(tmp_path / "pairs.jsonl", {"prediction": "5", "gold": "5"})
+    done = command_line("verify", "--pairs", pairs, "--out", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (8, 1)
+
+
+def test_an_unknown_form(command_line, tmp_path):
+    done = command_line("verify", "--pairs", "x", "--out", "y", "--forms", "box")
+    assert done.returncode == 2
+    assert "boxed | hash | choice | final" in done.stderr
+
+
+@pytest.mark.skipif(not PAIRS.is_file(), reason=f"no pairs at {PAIRS}; set LUFFY_VERIFIER_PAIRS")
+def test_the_table_of_tricky_pairs(command_line, tmp_path):
+    done = command_line("verify", "--pairs", PAIRS, "--out", tmp_path / "out.jsonl")
+    assert "agreement with the file: 112 of 112 (0 false positives, 0 false" in done.stdout

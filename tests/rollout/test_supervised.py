@@ -1,0 +1,280 @@
+"""An engine that breaks, hangs, answers short or has half of its weights."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from luffy_pl.errors import EngineError
+from luffy_pl.faults import VARIABLE
+from luffy_pl.records import Completion
+from luffy_pl.rollout import supervised, vllm_engine
+from luffy_pl.rollout.deadline import Deadline, Late
+from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.start import start_engine, start_supervised
+from luffy_pl.rollout.supervised import SupervisedEngine
+
+SAMPLING = Sampling(max_tokens=4)
+WEIGHTS = PolicyWeights({"w": torch.ones(1), "v": torch.ones(1)}, prefix="")
+
+
+class StandIn:
+    """Answers a seed with that seed and the weights; breaks as often as it is told."""
+
+    breaks = 0
+    made = 0
+
+    def __init__(self):
+        type(self).made += 1
+        self.policy_version, self.weights = -1, {}
+
+    def generate(
+        self, prompts, *, seeds_PS, sampling, max_tokens_P=None, on_progress=None, on_finished=None
+    ):
+        on_progress(0, 1)
+        on_finished(0, 0, Completion((1, 1), "stop"))
+        if type(self).breaks:
+            type(self).breaks -= 1
+            raise RuntimeError("core died\nand more")
+        number = int(self.weights["w"].item()) if self.weights else 0
+        return [[Completion((seed, number), "stop") for seed in seeds] for seeds in seeds_PS]
+
+    def load_weights(self, weights, *, policy_version):
+        for name, tensor in weights:
+            self.weights[name] = tensor
+        self.policy_version = policy_version
+
+    def close(self):
+        self.weights = None
+
+
+@pytest.fixture
+def engine(tmp_path):
+    StandIn.breaks = StandIn.made = 0
+    engine = SupervisedEngine(StandIn, deadline_s=3.0, stacks=tmp_path / "logs" / "hang.txt")
+    engine.current_weights = WEIGHTS
+    engine.load_weights(WEIGHTS, policy_version=3)
+    return engine
+
+
+def sample(engine, shown=None, on_finished=None):
+    def show(done, total):
+        if shown is not None:
+            shown.append(done)
+
+    return engine.generate(
+        [(5,), (6,)],
+        seeds_PS=[[1, 2], [3]],
+        sampling=SAMPLING,
+        on_progress=show,
+        on_finished=on_finished,
+    )
+
+
+ANSWERS = [[Completion((1, 1), "stop"), Completion((2, 1), "stop")], [Completion((3, 1), "stop")]]
+
+
+@pytest.mark.case(25)
+def test_a_broken_engine_is_replaced_with_its_weights_and_asked_again(engine):
+    StandIn.breaks, told = 1, []
+    assert sample(engine, on_finished=lambda *answer: told.append(answer)) == ANSWERS
+    assert told == [(0, 0, ANSWERS[0][0])]  # and not a second time
+    assert (StandIn.made, engine.num_replaced, engine.policy_version) == (2, 1, 3)
+
+
+@pytest.mark.case(25)
+def test_a_second_death_within_ten_minutes_ends_the_run(engine, monkeypatch):
+    StandIn.breaks = 1
+    sample(engine)
+    StandIn.breaks = 1
+    with pytest.raises(EngineError, match=r"twice within ten minutes \(core died\)\."):
+        sample(engine)
+    StandIn.breaks = 1
+    monkeypatch.setattr(supervised, "MIN_LIFE_S", 0.0)
+    assert sample(engine) == ANSWERS
+    StandIn.breaks = 2
+    with pytest.raises(EngineError, match="sampling failed twice"):
+        sample(engine)
+
+
+def test_on_several_ranks_a_broken_engine_ends_the_run(engine):
+    engine.current_weights = None
+    StandIn.breaks = 1
+    with pytest.raises(EngineError, match="sampling failed"):
+        sample(engine)
+    assert StandIn.made == 1
+
+
+@pytest.mark.case(26)
+def test_a_hanging_engine_is_replaced_and_its_stacks_are_kept(engine, monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, "rollout_hang@step=3")
+    assert sample(engine, shown=[]) == ANSWERS
+    assert engine.num_replaced == 1
+    assert "_sleep_for_ever" in (tmp_path / "logs" / "hang.txt").read_text()
+
+
+@pytest.mark.case(46)
+def test_work_that_moves_is_never_late(tmp_path, monkeypatch):
+    """Nor where the clock is set back or forward meanwhile."""
+    clock = iter(range(0, 10**9, 10**6))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    with Deadline(3.0, tmp_path / "stacks") as deadline:
+        for _ in range(8):
+            time.sleep(0.5)
+            deadline.moved()
+    assert not (tmp_path / "stacks").exists()
+
+
+def test_work_that_stands_still_is_late(tmp_path):
+    def stand_still():
+        with Deadline(0.2, tmp_path / "stacks"):
+            for _ in range(1000):
+                time.sleep(0.01)
+
+    with pytest.raises(Late):
+        stand_still()
+
+
+@pytest.mark.case(26)
+def test_work_that_python_cannot_reach_ends_the_process(tmp_path):
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        import threading
+        from luffy_pl.rollout import deadline
+        deadline.GRACE_S = 0.2
+        with deadline.Deadline(0.2, Path({str(tmp_path / "stacks")!r})):
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("luffy-pl: error [5] data.engine.deadline_s: no progress for")
+    assert "Thread" in (tmp_path / "stacks").read_text()
+
+
+@pytest.mark.case(30)
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [("rollout_short", "prompt 0: 1 of 2"), ("rollout_twice", "prompt 0: 3 of 2")],
+)
+def test_rewards_are_never_given_to_the_wrong_rows(engine, monkeypatch, point, words):
+    monkeypatch.setenv(VARIABLE, f"{point}@step=3")
+    with pytest.raises(EngineError, match=words):
+        sample(engine, shown=[])
+
+
+@pytest.mark.case(32)
+def test_weights_that_break_off_are_sent_again(engine, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "sync_fail@step=4")
+    engine.load_weights(WEIGHTS, policy_version=4)
+    assert engine.policy_version == 4
+    assert sample(engine) == ANSWERS
+
+
+@pytest.mark.case(32)
+def test_nothing_is_sampled_from_half_of_the_weights(engine, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "sync_fail@step=4,sync_fail@step=4")
+    with pytest.raises(EngineError, match="did not arrive twice"):
+        engine.load_weights(WEIGHTS, policy_version=4)
+    with pytest.raises(EngineError, match="handed over in part"):
+        sample(engine)
+
+
+@pytest.mark.case(33)
+def test_a_sync_that_was_left_out_shows_in_the_version(engine, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "sync_skip@step=4")
+    engine.load_weights(WEIGHTS, policy_version=4)
+    assert engine.policy_version == 3
+
+
+@pytest.mark.case(27)
+def test_an_engine_that_does_not_start_ends_the_run_and_leaves_nothing(monkeypatch, base_path):
+    def start_llm(model_path, config):
+        raise OSError("Address already in use\nand more")
+
+    before = psutil.Process().children(recursive=True)
+    monkeypatch.setattr(vllm_engine, "start_llm", start_llm)
+    with pytest.raises(EngineError, match="does not start: Address already in use") as caught:
+        vllm_engine.VllmEngine(base_path, EngineConfig(), stop_token_ids=[1])
+    assert caught.value.exit_code == 5
+    assert psutil.Process().children(recursive=True) == before
+
+
+def listening(process):
+    return {
+        connection.laddr.ip
+        for each in [process, *process.children(recursive=True)]
+        for connection in each.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.mark.case(25)
+@pytest.mark.slow
+def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_path, tmp_path):
+    """Started anew in this process, with the weights it had."""
+    pytest.importorskip("vllm", reason="vLLM is an extra")
+    before = listening(psutil.Process())
+    engine = start_supervised(
+        base_path, EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1], run_dir=tmp_path
+    )
+    other = start_engine(base_path, EngineConfig(kind="hf"), stop_token_ids=[1])
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: weight + 0.05 * torch.randn(weight.shape, generator=generator)
+        for name, weight in other.model.state_dict().items()
+    }
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    engine.current_weights = PolicyWeights(weights, prefix="")
+    engine.load_weights(engine.current_weights, policy_version=7)
+    ask = {"seeds_PS": [[1, 2], [3]], "sampling": Sampling(max_tokens=12)}
+    expected = engine.generate([(5, 9), (5, 17)], **ask)
+    step, broken = engine._engine._llm.llm_engine.step, []
+
+    def breaks_half_way():
+        if len(broken) == 3:
+            raise RuntimeError("core died")
+        broken.append(1)
+        return step()
+
+    engine._engine._llm.llm_engine.step = breaks_half_way
+    assert engine.generate([(5, 9), (5, 17)], **ask) == expected
+    assert (engine.num_replaced, engine.policy_version) == (1, 7)
+    assert listening(psutil.Process()) - before <= {"127.0.0.1", "::1"}
+    engine.close()
+
+
+@pytest.mark.case(28)
+@pytest.mark.slow
+def test_nothing_is_left_when_the_trainer_is_killed(tmp_path):
+    """Killed while it trains with the verifier's workers running."""
+    overlay = tmp_path / "o.yaml"
+    overlay.write_text(
+        "data: {engine: {kind: hf}, benchmarks: [], rollout: {prompts_per_phase: 4}}\n"
+        "progress: {line_every_s: 0}\n"
+    )
+    command = [str(Path(sys.executable).parent / "luffy-pl"), "fit"]
+    command += ["--config", "conf/quickstart.yaml", "--config", str(overlay)]
+    process = subprocess.Popen(
+        [*command, "--run_dir", str(tmp_path / "run")],
+        cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if "phase 1/60" in line:
+            break
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert listening(psutil.Process(process.pid)) <= {"127.0.0.1", "::1"}
+    os.kill(process.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive

@@ -1,0 +1,79 @@
+"""Weights arrive whole, and if they do not the run stops."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from luffy_pl.callbacks.weight_sync import WeightSync
+from luffy_pl.errors import EngineError
+from luffy_pl.records import Prompt
+from luffy_pl.rollout.policy_weights import PolicyWeights
+
+
+class Strategy:
+    def reduce(self, tensor, reduce_op):
+        return tensor
+
+    def barrier(self):
+        pass
+
+
+@pytest.fixture
+def run(engine, policy):
+    """A trainer, a module and a data module as far as the callback looks at them."""
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    prompt = Prompt(id="0", text="", token_ids=(5, 9, 17, 21, 13), ground_truth="")
+    data = SimpleNamespace(
+        engine=engine,
+        probe_prompt=lambda: prompt,
+        rollout=SimpleNamespace(temperature=1.0, overlap=None),
+        wait_for_rollouts=lambda: None,
+    )
+    module = SimpleNamespace(policy=policy, phases_trained=3, device="cpu")
+    trainer = SimpleNamespace(datamodule=data, strategy=Strategy(), loggers=[], callback_metrics={})
+    return trainer, module
+
+
+def test_changed_weights_arrive(run):
+    trainer, module = run
+    WeightSync().sync(trainer, module)
+    assert trainer.callback_metrics["sync/logprob_gap_nats"] < 1e-4
+    assert trainer.datamodule.engine.policy_version == 3
+
+
+@pytest.mark.case(32)
+def test_a_stale_head_stops_the_run(run, engine, monkeypatch):
+    """The tied head is left out, as iterating over named_parameters would."""
+    trainer, module = run
+    load = engine.load_weights
+
+    def without_head(weights, *, policy_version):
+        kept = dict(weights)
+        if type(engine).__name__ == "HfEngine":
+            kept["lm_head.weight"] = engine.model.lm_head.weight.detach().clone()
+            kept["model.embed_tokens.weight"] = kept["lm_head.weight"]
+        else:
+            del kept["lm_head.weight"]
+        load(kept.items(), policy_version=policy_version)
+
+    monkeypatch.setattr(engine, "load_weights", without_head)
+    with pytest.raises(EngineError, match=r"disagree by .* nats after a sync"):
+        WeightSync().sync(trainer, module)
+
+
+def test_a_nan_gap_stops_the_run(run, monkeypatch):
+    trainer, module = run
+    sync = WeightSync()
+    monkeypatch.setattr(sync, "probe", lambda module, data: float("nan"))
+    with pytest.raises(EngineError):
+        sync.sync(trainer, module)
+
+
+def test_tied_weights_are_repeated(policy):
+    names = [name for name, _ in PolicyWeights(policy.state_dict(), "language_model.")]
+    assert "lm_head.weight" in names
+    assert "model.embed_tokens.weight" in names
+    assert not any(name.startswith("language_model.") for name in names)

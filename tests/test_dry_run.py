@@ -1,0 +1,80 @@
+"""`--dry_run true`: everything is read and said, nothing is written, no weight is loaded."""
+
+import pytest
+
+from luffy_pl.data import datamodule
+from luffy_pl.training import module
+
+QUICKSTART = ["--config", "conf/quickstart.yaml", "--dry_run", "true"]
+
+
+@pytest.fixture
+def dry_run(command_line, tmp_path, monkeypatch):
+    """The text of a dry run that was refused weights and engine."""
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a dry run must not come here")
+
+    monkeypatch.setattr(module, "load_policy", forbidden)
+    monkeypatch.setattr(datamodule, "start_supervised", forbidden)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(command, *args):
+        done = command_line(command, *QUICKSTART, "--run_dir", tmp_path / "run", *args)
+        assert not (tmp_path / "run").exists()
+        return done
+
+    return run
+
+
+def test_a_run_is_told_before_it_begins(dry_run):
+    done = dry_run("fit", "--data.rollout.group_size", "4")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    for expected in (
+        "data.rollout.group_size 4 8",
+        "model.objective.normalizer.constant_tokens 48 None",
+        "trainer.accelerator cpu auto",
+        "512 rows: 512 prompts, 512 expert traces",
+        "60 phases of 16 prompts: 1.88 passes over the data, 120 optimizer steps",  # 960 / 512
+        "a group: 3 rollouts of at most 48 tokens, 1 with an expert trace",
+        "2880 rollouts, at most 138240 tokens",  # 60 * 16 * 3, * 48
+        "heldout: 256 problems, 1 answers each; prompts: 15 to 17 tokens, median 16",
+        "<user>23+9-5-2-8=?<assistant><think>",
+        "next23+9=32then32-5=27now27-2=25then25-8=17</think>\\boxed{17}<eos>",
+    ):
+        assert expected in lines, f"{expected!r} is not in\n{done.stdout}"
+    assert any(line.startswith("bundled:base: 0.1 M parameters") for line in lines)
+    assert any(line.startswith("peak, training") and line.endswith("fits") for line in lines)
+    # What nobody set is not listed, nor what follows from another setting.
+    assert not [line for line in lines if line.startswith(("data.seed", "data.model_path"))]
+    assert not [line for line in lines if line.startswith("data.rollout.temperature")]
+
+
+def test_a_run_for_other_devices_is_told_too(dry_run):
+    done = dry_run("fit", "--trainer.accelerator", "gpu", "--trainer.devices", "8")
+    assert done.returncode == 0, done.stderr
+    assert "a100-80g" in done.stdout
+
+
+def test_an_evaluation_is_told_too(dry_run):
+    done = dry_run("validate")
+    assert done.returncode == 0, done.stderr
+    assert "longer: 128 problems" in done.stdout
+    assert "passes over the data" not in done.stdout
+    assert "Memory and time" not in done.stdout
+    assert "<assistant><think>" in done.stdout
+
+
+def test_a_mistake_in_the_data_is_found(dry_run, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"question": "1+1=?"}\n')
+    done = dry_run("fit", "--data.train.path", tmp_path / "bad.jsonl")
+    assert done.returncode == 3
+    assert "bad.jsonl:1" in done.stderr
+
+
+def test_a_finished_run_is_left_alone(command_line, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    done = command_line("fit", *QUICKSTART, "--run_dir", tmp_path, "--overwrite", "true")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,0 +1,32 @@
+"""`luffy-pl env`: enough for a report of a bug, and nothing private."""
+
+import json
+import os
+import platform
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+from luffy_pl import environment
+
+
+def test_versions_and_hardware(command_line):
+    done = command_line("env", "--json")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert (found["torch"], found["python"]) == (version("torch"), platform.python_version())
+    assert found["cpu cores"] == len(os.sched_getaffinity(0))
+    assert found["memory GiB"] > 0
+
+
+def test_what_is_missing_is_said(command_line, monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
+    lines = [line.split(maxsplit=1) for line in command_line("env").stdout.splitlines()]
+    assert ["no-such-package", "not installed"] in lines
+
+
+def test_nothing_private(command_line, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    shown = command_line("env").stdout
+    for private in ("hf_secret", str(Path.cwd()), f"{Path.home()}/", socket.gethostname()):
+        assert private not in shown

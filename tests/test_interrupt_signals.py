@@ -1,0 +1,131 @@
+"""When a signal takes effect, and how ranks agree on it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from luffy_pl import interrupt
+from luffy_pl.interrupt import Stopped
+
+
+class Alone:
+    """One rank."""
+
+    def reduce_boolean_decision(self, decision, all=True):
+        return decision
+
+
+class BesideOneThatWasAsked:
+    """Two ranks, of which the other one was asked to stop."""
+
+    def reduce_boolean_decision(self, decision, all=True):
+        assert not all
+        return True
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    with interrupt.signals():
+        yield
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_before_training_a_signal_is_an_exception_at_once(number):
+    with pytest.raises(Stopped) as stopped:
+        os.kill(os.getpid(), number)
+    assert stopped.value.exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)]
+)
+def test_while_training_it_waits_for_a_place_to_stop(tmp_path, capfd, number, code):
+    interrupt.defer(tmp_path / "stop")
+    interrupt.check()
+    interrupt.agree(Alone())
+    os.kill(os.getpid(), number)
+    name = signal.Signals(number).name
+    assert f"{name}: stops as soon as it can be saved" in capfd.readouterr().err
+    with pytest.raises(Stopped) as stopped:
+        interrupt.check()
+    assert (stopped.value.exit_code, stopped.value.is_agreed) == (code, False)
+    with pytest.raises(Stopped) as stopped:
+        interrupt.agree(Alone())
+    assert (stopped.value.exit_code, stopped.value.is_agreed) == (code, True)
+    # How the other ranks come to know before they meet this one.
+    assert (tmp_path / "stop").read_text() == str(int(number))
+
+
+def test_a_rank_stops_where_another_was_asked_to(tmp_path):
+    interrupt.defer(tmp_path / "stop")
+    with pytest.raises(Stopped) as stopped:
+        interrupt.together(BesideOneThatWasAsked(), lambda: "done")
+    assert stopped.value.is_agreed
+    assert interrupt.together(Alone(), lambda: "done") == "done"
+
+
+@pytest.mark.parametrize(("text", "code"), [("2", 130), ("15", 143), ("", 143)])
+def test_a_stop_file_does_the_same(tmp_path, text, code):
+    """Of another rank, or touched by a person."""
+    interrupt.defer(tmp_path / "stop")
+    (tmp_path / "stop").write_text(text)
+    with pytest.raises(Stopped) as stopped:
+        interrupt.check()
+    assert stopped.value.exit_code == code
+
+
+def test_what_was_stopped_meets_the_others_once(tmp_path):
+    """A rank that leaves its work early, and one that learns of it when they meet."""
+    meetings = []
+
+    class Counted(Alone):
+        def reduce_boolean_decision(self, decision, all=True):
+            meetings.append(decision)
+            return True
+
+    def sample():
+        os.kill(os.getpid(), signal.SIGTERM)
+        interrupt.check()
+
+    interrupt.defer(tmp_path / "stop")
+    with pytest.raises(Stopped):
+        interrupt.together(Counted(), sample)
+    assert meetings == [True]
+
+
+def test_once_everything_is_saved_a_signal_is_an_exception_again(tmp_path):
+    interrupt.defer(tmp_path / "stop")
+    interrupt.defer_no_more()
+    with pytest.raises(Stopped):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+SECOND = """
+import os, signal, sys, time
+from pathlib import Path
+from luffy_pl import interrupt
+with interrupt.signals():
+    interrupt.defer(Path(sys.argv[1]))
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)  # an echo: a terminal and a launcher both pass it on
+    print("still here", flush=True)
+    time.sleep(interrupt.ECHO_S + 0.1)
+    os.kill(os.getpid(), int(sys.argv[2]))
+    print("too far", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_second_signal_ends_the_process_at_once(tmp_path, number, code):
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND, tmp_path / "stop", str(int(number))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "still here\n")
+    assert "stopped without saving; the last checkpoint is whole" in done.stderr
+    assert time.monotonic() - started < 60

@@ -1,0 +1,64 @@
+"""Nothing in the loop over micro-batches waits for the device.
+
+A tensor on the meta device has no numbers: whoever wants one on the host gets an error. What runs
+through there, a GPU runs without being waited for.
+"""
+
+import contextlib
+import dataclasses
+
+import pytest
+import torch
+from training.test_gradient_invariance import random_experience, tiny_policy
+
+from luffy_pl.training.flops import ForwardCount
+from luffy_pl.training.micro_batches import micro_batches, silent
+from luffy_pl.training.minibatch import Seen, backward_micro_batches
+from luffy_pl.training.settings import ObjectiveConfig, OnPolicyConfig
+from luffy_pl.training.terms import Coefficients, count_terms
+
+ROWS = list(range(12))
+
+
+def run(experience, policy, *, silent_ones=0):
+    """Forward and backward passes of a minibatch, as a run does them; returns the loss."""
+    objective = ObjectiveConfig(on_policy=OnPolicyConfig(clip=(0.2, 0.2)))
+    micros = micro_batches(experience, ROWS, token_budget=40)
+    assert len(micros) > 2
+    micros += silent_ones * [silent(experience)]
+    old_NT = torch.full_like(experience.behaviour_logprob_NT, torch.nan, dtype=torch.double)
+    losses, _ = backward_micro_batches(
+        policy,
+        micros,
+        forwards=ForwardCount(),
+        reference=None,
+        objective=objective,
+        coefficients=Coefficients(policy=1.0, entropy=0.001, imitation=0.5, kl=0.0),
+        totals=count_terms(experience, ROWS, objective),
+        max_response_tokens=16,
+        old_NT=old_NT,
+        seen=Seen.like(old_NT),
+        backward=torch.Tensor.backward,
+    )
+    return losses
+
+
+@pytest.fixture(autouse=True)
+def no_autocast(monkeypatch):
+    """The meta device has none to ask about."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
+
+
+def test_a_minibatch_reads_no_number_from_the_device():
+    experience = random_experience().to("meta")
+    policy = tiny_policy().to("meta")
+    losses = run(experience, policy, silent_ones=1)
+    assert losses.device.type == "meta"
+    assert all(weight.grad is not None for weight in policy.parameters())
+
+
+def test_without_the_record_on_the_host_it_would_have_to():
+    experience = dataclasses.replace(random_experience().to("meta"), host=None)
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        run(experience, tiny_policy().to("meta"))
