@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from luffy_pl.bench.gemm import product_seconds
-from luffy_pl.bench.machine import median_seconds, peak_rss_mib
+from luffy_pl.bench.machine import median_seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.data.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.logprobs import KEPT
 from luffy_pl.records import Group
 from luffy_pl.training.flops import ForwardCount
+from luffy_pl.training.memory import peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
@@ -43,8 +45,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     groups = make_groups(args)
     longest = args.prompt_len + max(len(row.token_ids) for g in groups for row in g.responses)
+    most = args.micro_rows * longest
     config = OptimizerConfig(
-        lr=1e-6, weight_decay=0.0, micro_batch_tokens=args.micro_rows * longest
+        lr=1e-6,
+        weight_decay=0.0,
+        # Fewer than asked for, where that many logits can be kept: one product of four less.
+        micro_batch_tokens=min(most, max(longest, KEPT["cpu"] // args.vocab)),
     )
     policy = Policy(make_model(args)).train()
     [built] = build_optimizers(list(policy.parameters()), config)
@@ -58,7 +64,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         norms.append(norm.item())
 
     step_cpu_s, step_s = median_seconds(once, steps=args.steps)
-    peak_mib = peak_rss_mib()  # before anything else: the products alone need memory of their own
+    peak_mib = (
+        peak_bytes() // 2**20
+    )  # before anything else: the products alone need memory of their own
     real_tokens = sum(sum(micro.num_tokens) for micro in micros)
     return {
         "side": "luffy_pl",

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 
 from luffy_pl.bench.gemm import head_seconds
-from luffy_pl.bench.machine import median_seconds, peak_rss_mib
+from luffy_pl.bench.machine import median_seconds
 from luffy_pl.objective.logprobs import token_logprob_and_entropy
+from luffy_pl.training.memory import peak_bytes
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds of a forward and backward pass; fraction: of three products in that time.
 
-    The pass has a fourth product: logits are computed again rather than kept.
+    Where there are too many logits to keep, the pass has a fourth product: they are computed again.
     """
     generator = torch.Generator().manual_seed(0)
     hidden_MH = torch.randn(args.tokens, args.hidden, generator=generator).requires_grad_()
@@ -28,7 +29,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         hidden_MH.grad = weight_VH.grad = None
 
     cpu_s, wall_s = median_seconds(once, steps=args.steps)
-    peak_mib = peak_rss_mib()
+    peak_mib = peak_bytes() // 2**20
     limit_s = head_seconds(args.tokens, args.hidden, args.vocab)
     return {
         "bench": "logprob",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from statistics import median
@@ -24,11 +23,6 @@ def median_seconds(run: Callable[[], object], *, steps: int) -> tuple[float, flo
         wall_s.append(time.perf_counter() - started_s)
         cpu_s.append(time.process_time() - started_cpu_s)
     return median(cpu_s[WARM_UP:]), median(wall_s[WARM_UP:])
-
-
-def peak_rss_mib() -> int:
-    """Most memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def fastest(run: Callable[[], object]) -> float:

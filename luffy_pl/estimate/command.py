@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,10 +51,11 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     from luffy_pl.estimate.duration import phase_of
     from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
     from luffy_pl.estimate.plan import read_plan, read_shape
+    from luffy_pl.training.memory import peak_bytes
 
     plan = read_plan(config)
     # The libraries themselves: what this process took to come here, a run takes too.
-    process = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    process = float(peak_bytes())
     name = options.device or (A100.name if plan.is_gpu else CPU)
     if plan.is_gpu == (name == CPU):
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luffy_pl.estimate.devices import GIB, Device
 from luffy_pl.estimate.plan import Plan, Shape
-from luffy_pl.objective.logprobs import TILE_GPU, TILES
+from luffy_pl.objective.logprobs import KEPT, KEPT_GPU, TILE_GPU, TILES
 
 HF_ROWS = 64
 """Sequences that transformers' generate samples together."""
@@ -44,14 +44,16 @@ def activations(shape: Shape, plan: Plan) -> float:
 
 
 def head(shape: Shape, plan: Plan) -> float:
-    """Hidden states and their gradient, the head's gradient in float32, one tile of logits."""
+    """Hidden states and their gradient, the head's gradient in float32, a tile and kept logits."""
     states = plan.micro_batch_tokens * shape.hidden * (plan.compute_bytes + 4)
     gradient = shape.vocab * shape.hidden * 4
     if plan.compute_bytes < 4:
         gradient += shape.vocab * shape.hidden * plan.compute_bytes
     tokens, logits = TILE_GPU if plan.is_gpu else TILES["cpu"]
     tile = min(logits, tokens * shape.vocab) * 4 * 3  # logits, their exponentials, their gradient
-    return states + gradient + tile
+    logits = plan.micro_batch_tokens * shape.vocab
+    kept = 4 * logits if logits <= (KEPT_GPU if plan.is_gpu else KEPT["cpu"]) else 0
+    return states + gradient + tile + kept
 
 
 def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:

@@ -15,10 +15,13 @@ from torch.autograd.function import once_differentiable
 
 from luffy_pl.objective.product import add_product, product
 
-# Tokens and logits of a tile. On a CPU half a MB in float32, which stays in cache between the
-# matrix product that makes it and the one that uses it up; on a GPU launches cost more than memory.
-TILES = {"cpu": (512, 2**17)}
+# Most tokens and logits of a tile. On a CPU a MB in float32, which stays in cache between the
+# product that makes it and the one that uses it up; on a GPU launches cost more than memory.
+TILES = {"cpu": (512, 2**18)}
 TILE_GPU = (1024, 2**27)
+# So many logits are kept for the backward pass; with more, every tile is computed a second time.
+KEPT = {"cpu": 2**25}
+KEPT_GPU = 2**27
 
 
 def token_logprob_and_entropy(
@@ -31,13 +34,14 @@ def token_logprob_and_entropy(
     in_float32: bool = False,
     chunk_tokens: int | None = None,
     tile_logits: int | None = None,
+    kept_logits: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of the targets and entropy of softmax(logits / temperature), both [M].
 
-    logits = hidden weight^T + bias. In nats, at least float32, both differentiable once. A tile of
-    logits lives for a moment, in the forward pass and again in the backward pass; memory does not
-    grow with M. Without tokens the result still hangs on the graph of hidden and weight, so that
-    a distributed backward happens.
+    logits = hidden weight^T + bias. In nats, at least float32, both differentiable once. Up to
+    `kept_logits` the logits wait for the backward pass; beyond that a tile of them lives for a
+    moment, there again, and memory does not grow with M. Without tokens the result still hangs on
+    the graph of hidden and weight, so that a distributed backward happens.
 
     Args:
         weight_VH: of the head. A sharded one must be gathered: nothing here communicates.
@@ -45,6 +49,7 @@ def token_logprob_and_entropy(
         in_float32: compute the logits in float32, whatever the types of hidden and weight.
         chunk_tokens: most tokens of a tile; by default what suits the device.
         tile_logits: most logits at once; the same.
+        kept_logits: most logits that are kept; the same.
     """
     device = hidden_MH.device.type
     if in_float32:
@@ -55,8 +60,10 @@ def token_logprob_and_entropy(
         hidden_MH, weight_VH = hidden_MH.to(dtype), weight_VH.to(dtype)
     tokens, size = TILES.get(device, TILE_GPU)
     tile = chunk_tokens or tokens, tile_logits or size
+    most = KEPT.get(device, KEPT_GPU) if kept_logits is None else kept_logits
+    keeps = torch.is_grad_enabled() and len(target_M) * len(weight_VH) <= most
     with torch.autocast(device, enabled=False):  # it would choose the products' type by itself
-        return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, temperature, tile)
+        return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, temperature, tile, keeps)
 
 
 class _Head(torch.autograd.Function):
@@ -71,18 +78,22 @@ class _Head(torch.autograd.Function):
         target_M: Tensor,
         temperature: float,
         tile: tuple[int, int],
+        keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
         lse_M, mean_M, picked_M = torch.zeros(
             3, len(target_M), dtype=dtype, device=hidden_MH.device
         )
+        kept = []
         for rows, words in _tiles(len(target_M), len(weight_VH), tile):
             head = weight_VH[words], _part(bias_V, words)
             x_CB = _scaled_logits(hidden_MH[rows], *head, temperature)
+            if keeps:
+                kept.append(x_CB)
             _add_tile(x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows])
         entropy_M = lse_M - mean_M
         ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M)
-        ctx.temperature, ctx.tile = temperature, tile
+        ctx.temperature, ctx.tile, ctx.kept = temperature, tile, kept
         ctx.set_materialize_grads(False)
         return picked_M - lse_M, entropy_M.clone()  # a saved output could be changed by the caller
 
@@ -90,16 +101,19 @@ class _Head(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(grad is None for grad in grads):
-            return (None,) * 6
+            return (None,) * 7
         hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M = ctx.saved_tensors
         scaled = [None if grad is None else grad / ctx.temperature for grad in grads]
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         hidden_grad_MH = torch.zeros_like(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
         weight_grad_VH = torch.zeros_like(weight_VH, dtype=lse_M.dtype) if needs_weight else None
         bias_grad_V = torch.zeros_like(bias_V, dtype=lse_M.dtype) if needs_bias else None
-        for rows, words in _tiles(len(target_M), len(weight_VH), ctx.tile):
+        for number, (rows, words) in enumerate(_tiles(len(target_M), len(weight_VH), ctx.tile)):
             hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
-            x_CB = _scaled_logits(hidden_CH, weight_BH, _part(bias_V, words), ctx.temperature)
+            if ctx.kept:
+                x_CB = ctx.kept[number]
+            else:
+                x_CB = _scaled_logits(hidden_CH, weight_BH, _part(bias_V, words), ctx.temperature)
             grad_CB = _logits_grad(
                 x_CB,
                 words,
@@ -115,13 +129,15 @@ class _Head(torch.autograd.Function):
             if bias_grad_V is not None:
                 bias_grad_V[words] += grad_CB.sum(dim=0, dtype=bias_grad_V.dtype)
         found = zip((hidden_grad_MH, weight_grad_VH, bias_grad_V), ctx.saved_tensors, strict=False)
-        return *(g if g is None else g.to(like.dtype) for g, like in found), None, None, None
+        return *(g if g is None else g.to(like.dtype) for g, like in found), None, None, None, None
 
 
 def _tiles(num_tokens: int, vocab: int, tile: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
     """Slices of tokens and of words; the words of a chunk of tokens follow each other."""
-    chunk_tokens, tile_logits = tile
-    width = max(1, tile_logits // max(1, min(chunk_tokens, num_tokens)))
+    most_tokens, tile_logits = tile
+    num_chunks = max(1, -(-num_tokens // most_tokens))
+    chunk_tokens = max(1, -(-num_tokens // num_chunks))
+    width = max(1, tile_logits // chunk_tokens)
     for start in range(0, num_tokens, chunk_tokens):
         for first in range(0, vocab, width):
             yield slice(start, start + chunk_tokens), slice(first, min(vocab, first + width))
@@ -144,15 +160,15 @@ def _scaled_logits(
 def _add_tile(
     x_CB: Tensor, words: slice, target_C: Tensor, lse_C: Tensor, mean_C: Tensor, picked_C: Tensor
 ) -> None:
-    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x; overwrites x."""
+    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x."""
     index_C, is_here_C = _where(target_C, words)
     found_C = x_CB.gather(1, index_C[:, None])[:, 0]
     picked_C.copy_(torch.where(is_here_C, found_C, picked_C))
     max_C = x_CB.amax(dim=1)
-    exp_CB = x_CB.sub_(max_C[:, None]).exp()
+    exp_CB = (x_CB - max_C[:, None]).exp_()
     sum_C = exp_CB.sum(dim=1)
     tile_lse_C = max_C + sum_C.log()
-    tile_mean_C = max_C + exp_CB.mul_(x_CB).sum(dim=1) / sum_C
+    tile_mean_C = exp_CB.mul_(x_CB).sum(dim=1) / sum_C
     if words.start == 0:
         lse_C.copy_(tile_lse_C)
         mean_C.copy_(tile_mean_C)
@@ -172,8 +188,8 @@ def _logits_grad(
     logprob_grad_C: Tensor | None,
     entropy_grad_C: Tensor | None,
 ) -> Tensor:
-    """D log p = onehot - p and d entropy = -p (log p + entropy), by x; overwrites x."""
-    logprob_x_CB = x_CB.sub_(lse_C[:, None])
+    """D log p = onehot - p and d entropy = -p (log p + entropy), by x."""
+    logprob_x_CB = x_CB - lse_C[:, None]
     if logprob_grad_C is None:
         logprob_grad_C = torch.zeros_like(lse_C)
     if entropy_grad_C is None:

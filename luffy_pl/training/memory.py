@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -41,5 +42,13 @@ def used() -> str:
     if torch.cuda.is_available():
         peak, of = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
         return f"peak {peak / GIB:.1f} of {of / GIB:.1f} GiB on the GPU"
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return f"peak {peak / GIB:.1f} GiB on the host"
+    return f"peak {peak_bytes() / GIB:.1f} GiB on the host"
+
+
+def peak_bytes() -> int:
+    """Most memory of the host that this process has had."""
+    status = Path("/proc/self/status")
+    if not status.exists():  # not Linux
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that begins with what the process that started this one had.
+    return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])

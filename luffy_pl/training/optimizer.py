@@ -37,6 +37,7 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
         weight_decay=config.weight_decay,
         fused=True,  # one pass over weight, gradient and moments, without temporaries
     )
+    _make_moments(optimizer)
 
     def warmup(step: int) -> float:
         return min(1.0, (step + 1) / max(1, config.warmup_steps))
@@ -45,6 +46,20 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
         "optimizer": optimizer,
         "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, warmup),
     }
+
+
+def _make_moments(optimizer: torch.optim.AdamW) -> None:
+    """Make now what AdamW would make at its first step.
+
+    To save or load shards, torch makes it by a step with zero gradients, and that step is counted:
+    an optimizer that has not stepped yet would go on from the checkpoint as if it had.
+    """
+    for weight in optimizer.param_groups[0]["params"]:
+        optimizer.state[weight] = {
+            "step": torch.zeros((), device=weight.device),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
 
 
 def grad_norm_and_clip(parameters: Iterable[nn.Parameter], *, max_norm: float | None) -> Tensor:

@@ -60,9 +60,11 @@ def test_by_hand():
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("entropy_weight", [0.0, 0.7])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("kept_logits", [0, None])
 def test_chunks_equal_the_dense_result(
     chunk_tokens: int,
     tile_logits: int | None,
+    kept_logits: int | None,
     temperature: float,
     entropy_weight: float,
     dtype: torch.dtype,
@@ -76,6 +78,7 @@ def test_chunks_equal_the_dense_result(
         temperature=temperature,
         chunk_tokens=chunk_tokens,
         tile_logits=tile_logits,
+        kept_logits=kept_logits,
     )
     expected = dense(head(hidden_MH), target_M, temperature)
     tolerance = {torch.float64: 1e-12, torch.float32: 2e-5}[dtype]
@@ -179,14 +182,18 @@ def test_no_tensor_holds_the_logits_of_more_than_a_tile():
         return tensor
 
     with largest, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = computed(hidden_MH, head, target_M, chunk_tokens=10, tile_logits=30)
+        outputs = computed(
+            hidden_MH, head, target_M, chunk_tokens=10, tile_logits=30, kept_logits=M * V - 1
+        )
         sum(output.sum() for output in outputs).backward()
     assert not [shape for shape in kept if len(shape) == 2 and shape[-1] == V]
     assert largest.elements == max(M * H, V * H)  # far more than the 30 logits of a tile
 
 
-def test_without_gradient_the_logits_are_computed_once(monkeypatch: pytest.MonkeyPatch):
-    calls = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of every product that makes logits."""
+    calls: list[int] = []
     plain = logprobs.product
 
     def counted(hidden: Tensor, *head: Any) -> Tensor:
@@ -194,9 +201,31 @@ def test_without_gradient_the_logits_are_computed_once(monkeypatch: pytest.Monke
         return plain(hidden, *head)
 
     monkeypatch.setattr(logprobs, "product", counted)
+    return calls
+
+
+@pytest.mark.parametrize(("kept_logits", "times"), [(M * V, 1), (M * V - 1, 2)])
+def test_kept_logits_are_computed_once(calls: list[int], kept_logits: int, times: int):
+    head, hidden_MH, target_M = head_and_tokens(torch.float32)
+    outputs = computed(hidden_MH, head, target_M, chunk_tokens=10, kept_logits=kept_logits)
+    gradients(outputs, [hidden_MH, head.weight, head.bias], entropy_weight=0.7)
+    assert calls == [8, 8, 7] * times
+
+
+def test_a_second_backward_pass_finds_the_kept_logits_unchanged():
+    head, hidden_MH, target_M = head_and_tokens(torch.float64)
+    outputs = computed(hidden_MH, head, target_M)
+    first, second = (
+        torch.autograd.grad(sum(out.sum() for out in outputs), head.weight, retain_graph=True)[0]
+        for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_without_gradient_the_logits_are_computed_once(calls: list[int]):
     head, hidden_MH, target_M = head_and_tokens(torch.float32)
     with torch.no_grad():
         logprob_M, _ = computed(hidden_MH, head, target_M, chunk_tokens=10)
-    assert calls == [10, 10, 3]
+    assert calls == [8, 8, 7]
     assert logprob_M.grad_fn is None
     torch.testing.assert_close(logprob_M, dense(head(hidden_MH), target_M, 1.0)[0].detach())
