@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.bundled import resolve
 from luffy_pl.data.benchmarks import Benchmark, check_names
+from luffy_pl.data.checks import check_prompts, check_ranks, without_bad_golds
 from luffy_pl.data.experience import collect_groups, compared
 from luffy_pl.data.fingerprint import check_same, fingerprint
 from luffy_pl.data.one_ahead import OneAhead
@@ -31,7 +32,7 @@ from luffy_pl.data.settings import RolloutConfig
 from luffy_pl.data.share import Share
 from luffy_pl.data.stream import SizedStream
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
-from luffy_pl.errors import ConfigError, DataError, EngineError
+from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.interrupt import together
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Experience, Group, Prompt
@@ -157,7 +158,9 @@ class LuffyDataModule(L.LightningDataModule):
             self.model_path, remote_code=self.engine_config.remote_code
         )
         if stage == "fit":
-            self._check_ranks()
+            check_ranks(
+                self.rollout, num_ranks=self._num_ranks, steps_per_phase=self.steps_per_phase
+            )
             self.prompts = self._load_train(tokenizer, self.verifier(self.reward_config))
         self.problems = [
             load_prompts(resolved(benchmark.source), tokenizer).prompts
@@ -339,38 +342,10 @@ class LuffyDataModule(L.LightningDataModule):
         prompts = without_bad_golds(prompts, usable)
         for line in prompts.report.lines():
             self._report(f"{self.train.path}: {line}")
-        self._check_traces(prompts)
-        if len(prompts.prompts) < self.rollout.prompts_per_phase:
-            raise DataError(
-                self.train.path,
-                f"fewer prompts than data.rollout.prompts_per_phase="
-                f"{self.rollout.prompts_per_phase}",
-                value=len(prompts.prompts),
-                fix="lower data.rollout.prompts_per_phase, or give more prompts",
-            )
+        check_prompts(
+            prompts, self.train.path, self.rollout, needs_logprobs=self.recorded_behaviour
+        )
         return prompts
-
-    def _check_traces(self, prompts: PromptSet) -> None:
-        """Every prompt has an expert trace, if the recipe needs one, with what it needs of it."""
-        without = [p.id for p in prompts.prompts if not prompts.traces.get(p.id)]
-        if without and self.rollout.needs_traces:
-            raise DataError(
-                self.train.path,
-                f"{len(without)} prompts have no expert trace, the first is {without[0]!r}; "
-                f"data.rollout.expert_traces_per_group={self.rollout.expert_traces_per_group}, "
-                "sft_phases and imitation_buffer need one for each",
-                fix="drop them with data.train.require_trace=true, or train without expert",
-            )
-        bare = [
-            name for name, found in prompts.traces.items() if any(t.logprobs is None for t in found)
-        ]
-        if self.recorded_behaviour and self.rollout.expert_traces_per_group and bare:
-            raise DataError(
-                self.train.path,
-                f"{len(bare)} prompts have traces without recorded log-probabilities, the first is "
-                f"{bare[0]!r}; model.objective.off_policy.behaviour=recorded divides by them",
-                fix="name their column in data.train.columns.logprobs, or use behaviour: certain",
-            )
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
         """Of collecting; the progress callback may attach itself later than the engine starts."""
@@ -381,27 +356,6 @@ class LuffyDataModule(L.LightningDataModule):
         """One line, from one rank."""
         if self._rank == 0:
             log.info(text)
-
-    def _check_ranks(self) -> None:
-        """A minibatch is the same set of groups on any number of ranks, and none is without."""
-        buffer = self.rollout.imitation_buffer
-        if buffer is not None and buffer < self._num_ranks:
-            # A rank without a row would make one optimizer step less than the others.
-            raise ConfigError(
-                "data.rollout.imitation_buffer",
-                f"must be at least the number of ranks, {self._num_ranks}",
-                value=buffer,
-                fix="raise it",
-            )
-        share = self._num_ranks * self.steps_per_phase
-        if self.rollout.prompts_per_phase % share:
-            raise ConfigError(
-                "data.rollout.prompts_per_phase",
-                f"must be a multiple of ranks x model.optimizer.steps_per_phase = "
-                f"{self._num_ranks} x {self.steps_per_phase}",
-                value=self.rollout.prompts_per_phase,
-                fix=f"use a multiple of {share}",
-            )
 
     def _stopped_together(self, work: Callable[[], Made]) -> Made:
         """Do work without collectives, in which a run may be asked to stop on one rank alone."""
@@ -414,16 +368,6 @@ class LuffyDataModule(L.LightningDataModule):
     @property
     def _num_ranks(self) -> int:
         return self.trainer.world_size if self.trainer else 1
-
-
-def without_bad_golds(prompts: PromptSet, usable: Sequence[bool]) -> PromptSet:
-    """Drop, and count, prompts whose gold no answer could ever be compared with."""
-    kept = tuple(p for p, is_usable in zip(prompts.prompts, usable, strict=True) if is_usable)
-    for prompt, is_usable in zip(prompts.prompts, usable, strict=True):
-        if not is_usable:
-            prompts.report.drop("bad_gold", prompt.id)
-    prompts.report.prompts = len(kept)
-    return dataclasses.replace(prompts, prompts=kept)
 
 
 def resolved(source: PromptSource) -> PromptSource:

@@ -4,8 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from test_datamodule import data_module
 
+from luffy_pl.data.checks import check_ranks
 from luffy_pl.data.phases import PhasePlanner
 from luffy_pl.data.replay import Outcome, ReplayConfig
 from luffy_pl.data.settings import RolloutConfig
@@ -103,9 +103,7 @@ def test_a_buffer_smaller_than_the_ranks_would_leave_one_without_a_step():
     rollout = RolloutConfig(
         prompts_per_phase=4, expert_traces_per_group=0, imitation_buffer=1
     )  # fmt: skip
-    data = data_module(rollout)
-    data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(
         ConfigError, match=r"imitation_buffer: must be at least the number of ranks, 2"
     ):
-        data._check_ranks()
+        check_ranks(rollout, num_ranks=2, steps_per_phase=1)
