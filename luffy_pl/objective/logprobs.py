@@ -88,9 +88,11 @@ class _Head(torch.autograd.Function):
         for rows, words in _tiles(len(target_M), len(weight_VH), tile):
             head = weight_VH[words], _part(bias_V, words)
             x_CB = _scaled_logits(hidden_MH[rows], *head, temperature)
+            found = _add_tile(
+                x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows]
+            )
             if keeps:
-                kept.append(x_CB)
-            _add_tile(x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows])
+                kept.append(found)
         entropy_M = lse_M - mean_M
         ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M)
         ctx.temperature, ctx.tile, ctx.kept = temperature, tile, kept
@@ -111,14 +113,15 @@ class _Head(torch.autograd.Function):
         for number, (rows, words) in enumerate(_tiles(len(target_M), len(weight_VH), ctx.tile)):
             hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
             if ctx.kept:
-                x_CB = ctx.kept[number]
+                exp_CB, max_C = ctx.kept[number]
+                prob_CB = exp_CB * (max_C - lse_M[rows]).exp_()[:, None]
             else:
                 x_CB = _scaled_logits(hidden_CH, weight_BH, _part(bias_V, words), ctx.temperature)
+                prob_CB = x_CB.sub_(lse_M[rows][:, None]).exp_()
             grad_CB = _logits_grad(
-                x_CB,
+                prob_CB,
                 words,
                 target_M[rows],
-                lse_M[rows],
                 entropy_M[rows],
                 *(None if g is None else g[rows] for g in scaled),
             ).to(hidden_MH.dtype)
@@ -159,8 +162,11 @@ def _scaled_logits(
 
 def _add_tile(
     x_CB: Tensor, words: slice, target_C: Tensor, lse_C: Tensor, mean_C: Tensor, picked_C: Tensor
-) -> None:
-    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x."""
+) -> tuple[Tensor, Tensor]:
+    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x; overwrites x.
+
+    Returns e^(x - max) of the tile, [C, B], and its largest x in each row.
+    """
     index_C, is_here_C = _where(target_C, words)
     found_C = x_CB.gather(1, index_C[:, None])[:, 0]
     picked_C.copy_(torch.where(is_here_C, found_C, picked_C))
@@ -168,7 +174,7 @@ def _add_tile(
     exp_CB = (x_CB - max_C[:, None]).exp_()
     sum_C = exp_CB.sum(dim=1)
     tile_lse_C = max_C + sum_C.log()
-    tile_mean_C = exp_CB.mul_(x_CB).sum(dim=1) / sum_C
+    tile_mean_C = x_CB.mul_(exp_CB).sum(dim=1) / sum_C
     if words.start == 0:
         lse_C.copy_(tile_lse_C)
         mean_C.copy_(tile_mean_C)
@@ -177,28 +183,26 @@ def _add_tile(
         mean_C.mul_((lse_C - joint_C).exp_())
         mean_C.addcmul_(tile_mean_C, (tile_lse_C - joint_C).exp_())
         lse_C.copy_(joint_C)
+    return exp_CB, max_C
 
 
 def _logits_grad(
-    x_CB: Tensor,
+    prob_CB: Tensor,
     words: slice,
     target_C: Tensor,
-    lse_C: Tensor,
     entropy_C: Tensor,
     logprob_grad_C: Tensor | None,
     entropy_grad_C: Tensor | None,
 ) -> Tensor:
-    """D log p = onehot - p and d entropy = -p (log p + entropy), by x."""
-    logprob_x_CB = x_CB - lse_C[:, None]
+    """D log p = onehot - p and d entropy = -p (log p + entropy), by x; overwrites p."""
     if logprob_grad_C is None:
-        logprob_grad_C = torch.zeros_like(lse_C)
+        logprob_grad_C = torch.zeros_like(entropy_C)
     if entropy_grad_C is None:
-        grad_CB = logprob_x_CB.exp_().mul_(-logprob_grad_C[:, None])
+        grad_CB = prob_CB.mul_(-logprob_grad_C[:, None])
     else:
-        prob_CB = logprob_x_CB.exp()
         minus_C = -(entropy_grad_C * entropy_C + logprob_grad_C)
-        scaled_CB = logprob_x_CB.mul_(-entropy_grad_C[:, None])
-        grad_CB = scaled_CB.add_(minus_C[:, None]).mul_(prob_CB)
+        surprise_CB = torch.xlogy(prob_CB, prob_CB).mul_(-entropy_grad_C[:, None])
+        grad_CB = prob_CB.mul_(minus_C[:, None]).add_(surprise_CB)
     index_C, is_here_C = _where(target_C, words)
     return grad_CB.scatter_add_(1, index_C[:, None], (logprob_grad_C * is_here_C)[:, None])
 
