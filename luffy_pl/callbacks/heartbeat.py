@@ -179,12 +179,17 @@ class HangWatch:
         self.stage = ""
         self.file: IO[str] | None = None
         self.armed_s = 0.0
+        # Where phases overlap, the thread that samples moves as well as the one that trains.
+        self.lock = threading.RLock()
 
     def move(self, stage: str) -> None:
         """Start the time again."""
-        now_s = time.monotonic()
+        with self.lock:
+            self._move(stage, time.monotonic())
+
+    def _move(self, stage: str, now_s: float) -> None:
         if stage != self.stage:
-            self.close()
+            self._close()
             self.folder.mkdir(parents=True, exist_ok=True)
             suffix = f"-rank{self.rank}" if self.rank else ""
             path = self.folder / f"hang-{slug(stage)}{suffix}.txt"
@@ -197,6 +202,10 @@ class HangWatch:
 
     def close(self) -> None:
         """Stop watching; a file without stacks is not left behind."""
+        with self.lock:
+            self._close()
+
+    def _close(self) -> None:
         faulthandler.cancel_dump_traceback_later()
         if self.file is not None:
             self.file.close()

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -84,5 +85,18 @@ def test_what_moves_leaves_nothing(tmp_path):
     for _ in range(5):
         for stage in ("generate", "score", "train"):
             watch.move(stage)
+    watch.close()
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_two_threads_may_move_at_once(tmp_path):
+    watch = HangWatch(tmp_path, after_s=5, rank=0)
+
+    def move(stage):
+        for _ in range(500):
+            watch.move(stage)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(move, ("generate", "train"))) == [None, None]
     watch.close()
     assert list((tmp_path / "logs").iterdir()) == []
