@@ -21,7 +21,7 @@ ARGUMENTS: Arguments = {
     "prompts": (4, "prompts of a step, with 8 responses each"),
     "prompt-len": (64, "tokens of a prompt"),
     "max-len": (512, "longest response in tokens; lengths are log-uniform from a 16th of it"),
-    "micro-rows": (8, "rows of the longest length that fill a micro-batch"),
+    "micro-rows": (8, "most rows of the longest length in a micro-batch"),
     "steps": (5, "optimizer steps measured, after two that are not"),
     "seed": (0, "of weights, tokens and lengths"),
     **THREADS,

@@ -64,9 +64,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         norms.append(norm.item())
 
     step_cpu_s, step_s = median_seconds(once, steps=args.steps)
-    peak_mib = (
-        peak_bytes() // 2**20
-    )  # before anything else: the products alone need memory of their own
+    # Before anything else: the products alone need memory of their own.
+    peak_mib = peak_bytes() // 2**20
     real_tokens = sum(sum(micro.num_tokens) for micro in micros)
     return {
         "side": "luffy_pl",

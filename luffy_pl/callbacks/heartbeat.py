@@ -185,35 +185,30 @@ class HangWatch:
     def move(self, stage: str) -> None:
         """Start the time again."""
         with self.lock:
-            self._move(stage, time.monotonic())
-
-    def _move(self, stage: str, now_s: float) -> None:
-        if stage != self.stage:
-            self._close()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            suffix = f"-rank{self.rank}" if self.rank else ""
-            path = self.folder / f"hang-{slug(stage)}{suffix}.txt"
-            self.file, self.stage = path.open("a", encoding="utf-8"), stage
-        elif now_s - self.armed_s < REARM_EVERY_S:
-            return
-        self.armed_s = now_s
-        assert self.file is not None
-        faulthandler.dump_traceback_later(self.after_s, file=self.file)
+            now_s = time.monotonic()
+            if stage != self.stage:
+                self.close()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                suffix = f"-rank{self.rank}" if self.rank else ""
+                path = self.folder / f"hang-{slug(stage)}{suffix}.txt"
+                self.file, self.stage = path.open("a", encoding="utf-8"), stage
+            elif now_s - self.armed_s < REARM_EVERY_S:
+                return
+            self.armed_s = now_s
+            assert self.file is not None
+            faulthandler.dump_traceback_later(self.after_s, file=self.file)
 
     def close(self) -> None:
         """Stop watching; a file without stacks is not left behind."""
         with self.lock:
-            self._close()
-
-    def _close(self) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        if self.file is not None:
-            self.file.close()
-            path = Path(self.file.name)
-            if not path.stat().st_size:
-                path.unlink()
-            self.file = None
-        self.stage = ""
+            faulthandler.cancel_dump_traceback_later()
+            if self.file is not None:
+                self.file.close()
+                path = Path(self.file.name)
+                if not path.stat().st_size:
+                    path.unlink()
+                self.file = None
+            self.stage = ""
 
 
 def slug(stage: str) -> str:

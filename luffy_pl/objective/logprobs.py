@@ -19,7 +19,8 @@ from luffy_pl.objective.product import add_product, product
 # product that makes it and the one that uses it up; on a GPU launches cost more than memory.
 TILES = {"cpu": (512, 2**18)}
 TILE_GPU = (1024, 2**27)
-# So many logits are kept for the backward pass; with more, every tile is computed a second time.
+# The exponentials of so many logits are kept for the backward pass; with more, every tile is
+# computed a second time.
 KEPT = {"cpu": 2**25}
 KEPT_GPU = 2**27
 
@@ -39,9 +40,9 @@ def token_logprob_and_entropy(
     """Log-probability of the targets and entropy of softmax(logits / temperature), both [M].
 
     logits = hidden weight^T + bias. In nats, at least float32, both differentiable once. Up to
-    `kept_logits` the logits wait for the backward pass; beyond that a tile of them lives for a
-    moment, there again, and memory does not grow with M. Without tokens the result still hangs on
-    the graph of hidden and weight, so that a distributed backward happens.
+    `kept_logits` their exponentials wait for the backward pass; beyond that a tile of them lives
+    for a moment, there again, and memory does not grow with M. Without tokens the result still
+    hangs on the graph of hidden and weight, so that a distributed backward happens.
 
     Args:
         weight_VH: of the head. A sharded one must be gathered: nothing here communicates.
@@ -49,7 +50,7 @@ def token_logprob_and_entropy(
         in_float32: compute the logits in float32, whatever the types of hidden and weight.
         chunk_tokens: most tokens of a tile; by default what suits the device.
         tile_logits: most logits at once; the same.
-        kept_logits: most logits that are kept; the same.
+        kept_logits: most whose exponentials are kept; the same.
     """
     device = hidden_MH.device.type
     if in_float32:
