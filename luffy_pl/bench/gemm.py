@@ -21,14 +21,15 @@ from luffy_pl.training.micro_batches import MicroBatch
 def product_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch]) -> float:
     """CPU seconds of three products for each linear layer: output, and gradients of both factors.
 
-    Every layer takes the tokens that have a successor, the head only those it must predict.
+    Every layer takes the tokens that have a successor, those of a prompt once in a micro-batch, and
+    the head only those it must predict.
     Attention is left out, which makes the sum a little too small. Nothing is counted twice: what
     the head computes again in the backward pass is not needed.
     """
     head = language_model.get_output_embeddings()
     layers = [m for m in language_model.modules() if isinstance(m, nn.Linear) and m is not head]
     num_by_shape = Counter((layer.in_features, layer.out_features) for layer in layers)
-    num_tokens = sum(count - 1 for micro in micros for count in micro.num_tokens)
+    num_tokens = sum(micro.num_computed for micro in micros)
     num_predicted = sum(int(micro.rows.response_mask_NT.sum()) for micro in micros)
     per_micro = num_tokens // len(micros)
     body_s = sum(

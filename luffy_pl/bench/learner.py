@@ -95,7 +95,12 @@ def train_step(
         steps=plan_steps(len(groups), 1),
     )
     rows = list(range(len(experience.group_N)))
-    micros = micro_batches(experience, rows, token_budget=config.micro_batch_tokens)
+    micros = micro_batches(
+        experience,
+        rows,
+        token_budget=config.micro_batch_tokens,
+        shares_prompts=policy.shares_prompts,
+    )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
     losses, _ = backward_micro_batches(
         policy,

@@ -156,23 +156,45 @@ def has_sampler_logprobs(responses: Sequence[Response]) -> bool:
     return all(row.logprobs is not None or row.num_given == len(row.token_ids) for row in responses)
 
 
-def micro_batch_rows(num_tokens: Sequence[int], *, token_budget: int) -> list[list[int]]:
-    """Positions in `num_tokens`, grouped so that their sum stays in the budget; longest first.
+def micro_batch_rows(
+    num_tokens: Sequence[int],
+    *,
+    token_budget: int,
+    group: Sequence[int],
+    num_prompt: Sequence[int],
+) -> list[list[int]]:
+    """Positions in `num_tokens`, put together so that their sum stays in the budget.
 
-    Each row goes to the fullest group that has room for it: few groups, and nearly full ones. A
-    single row above the budget stands alone.
+    Groups with the longest rows first, and so their rows, which stay neighbours. Each row goes
+    where its group already is, or else to the fullest that has room: few micro-batches, and nearly
+    full ones. A single row above the budget stands alone.
+
+    Args:
+        group: of each row.
+        num_prompt: tokens that the rows of a group have in common and that count once where they
+            are together.
     """
-    order = sorted(range(len(num_tokens)), key=lambda index: (-num_tokens[index], index))
+    longest: dict[int, int] = {}
+    for one, length in zip(group, num_tokens, strict=True):
+        longest[one] = max(longest.get(one, 0), length)
     batches: list[list[int]] = []
     used: list[int] = []
-    for index in order:
-        length = num_tokens[index]
-        room = [i for i, tokens in enumerate(used) if tokens + length <= token_budget]
+    groups: list[set[int]] = []
+
+    def by_length(row: int) -> tuple[int, ...]:
+        return -longest[group[row]], group[row], -num_tokens[row], row
+
+    for row in sorted(range(len(num_tokens)), key=by_length):
+        own = num_tokens[row] - num_prompt[row]
+        costs = [own if group[row] in there else num_tokens[row] for there in groups]
+        room = [i for i, cost in enumerate(costs) if used[i] + cost <= token_budget]
         if room:
-            fullest = max(room, key=lambda i: used[i])
-            batches[fullest].append(index)
-            used[fullest] += length
+            best = max(room, key=lambda i: (num_tokens[row] - costs[i], used[i]))
+            batches[best].append(row)
+            used[best] += costs[best]
+            groups[best].add(group[row])
         else:
-            batches.append([index])
-            used.append(length)
+            batches.append([row])
+            used.append(num_tokens[row])
+            groups.append({group[row]})
     return batches

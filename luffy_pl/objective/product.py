@@ -1,28 +1,44 @@
-"""Matrix products on a CPU through oneDNN where the processor has AVX-512.
+"""Matrix products on a CPU through oneDNN where MKL leaves half of the processor idle.
 
-PyTorch sends float32 products on a CPU to MKL, which on AMD processors leaves AVX-512 units idle:
-oneDNN, part of the same wheel and full float32 too, is about twice as fast there. Without such
-units MKL stays, which can also add to what is there (docs/performance.md). Chosen by the processor,
-not by a stopwatch: a resumed run must round as it did before.
+PyTorch sends float32 products on a CPU to MKL, which on AMD processors computes 256 bits at a
+time. From Zen 5 on they can do 512: oneDNN, part of the same wheel and full float32 too, is about
+twice as fast there. Elsewhere MKL stays, which can also add to what is there
+(docs/performance.md). Chosen by the processor, not by a stopwatch: a resumed run must round as it
+did before.
 Shapes: M x K times the transpose of N x K.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# What torch.compile emits for a linear layer on a CPU; a build without oneDNN has it not.
-_ONEDNN = (
-    torch.ops.mkldnn._linear_pointwise
-    if torch.backends.mkldnn.is_available()
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    else None
-)
+ZEN_5 = 26  # AMD's number for the family
+
+
+def has_idle_half(cpuinfo: str) -> bool:
+    """Whether, by Linux's /proc/cpuinfo, MKL would use half the width of the processor."""
+    vendor = re.search(r"^vendor_id\s*: (\S+)", cpuinfo, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (\d+)", cpuinfo, re.MULTILINE)
+    is_amd = vendor is not None and vendor[1] == "AuthenticAMD"
+    return is_amd and family is not None and int(family[1]) >= ZEN_5
+
+
+def _onednn() -> Any:
+    """What torch.compile emits for a linear layer on a CPU; a build without oneDNN has it not."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or not has_idle_half(cpuinfo.read_text()):
+        return None
+    is_built = torch.backends.mkldnn.is_available()
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None) if is_built else None
+
+
+_ONEDNN = _onednn()
 
 
 def product(left_MK: Tensor, right_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ def packed_sdpa(
     attention_mask: None,
     *,
     segment_lengths: Sequence[int],
+    num_shared: Sequence[int],
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -35,6 +36,7 @@ def packed_sdpa(
 
     Args:
         segment_lengths: of the packed rows, in tokens; they add up to L.
+        num_shared: tokens before those of a row that lie with the last row that shares none.
         sliding_window: tokens that a position sees, itself included; None: all before it.
         others: what transformers passes to every implementation; what would change the
             attention's formula is refused.
@@ -45,9 +47,12 @@ def packed_sdpa(
             "sdpa has neither soft caps nor sinks, which this model's attention needs",
             fix="use flash_attention_2, or another model",
         )
-    parts = [x.split(list(segment_lengths), dim=2) for x in (query_1hLD, key_1kLD, value_1kLD)]
+    parts = [
+        whole_rows(x.split(list(segment_lengths), dim=2), num_shared)
+        for x in (query_1hLD, key_1kLD, value_1kLD)
+    ]
     outputs = []
-    for query, key, value in zip(*parts, strict=True):
+    for query, key, value, shared in zip(*parts, num_shared, strict=True):
         band = _band(query.shape[2], sliding_window, query.device)
         output = nn.functional.scaled_dot_product_attention(
             query,
@@ -59,8 +64,19 @@ def packed_sdpa(
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        outputs.append(output.transpose(1, 2))
+        outputs.append(output.transpose(1, 2)[:, shared:])
     return torch.cat(outputs, dim=1), None
+
+
+def whole_rows(own_1hSD: Sequence[Tensor], num_shared: Sequence[int]) -> Iterator[Tensor]:
+    """Each row with what it shares in front.
+
+    The shared queries are computed again, which costs less than a mask for the others alone.
+    """
+    for own, shared in zip(own_1hSD, num_shared, strict=True):
+        if not shared:
+            lead = own
+        yield torch.cat((lead[:, :, :shared], own), dim=2) if shared else own
 
 
 def _band(length: int, window: int | None, device: torch.device) -> Tensor | None:

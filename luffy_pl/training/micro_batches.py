@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,29 +22,54 @@ class MicroBatch:
 
     index_n: where they are in it; none for a micro-batch that nothing is learned from.
     num_tokens: length of each row, on the host.
+    num_shared: tokens of its prompt that the last row without such is computed with.
     """
 
     index_n: Tensor
     rows: Experience
     num_tokens: tuple[int, ...]
+    num_shared: tuple[int, ...]
+
+    @property
+    def num_computed(self) -> int:
+        """Tokens that go through the model."""
+        return sum(self.num_tokens) - len(self.num_tokens) - sum(self.num_shared)
 
 
 def micro_batches(
-    experience: Experience, rows: list[int], *, token_budget: int
+    experience: Experience, rows: list[int], *, token_budget: int, shares_prompts: bool
 ) -> list[MicroBatch]:
-    """Those of `rows` that have something to learn, at most `token_budget` tokens together."""
+    """Those of `rows` that have something to learn, at most `token_budget` tokens together.
+
+    Where it `shares_prompts`, a micro-batch has the prompt of a group once.
+    """
     host, device = experience.on_host, experience.token_ids_NL.device
     lengths = host.num_tokens_N.tolist()
     is_trained = host.response_mask_NT.any(dim=1).tolist()
     rows = [row for row in rows if is_trained[row]]
-    cut = micro_batch_rows([lengths[row] for row in rows], token_budget=token_budget)
+    group_N = host.group_N.tolist()
+    # A record that is only looked at has no groups, and each of its rows is another prompt's.
+    prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
+    prompt_N = [prompts[group] if prompts else 0 for group in group_N]
+    cut = micro_batch_rows(
+        [lengths[row] for row in rows],
+        token_budget=token_budget,
+        group=[group_N[row] for row in rows],
+        num_prompt=[prompt_N[row] for row in rows],
+    )
     micros = []
     for batch in cut:
         chosen = [rows[i] for i in batch]
         index_n = torch.tensor(chosen)
         num_tokens = tuple(lengths[row] for row in chosen)
+        follows = [group_N[a] == group_N[b] for a, b in pairwise(chosen)]
+        num_shared = tuple(
+            prompt_N[row] * is_next for row, is_next in zip(chosen, [False, *follows], strict=True)
+        )
         index_on_device_n = index_n.to(device, non_blocking=True)
-        micros.append(MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens))
+        micros.append(
+            MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens, num_shared)
+        )
     return micros
 
 
@@ -52,7 +78,7 @@ def silent(experience: Experience) -> MicroBatch:
     shortest = experience.on_host.num_tokens_N.argmin()[None]
     one = unlearned(experience.rows(shortest))
     nowhere = shortest[:0].to(one.token_ids_NL.device)
-    return MicroBatch(nowhere, one, (one.token_ids_NL.shape[1],))
+    return MicroBatch(nowhere, one, (one.token_ids_NL.shape[1],), (0,))
 
 
 def unlearned(record: Experience) -> Experience:

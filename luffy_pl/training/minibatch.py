@@ -50,6 +50,7 @@ def logprobs(
         rows.token_ids_NL,
         rows.on_host.response_mask_NT,
         num_tokens=micro.num_tokens,
+        num_shared=micro.num_shared,
         temperature=rows.temperature,
     )
 

@@ -358,7 +358,12 @@ class LuffyModule(L.LightningModule):
         Sharded weights are gathered in each forward, so a rank that ran out of rows joins with
         one row it learns nothing from.
         """
-        micros = micro_batches(experience, rows, token_budget=self.token_budget)
+        micros = micro_batches(
+            experience,
+            rows,
+            token_budget=self.token_budget,
+            shares_prompts=self.policy.shares_prompts,
+        )
         missing = self._max_over_ranks(max(1, len(micros))) - len(micros)
         return micros + missing * [silent(experience)]
 

@@ -1,7 +1,8 @@
 """Padded rows to one sequence without padding, and predictions back to their rows.
 
 Shapes: n rows, L tokens, T = L - 1 predictions, K packed tokens, M predictions asked for.
-A row's last token predicts nothing, so it is not packed: a row of 5 tokens takes 4 places.
+A row's last token predicts nothing, so it is not packed: a row of 5 tokens takes 4 places. Nor is
+what a row shares with the row before it: a causal model computes the same there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Packed:
 
     token_ids_1K, position_ids_1K: inputs of the model; positions start at 0 in every row.
     segment_lengths: tokens of each row, on the host, so that nobody waits for the device.
+    num_shared: tokens at the beginning of each row that lie with the last row that shares none.
     place_M: place in K of the predictions asked for, in the order of rows and positions.
     cell_M: where each lies in the flattened [n, T].
     target_M: the token to be predicted there.
@@ -28,36 +30,45 @@ class Packed:
     token_ids_1K: Tensor
     position_ids_1K: Tensor
     segment_lengths: tuple[int, ...]
+    num_shared: tuple[int, ...]
     place_M: Tensor
     cell_M: Tensor
     target_M: Tensor
 
 
-def pack(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int]) -> Packed:
+def pack(
+    token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int], num_shared: Sequence[int]
+) -> Packed:
     """The first `num_tokens` tokens of each row, less the last, in one sequence.
 
     Args:
         mask_nT: the predictions asked for, on the host; a mask on a device is waited for.
+        num_shared: tokens that each row begins with as the last row that shares none.
     """
     width = token_ids_nL.shape[1]
 
     def on_device(places: Tensor) -> Tensor:
         return places.to(token_ids_nL.device, non_blocking=True)
 
-    segment_lengths = tuple(count - 1 for count in num_tokens)
-    lengths_n = torch.tensor(segment_lengths)
-    start_n = lengths_n.cumsum(0) - lengths_n
+    shared_n = torch.tensor(num_shared)
+    lengths_n = torch.tensor(num_tokens) - 1 - shared_n
+    start_n = lengths_n.cumsum(0) - lengths_n - shared_n  # where position 0 is, or would be
+    leads_n = torch.arange(len(lengths_n)).masked_fill(shared_n > 0, 0)
+    lead_start_n = start_n[leads_n.cummax(0).values]
     row_K = torch.arange(len(lengths_n)).repeat_interleave(lengths_n)
     position_K = torch.arange(len(row_K)) - start_n[row_K]
     ids_C = token_ids_nL.flatten()
     cell_M = mask_nT.cpu().flatten().nonzero()[:, 0]
     row_M = cell_M // (width - 1)
     position_M = cell_M - row_M * (width - 1)
+    is_shared_M = position_M < shared_n[row_M]
+    place_M = torch.where(is_shared_M, lead_start_n[row_M], start_n[row_M]) + position_M
     return Packed(
         token_ids_1K=ids_C[on_device(row_K * width + position_K)][None],
         position_ids_1K=on_device(position_K)[None],
-        segment_lengths=segment_lengths,
-        place_M=on_device(start_n[row_M] + position_M),
+        segment_lengths=tuple(lengths_n.tolist()),
+        num_shared=tuple(num_shared),
+        place_M=on_device(place_M),
         cell_M=on_device(cell_M),
         target_M=ids_C[on_device(row_M * width + position_M + 1)],
     )
@@ -70,7 +81,7 @@ def unpack(value_M: Tensor, packed: Packed, mask_nT: Tensor) -> Tensor:
 
 
 def flash_boundaries(packed: Packed) -> dict[str, Any]:
-    """The segments in the form of transformers' FlashAttentionKwargs."""
+    """The segments in the form of transformers' FlashAttentionKwargs, which share nothing."""
     device = packed.token_ids_1K.device
     ends = torch.tensor((0, *packed.segment_lengths)).cumsum(0)
     boundaries = ends.int().to(device, non_blocking=True)

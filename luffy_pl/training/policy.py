@@ -43,6 +43,7 @@ class Policy(nn.Module):
         *,
         num_tokens: Sequence[int],
         temperature: float,
+        num_shared: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of the masked predictions, in nats; 0 elsewhere, [N, T].
 
@@ -52,8 +53,11 @@ class Policy(nn.Module):
         Args:
             predicted_mask_NT: on the host, so that nobody waits for the device.
             num_tokens: length of each row, on the host.
+            num_shared: tokens each row begins with as the last row that shares none, which are
+                computed once if the policy `shares_prompts`.
         """
-        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens)
+        shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
+        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
         hidden_1KH = self.language_model.base_model(
             input_ids=packed.token_ids_1K,
             position_ids=packed.position_ids_1K,
@@ -72,10 +76,15 @@ class Policy(nn.Module):
         logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
         return logprob_NT, entropy_NT
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether its attention can read tokens of another row."""
+        return self.language_model.config._attn_implementation == PACKED_SDPA
+
     def _boundaries(self, packed: Packed) -> dict[str, Any]:
-        if self.language_model.config._attn_implementation == PACKED_SDPA:
-            return {"segment_lengths": packed.segment_lengths}
-        return flash_boundaries(packed)
+        if not self.shares_prompts:
+            return flash_boundaries(packed)
+        return {"segment_lengths": packed.segment_lengths, "num_shared": packed.num_shared}
 
 
 def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:

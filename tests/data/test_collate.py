@@ -115,15 +115,36 @@ def test_a_phase_that_only_imitates_has_the_usual_steps():
     ],
 )
 def test_micro_batches_by_hand(lengths, budget, expected):
-    assert micro_batch_rows(lengths, token_budget=budget) == expected
+    nothing = [0] * len(lengths)
+    groups = list(range(len(lengths)))
+    found = micro_batch_rows(lengths, token_budget=budget, group=groups, num_prompt=nothing)
+    assert found == expected
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(10, 200))
-def test_micro_batches_hold_every_row_once_within_the_budget(lengths, budget):
-    batches = micro_batch_rows(lengths, token_budget=budget)
+def test_a_prompt_counts_once_for_the_rows_of_its_group():
+    lengths, group, num_prompt = [6, 5, 7, 8, 6], [0, 0, 1, 1, 1], [4, 4, 5, 5, 5]
+    found = micro_batch_rows(lengths, token_budget=11, group=group, num_prompt=num_prompt)
+    assert found == [[3, 2, 4], [0, 1]]  # 8 + 2 + 1 tokens, then 6 + 1
+    apart = micro_batch_rows(lengths, token_budget=11, group=group, num_prompt=[0] * 5)
+    assert apart == [[3], [2], [4, 1], [0]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 4)), min_size=1, max_size=40),
+    st.integers(10, 200),
+)
+def test_micro_batches_hold_every_row_once_within_the_budget(rows, budget):
+    group = [one for _, one in rows]
+    num_prompt = [3 * one for one in group]
+    lengths = [own + prompt for (own, _), prompt in zip(rows, num_prompt, strict=True)]
+    batches = micro_batch_rows(lengths, token_budget=budget, group=group, num_prompt=num_prompt)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
-        assert sum(lengths[row] for row in batch) <= budget or len(batch) == 1
+        groups = [group[row] for row in batch]
+        runs = [one for one, before in zip(groups, [None, *groups], strict=False) if one != before]
+        assert len(runs) == len(set(groups))  # rows of a group are neighbours
+        tokens = sum(rows[row][0] for row in batch) + sum(3 * one for one in runs)
+        assert tokens <= budget or len(batch) == 1
 
 
 def test_nothing_sampled_lacks_no_logprobs():

@@ -94,6 +94,7 @@ def test_activations_are_those_that_autograd_keeps():
             position_ids=torch.arange(length)[None],
             use_cache=False,
             segment_lengths=(length,),
+            num_shared=(0,),
         )
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
     config = policy.language_model.config

@@ -3,7 +3,13 @@ import torch
 from torch import nn
 
 from luffy_pl.objective import product as products
-from luffy_pl.objective.product import CpuLinear, add_product, product, use_cpu_linear
+from luffy_pl.objective.product import (
+    CpuLinear,
+    add_product,
+    has_idle_half,
+    product,
+    use_cpu_linear,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -51,3 +57,13 @@ def test_a_swapped_layer_has_the_same_output_gradients_and_names(bias):
     torch.testing.assert_close(swapped(x), plain(x), rtol=1e-5, atol=1e-6)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "expected"),
+    [("AuthenticAMD", 25, False), ("AuthenticAMD", 26, True), ("GenuineIntel", 26, False)],
+)
+def test_onednn_is_for_wide_processors_of_amd(vendor, family, expected):
+    line = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
+    assert has_idle_half(line) is expected
+    assert not has_idle_half("Processor : AArch64\n")

@@ -5,11 +5,12 @@ import dataclasses
 import lightning as L
 import pytest
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.data.stream import SizedStream
 from luffy_pl.objective.shaping import Shaping
-from luffy_pl.records import Experience
+from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.policy import Policy
 from luffy_pl.training.settings import (
@@ -39,7 +40,18 @@ def tiny_policy(seed=0):
         max_position_embeddings=64,
         tie_word_embeddings=True,
     )
-    return Policy(LlamaForCausalLM(config).double())
+    return Policy(in_double(LlamaForCausalLM(config)))
+
+
+def in_double(model):
+    """The model in float64 throughout: transformers' norms round to float32 whatever they get."""
+    for layer in [*model.model.layers, model.model]:
+        for name, _ in list(layer.named_children()):
+            if name.endswith("norm"):
+                setattr(
+                    layer, name, nn.RMSNorm(model.config.hidden_size, model.config.rms_norm_eps)
+                )
+    return model.double()
 
 
 def random_experience(num_groups=4, group_size=3, seed=1, steps=1):
@@ -51,7 +63,16 @@ def random_experience(num_groups=4, group_size=3, seed=1, steps=1):
 
     num_rows, longest = num_groups * group_size, 21
     num_tokens_N = integers(8, longest + 1, num_rows)
-    prompt_N = integers(2, 6, num_groups).repeat_interleave(group_size)
+    prompt_G = integers(2, 6, num_groups)
+    prompt_N = prompt_G.repeat_interleave(group_size)
+    token_ids_NL = integers(0, VOCAB, num_rows, longest)
+    for group, prompt in enumerate(prompt_G.tolist()):  # the rows of a group share its prompt
+        first = group * group_size
+        token_ids_NL[first : first + group_size, :prompt] = token_ids_NL[first, :prompt].clone()
+    prompts = [
+        Prompt(id="", text="", token_ids=tuple(ids[:prompt]), ground_truth="")
+        for ids, prompt in zip(token_ids_NL[::group_size].tolist(), prompt_G.tolist(), strict=True)
+    ]
     position_T = torch.arange(longest - 1)
     mask_NT = (position_T >= prompt_N[:, None] - 1) & (position_T < num_tokens_N[:, None] - 1)
     mask_NT[1] = False
@@ -59,7 +80,7 @@ def random_experience(num_groups=4, group_size=3, seed=1, steps=1):
     return Experience(
         phase=0,
         temperature=0.7,
-        token_ids_NL=integers(0, VOCAB, num_rows, longest),
+        token_ids_NL=token_ids_NL,
         num_tokens_N=num_tokens_N,
         response_mask_NT=mask_NT,
         off_policy_mask_NT=mask_NT & is_expert_N[:, None],
@@ -71,6 +92,7 @@ def random_experience(num_groups=4, group_size=3, seed=1, steps=1):
         in_imitation_N=torch.ones(num_rows, dtype=torch.bool),
         step_N=(torch.arange(num_groups) * steps // num_groups).repeat_interleave(group_size),
         step_imitates=(False,) * steps,
+        groups=tuple(Group(prompt, (), ()) for prompt in prompts),
     )
 
 

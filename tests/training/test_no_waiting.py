@@ -23,7 +23,7 @@ ROWS = list(range(12))
 def run(experience, policy, *, silent_ones=0):
     """Forward and backward passes of a minibatch, as a run does them; returns the loss."""
     objective = ObjectiveConfig(on_policy=OnPolicyConfig(clip=(0.2, 0.2)))
-    micros = micro_batches(experience, ROWS, token_budget=40)
+    micros = micro_batches(experience, ROWS, token_budget=40, shares_prompts=True)
     assert len(micros) > 2
     micros += silent_ones * [silent(experience)]
     old_NT = torch.full_like(experience.behaviour_logprob_NT, torch.nan, dtype=torch.double)

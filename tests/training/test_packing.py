@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from training.test_gradient_invariance import VOCAB, tiny_policy
+from training.test_gradient_invariance import VOCAB, in_double, tiny_policy
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from luffy_pl.errors import ModelError
@@ -76,12 +76,16 @@ def llama():
 
 @pytest.mark.parametrize("make", [llama, qwen, windowed])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-10), (torch.float32, 1e-6)])
-def test_packed_equals_every_row_alone(make, dtype, tolerance):
+@pytest.mark.parametrize("shared", [(0, 0, 0), (0, 3, 3), (0, 4, 4), (0, 2, 0), (0, 0, 6)])
+def test_packed_equals_every_row_alone(make, dtype, tolerance, shared):
     ids_NL, mask_NT = rows()
-    policy = Policy(make().to(dtype))
-    packed = policy(ids_NL, mask_NT, num_tokens=NUM_TOKENS, temperature=0.7)
+    for row in (1, 2):  # the last row that shares nothing is 0, or 1 for the last example
+        lead = max(other for other in range(row + 1) if not shared[other])
+        ids_NL[row, : shared[row]] = ids_NL[lead, : shared[row]]
+    policy = Policy(in_double(make()).to(dtype))
+    packed = policy(ids_NL, mask_NT, num_tokens=NUM_TOKENS, num_shared=shared, temperature=0.7)
     found = gradients(packed, policy)
-    model = make().double()
+    model = in_double(make())
     alone = dense(model, ids_NL, mask_NT, 0.7)
     for one, other in zip(packed, alone, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=0, atol=10 * tolerance)
@@ -119,7 +123,7 @@ def test_a_poisoned_neighbour_changes_nothing(row):
 
 
 def test_attention_does_not_guess_where_rows_begin():
-    with pytest.raises(TypeError, match="segment_lengths"):
+    with pytest.raises(TypeError, match=r"segment_lengths.*num_shared"):
         tiny_policy().language_model(input_ids=torch.ones(1, 4, dtype=torch.long))
 
 
@@ -133,7 +137,7 @@ def test_layers_that_carry_a_state_are_refused():
 def test_packing_by_hand():
     ids_NL = torch.tensor([[7, 8, 9, 0], [4, 5, 6, 1]])
     mask_NT = torch.tensor([[False, True, False], [False, True, True]])
-    packed = pack(ids_NL, mask_NT, (3, 4))
+    packed = pack(ids_NL, mask_NT, (3, 4), (0, 0))
     assert packed.token_ids_1K.tolist() == [[7, 8, 4, 5, 6]]  # no last tokens, no padding
     assert packed.position_ids_1K.tolist() == [[0, 1, 0, 1, 2]]
     assert packed.place_M.tolist() == [1, 3, 4]
@@ -143,3 +147,14 @@ def test_packing_by_hand():
     assert boundaries["cu_seq_lens_q"].tolist() == [0, 2, 5]
     assert boundaries["cu_seq_lens_q"].dtype == torch.int32
     assert boundaries["max_length_k"] == 3
+
+
+def test_packing_of_a_shared_beginning_by_hand():
+    ids_NL = torch.tensor([[7, 8, 9, 0], [7, 8, 6, 1], [4, 5, 0, 0]])
+    mask_NT = torch.tensor([[False, True, False], [False, True, True], [True, False, False]])
+    packed = pack(ids_NL, mask_NT, (3, 4, 2), (0, 2, 0))
+    assert packed.token_ids_1K.tolist() == [[7, 8, 6, 4]]
+    assert packed.position_ids_1K.tolist() == [[0, 1, 2, 0]]
+    assert packed.segment_lengths == (2, 1, 1)
+    assert packed.place_M.tolist() == [1, 1, 2, 3]  # 8 predicts 9 in one row and 6 in the other
+    assert packed.target_M.tolist() == [9, 6, 1, 5]
