@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from luffy_pl.errors import ModelError
+from luffy_pl.training.packing import Packed
 
 PACKED_SDPA = "luffy_pl_packed_sdpa"
 
@@ -25,8 +26,7 @@ def packed_sdpa(
     value_1kLD: Tensor,
     attention_mask: None,
     *,
-    segment_lengths: Sequence[int],
-    num_shared: Sequence[int],
+    packed: Packed,
     dropout: float = 0.0,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -35,8 +35,8 @@ def packed_sdpa(
     """PyTorch's attention on every segment alone; returns [1, L, heads, D].
 
     Args:
-        segment_lengths: of the packed rows, in tokens; they add up to L.
-        num_shared: tokens before those of a row that lie with the last row that shares none.
+        packed: where rows begin, and what they share. One object, because torch.compile would
+            compile again for every other length of a tuple.
         sliding_window: tokens that a position sees, itself included; None: all before it.
         others: what transformers passes to every implementation; what would change the
             attention's formula is refused.
@@ -48,11 +48,11 @@ def packed_sdpa(
             fix="use flash_attention_2, or another model",
         )
     parts = [
-        whole_rows(x.split(list(segment_lengths), dim=2), num_shared)
+        whole_rows(x.split(list(packed.segment_lengths), dim=2), packed.num_shared)
         for x in (query_1hLD, key_1kLD, value_1kLD)
     ]
     outputs = []
-    for query, key, value, shared in zip(*parts, num_shared, strict=True):
+    for query, key, value, shared in zip(*parts, packed.num_shared, strict=True):
         band = _band(query.shape[2], sliding_window, query.device)
         output = nn.functional.scaled_dot_product_attention(
             query,
@@ -88,4 +88,5 @@ def _band(length: int, window: int | None, device: torch.device) -> Tensor | Non
     return (distance_LL >= 0) & (distance_LL < window)
 
 
-AttentionInterface.register(PACKED_SDPA, packed_sdpa)
+# A loop over rows, which no two micro-batches have alike, is nothing to compile.
+AttentionInterface.register(PACKED_SDPA, torch.compiler.disable(packed_sdpa))

@@ -84,7 +84,7 @@ class Policy(nn.Module):
     def _boundaries(self, packed: Packed) -> dict[str, Any]:
         if not self.shares_prompts:
             return flash_boundaries(packed)
-        return {"segment_lengths": packed.segment_lengths, "num_shared": packed.num_shared}
+        return {"packed": packed}
 
 
 def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
@@ -124,4 +124,7 @@ def load_policy(config: PolicyConfig, path: str) -> Policy:
         ) from error
     language_model.config.use_cache = False
     recompute_layers(language_model, config.activation_checkpointing)
+    if config.compile:
+        for layer in language_model.base_model.layers:
+            layer.compile(dynamic=True)  # for any number of packed tokens
     return Policy(language_model, head_in_float32=config.head_dtype == "float32")

@@ -31,6 +31,9 @@ class PolicyConfig:
     """Recompute activations in the backward pass. true: of whole layers, the least memory for
     about a third more time; selective: all but matrix products and attention, by the estimate
     half of the memory, and no product twice."""
+    compile: bool = False
+    """Let torch.compile fuse what a layer does between its matrix products. Once at the beginning,
+    in minutes for a large model; rounding differs. On a CPU a C++ compiler must be installed."""
     head_dtype: Literal["compute", "float32"] = "compute"
     """Precision of the logits' matrix product: float32 even where the layers compute in bfloat16,
     whose logits are off by percents; compute: as the layers."""
@@ -43,6 +46,14 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         at_least("model.policy.replicas", self.replicas, 1)
+        if self.compile and self.activation_checkpointing == "selective":
+            raise ConfigError(
+                "model.policy.compile",
+                "cannot be with activation_checkpointing: selective, which chooses among the "
+                "operations that it fuses",
+                value=True,
+                fix="use activation_checkpointing: true, or compile: false",
+            )
         check_remote_code("model.policy.remote_code", self.remote_code)
 
 

@@ -13,6 +13,7 @@ from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import phase_of
 from luffy_pl.estimate.memory import peaks, training_parts
 from luffy_pl.estimate.plan import read_shape
+from luffy_pl.training.packing import pack
 from luffy_pl.training.policy import Policy
 
 PAPER = ("estimate", "--config", "conf/luffy.yaml")
@@ -93,8 +94,7 @@ def test_activations_are_those_that_autograd_keeps():
             input_ids=torch.randint(50, (1, length)),
             position_ids=torch.arange(length)[None],
             use_cache=False,
-            segment_lengths=(length,),
-            num_shared=(0,),
+            packed=pack(torch.ones(1, length + 1), torch.ones(1, length), [length + 1], [0]),
         )
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
     config = policy.language_model.config
