@@ -63,12 +63,12 @@ SECTIONS = {
     "summary": Summary,
 }
 
-
 # What one half needs to know of the other.
 LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("model.policy.path", "data.model_path"): None,
     ("model.policy.remote_code", "data.engine.remote_code"): None,
     ("seed_everything", "data.seed"): int,
+    ("seed_everything", "model.seed"): int,
     ("resume", "answers.resume"): None,
     ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
     ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from luffy_pl.errors import ModelError, first_line
+from luffy_pl.lora import add_adapters
 from luffy_pl.objective.logprobs import token_logprob_and_entropy
 from luffy_pl.objective.product import use_cpu_linear
 from luffy_pl.pretrained import code_arguments
@@ -72,6 +73,10 @@ class Policy(nn.Module):
         logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
         return logprob_NT, entropy_NT
 
+    def trained_weights(self) -> list[nn.Parameter]:
+        """The weights that a step changes: all, or those of adapters."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
     def _boundaries(self, packed: Packed) -> dict[str, Any]:
         if self.language_model.config._attn_implementation == PACKED_SDPA:
             return {"segment_lengths": packed.segment_lengths}
@@ -96,8 +101,8 @@ def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
     return language_model
 
 
-def load_policy(config: PolicyConfig, path: str) -> Policy:
-    """The policy with pretrained weights, on the CPU."""
+def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
+    """The policy with pretrained weights, on the CPU; `seed` is that of adapters."""
     try:
         language_model = AutoModelForCausalLM.from_pretrained(
             path,
@@ -114,5 +119,13 @@ def load_policy(config: PolicyConfig, path: str) -> Policy:
             fix="give a Hugging Face folder with config.json and weights, or a hub name",
         ) from error
     language_model.config.use_cache = False
+    if config.lora is not None:
+        add_adapters(
+            language_model,
+            rank=config.lora.rank,
+            alpha=config.lora.alpha,
+            target_modules=config.lora.target_modules,
+            seed=seed,
+        )
     recompute_layers(language_model, config.activation_checkpointing)
     return Policy(language_model, head_in_float32=config.head_dtype == "float32")

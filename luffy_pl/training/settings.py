@@ -17,13 +17,49 @@ from luffy_pl.pretrained import check_remote_code
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685): W + alpha / rank * B A, with W as it was loaded."""
+
+    rank: int = 16
+    """Rows of A and columns of B."""
+    alpha: float = 32.0
+    """Over the rank, the factor of an adapter."""
+    target_modules: tuple[str, ...] | None = None
+    """Names of the linear layers that get one, such as q_proj; null takes all but the head."""
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(
+                    "model.policy.lora." + name,
+                    "must be positive",
+                    value=getattr(self, name),
+                    fix="use a value above 0, or lora: null",
+                )
+        if self.target_modules == ():
+            raise ConfigError(
+                "model.policy.lora.target_modules",
+                "names no layer",
+                value=[],
+                fix="name some, or null for all",
+            )
+
+    @property
+    def scale(self) -> float:
+        """Factor of B A."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
 class PolicyConfig:
     """The language model that is trained."""
 
     path: str
     """Hugging Face folder or hub name; `bundled:base` is the small model of this project."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters on frozen weights; null trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the trained weights and of the optimizer's state."""
+    """Precision of the weights and of the optimizer's state; adapters are float32 beside either."""
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
     """sdpa: PyTorch's attention, row by row, on any device; flash_attention_2: all rows in one
     kernel, on a GPU with the package flash-attn."""
