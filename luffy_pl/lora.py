@@ -6,6 +6,7 @@ Hu et al. 2021 (arXiv 2106.09685). Shapes: M outputs, K inputs, R rank; A is [R,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,46 @@ if TYPE_CHECKING:
 BASE, A, B = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 
 
-def add_adapters(
-    model: PreTrainedModel,
-    *,
-    rank: int,
-    alpha: float,
-    target_modules: Sequence[str] | None,
-    seed: int,
-) -> None:
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685): W + alpha / rank * B A, with W as it was loaded."""
+
+    rank: int = 16
+    """Rows of A and columns of B."""
+    alpha: float = 32.0
+    """Over the rank, the factor of an adapter."""
+    target_modules: tuple[str, ...] | None = None
+    """Names of the linear layers that get one, such as q_proj; null takes all but the head."""
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(
+                    "model.policy.lora." + name,
+                    "must be positive",
+                    value=getattr(self, name),
+                    fix="use a value above 0, or lora: null",
+                )
+        if self.target_modules is not None and not self.target_modules:
+            raise ConfigError(
+                "model.policy.lora.target_modules",
+                "names no layer",
+                value=[],
+                fix="name some, or null for all",
+            )
+
+    @property
+    def scale(self) -> float:
+        """Factor of B A."""
+        return self.alpha / self.rank
+
+
+def add_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None:
     """Freeze a model and give linear layers adapters; its class and its output stay.
 
     Adapters are float32 beside weights of less: an update is far below the precision of bfloat16.
 
     Args:
-        target_modules: last part of the layers' names; None takes all but the head.
         seed: of the start of A, so that it is the same on every rank; B starts at 0.
     """
     if find_spec("peft") is None:
@@ -43,13 +70,13 @@ def add_adapters(
             "needs the package peft",
             fix="pip install 'luffy-pl[lora]', or lora: null",
         )
-    from peft import LoraConfig, inject_adapter_in_model
+    import peft
 
-    layers = adapted_layers(model, target_modules)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers)
+    layers = adapted_layers(model, lora.target_modules)
+    config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        inject_adapter_in_model(config, model)
+        peft.inject_adapter_in_model(config, model)
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

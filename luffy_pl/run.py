@@ -38,7 +38,7 @@ from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.checkpoint_folder import state_of
-from luffy_pl.config_errors import explain
+from luffy_pl.config_errors import explain, explain_refusal
 from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
@@ -187,7 +187,7 @@ class LuffyCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise ConfigError("configuration", str(error), fix="correct the value") from error
+            raise explain_refusal(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it, or say what it would do."""

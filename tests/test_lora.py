@@ -6,10 +6,10 @@ import torch
 from luffy_pl import lora
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
-from luffy_pl.lora import merged_weights, plain_weights
+from luffy_pl.lora import LoraConfig, merged_weights, plain_weights
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.policy import load_policy
-from luffy_pl.training.settings import KlConfig, LoraConfig, ObjectiveConfig, PolicyConfig
+from luffy_pl.training.settings import KlConfig, ObjectiveConfig, PolicyConfig
 
 BASE = resolve("bundled:base")
 RANK_4 = LoraConfig(rank=4, alpha=8.0)

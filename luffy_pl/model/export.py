@@ -16,7 +16,7 @@ from luffy_pl.checkpoint_folder import SavedPhase
 from luffy_pl.data.chat import with_chat_template
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
-from luffy_pl.lora import merged_weights
+from luffy_pl.lora import LoraConfig, merged_weights
 from luffy_pl.model.prepare import for_older_programs
 from luffy_pl.model.weights import find_checkpoint, policy_weights
 from luffy_pl.pretrained import code_arguments
@@ -87,7 +87,7 @@ def load_trained(
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=getattr(torch, dtype), use_safetensors=True, **code_arguments(None)
     )
-    scale = lora["alpha"] / lora["rank"] if lora else None
+    scale = LoraConfig(**lora).scale if lora else None
     try:
         weights = merged_weights(policy_weights(checkpoint), scale=scale)
         model.load_state_dict(dict(weights), strict=True)

@@ -120,12 +120,6 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
         ) from error
     language_model.config.use_cache = False
     if config.lora is not None:
-        add_adapters(
-            language_model,
-            rank=config.lora.rank,
-            alpha=config.lora.alpha,
-            target_modules=config.lora.target_modules,
-            seed=seed,
-        )
+        add_adapters(language_model, config.lora, seed=seed)
     recompute_layers(language_model, config.activation_checkpointing)
     return Policy(language_model, head_in_float32=config.head_dtype == "float32")

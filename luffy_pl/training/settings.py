@@ -9,45 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.lora import LoraConfig
 from luffy_pl.objective.kl import KlKind
 from luffy_pl.objective.schedule import Schedule
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.objective.token_factors import EntropyWeight, SftTokenWeight
 from luffy_pl.pretrained import check_remote_code
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685): W + alpha / rank * B A, with W as it was loaded."""
-
-    rank: int = 16
-    """Rows of A and columns of B."""
-    alpha: float = 32.0
-    """Over the rank, the factor of an adapter."""
-    target_modules: tuple[str, ...] | None = None
-    """Names of the linear layers that get one, such as q_proj; null takes all but the head."""
-
-    def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    "model.policy.lora." + name,
-                    "must be positive",
-                    value=getattr(self, name),
-                    fix="use a value above 0, or lora: null",
-                )
-        if self.target_modules == ():
-            raise ConfigError(
-                "model.policy.lora.target_modules",
-                "names no layer",
-                value=[],
-                fix="name some, or null for all",
-            )
-
-    @property
-    def scale(self) -> float:
-        """Factor of B A."""
-        return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
