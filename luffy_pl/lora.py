@@ -67,8 +67,8 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None
     if find_spec("peft") is None:
         raise ConfigError(
             "model.policy.lora",
-            "needs the package peft",
-            fix="pip install 'luffy-pl[lora]', or lora: null",
+            "needs the package peft, which is not installed",
+            fix="pip install peft, or lora: null",
         )
     import peft
 

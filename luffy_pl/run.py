@@ -150,7 +150,7 @@ class LuffyCLI(LightningCLI):
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
-        check_state(config.ckpt_path)
+        check_state(config.ckpt_path, config.model.policy.lora)
         if not config.dry_run:
             check_writable(config.run_dir)
         if config.weights_only is False:
@@ -176,7 +176,7 @@ class LuffyCLI(LightningCLI):
             return
         if (folder / run_dir.CONFIG).is_file():
             run_dir.check_same_run(config, folder)
-        saved = run_dir.resume(folder)
+        saved = run_dir.resume(folder, config.model.policy.lora)
         self.resumed_phase = saved.phase if saved else 0
         if saved is not None:
             config.ckpt_path = str(saved.state)

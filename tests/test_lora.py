@@ -5,6 +5,7 @@ import torch
 
 from luffy_pl import lora
 from luffy_pl.bundled import resolve
+from luffy_pl.callbacks.checkpoint import SPARE, PhaseCheckpoint
 from luffy_pl.errors import ConfigError
 from luffy_pl.lora import LoraConfig, merged_weights, plain_weights
 from luffy_pl.training.module import LuffyModule
@@ -70,6 +71,15 @@ def test_the_reference_has_no_adapters():
     module = LuffyModule(PolicyConfig(BASE, lora=RANK_4), objective)
     module.configure_model()
     assert not any("lora_" in name for name in module.reference.state_dict())
+
+
+def test_a_checkpoint_has_moments_of_adapters_alone():
+    module = LuffyModule(PolicyConfig(BASE, lora=RANK_4))
+    module.configure_model()
+    adapters = sum(weight.numel() for weight in module.policy.trained_weights())
+    base = sum(weight.numel() for weight in load_policy(PolicyConfig(BASE), BASE).parameters())
+    wanted = 4 * (base + 3 * adapters) * SPARE
+    assert PhaseCheckpoint()._num_bytes(module) == int(wanted)
 
 
 def test_target_modules_choose():
@@ -163,5 +173,5 @@ def test_values_out_of_bounds_name_their_field(wrong):
 
 def test_without_peft_it_is_one_line(monkeypatch):
     monkeypatch.setattr(lora, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"needs the package peft.*luffy-pl\[lora\]"):
+    with pytest.raises(ConfigError, match=r"needs the package peft.*Fix: pip install peft"):
         adapted()

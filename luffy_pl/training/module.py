@@ -152,13 +152,14 @@ class LuffyModule(L.LightningModule):
 
         The reference is left out: it is always loaded from `policy.path`.
         """
-        weights = checkpoint["state_dict"]
+        weights, lora = checkpoint["state_dict"], self.policy_config.lora
         checkpoint["state_dict"] = {
             name: weight for name, weight in weights.items() if not name.startswith("reference.")
         }
         checkpoint["luffy_pl"] = {
             "phases_trained": self.phases_trained,
             "policy_path": self.policy_config.path,
+            "lora": None if lora is None else dataclasses.asdict(lora),
             "entropy_coef": self.entropy_controller.coef,
             "kl_coef": self.kl_controller.coef,
             "left_out": vars(self.left_out).copy(),

@@ -57,3 +57,14 @@ def test_killed_and_resumed_gives_the_same_numbers(run_dir, luffy_pl, tmp_path):
     resumed = luffy_pl("fit", "--resume", "--run_dir", tmp_path / "cut")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert differences(run_dir, tmp_path / "cut") == []
+
+
+@pytest.mark.parametrize("lora", ["null", '{"rank": 4}'])
+def test_a_checkpoint_of_other_adapters_is_one_line(run_dir, command_line, tmp_path, lora):
+    checkpoint = ["--ckpt_path", run_dir / "checkpoints" / "last.ckpt", "--run_dir", tmp_path]
+    resumed = ["--resume", "true", "--run_dir", run_dir]
+    for args in (checkpoint, resumed):
+        done = command_line(*SHORT, "--model.policy.lora", lora, *args)
+        assert done.returncode == 2
+        assert "model.policy.lora: is not that of" in done.stderr
+        assert "Fix: use {'rank': 16, 'alpha': 32.0, 'target_modules': None}" in done.stderr
