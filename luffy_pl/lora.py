@@ -63,6 +63,9 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None
 
     Args:
         seed: of the start of A, so that it is the same on every rank; B starts at 0.
+
+    Raises:
+        ConfigError: peft is not installed, or see `adapted_layers`.
     """
     if find_spec("peft") is None:
         raise ConfigError(
