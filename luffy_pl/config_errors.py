@@ -10,9 +10,19 @@ from itertools import pairwise
 from luffy_pl.errors import ConfigError
 
 UNKNOWN = re.compile(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'")
+UNKNOWN_IN = re.compile(
+    r'Parser key "(?P<section>[\w.]+)":.*Option \'(?P<name>\w+)\' is not', re.DOTALL
+)
 WRONG_VALUE = re.compile(r'Parser key "(?P<key>[\w.\[\]]+)":\s*(?P<text>.*)', re.DOTALL)
 CHOICES = re.compile(r"Literal\[(?P<names>[^\]]*)\]. Got value: (?P<value>.*)")
 WRONG_TYPE = re.compile(r"Expected a (?:<class ')?(?P<type>[^'>]*)'?>?. Got value: (?P<value>.*)")
+# A section that may be null: of the two things it could be, only the section is worth a word.
+OPTIONAL = re.compile(
+    r"Does not validate against any of the Union subtypes.*?Errors:\s*- (?P<text>.*?)\s+"
+    r"- Expected a <class 'NoneType'>.*",
+    re.DOTALL,
+)
+OURS = re.compile(r"(?P<where>[\w.\[\]]+): (?P<what>.*)\. Fix: (?P<fix>.*)", re.DOTALL)
 DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 BROKEN_FILE = "Problems parsing config: "
 
@@ -21,8 +31,12 @@ def explain(
     message: str, argv: Sequence[str], *, known_keys: Callable[[], list[str]]
 ) -> ConfigError:
     """A parser's message as a ConfigError; `known_keys` is only asked for suggestions."""
+    message = OPTIONAL.sub(r"\g<text>", message)
     if unknown := UNKNOWN.search(message):
         key = next(filter(None, unknown.groups()))
+        return ConfigError(key, "unknown option", fix=suggest(key, known_keys()))
+    if unknown := UNKNOWN_IN.search(message):
+        key = f"{unknown['section']}.{unknown['name']}"
         return ConfigError(key, "unknown option", fix=suggest(key, known_keys()))
     if message.startswith(BROKEN_FILE):
         text = " ".join(
@@ -56,6 +70,14 @@ def explain_value(key: str, text: str) -> ConfigError:
         return ConfigError(key, f"must be {wrong['type']}", value=value, fix="correct the value")
     fix = "give an existing file" if "not exist" in text else "correct the value"
     return ConfigError(key, text[:300], fix=fix)
+
+
+def explain_refusal(message: str) -> ConfigError:
+    """A value that a class refuses, in its own words where these are ours."""
+    message = OPTIONAL.sub(r"\g<text>", message)
+    if ours := OURS.fullmatch(message):
+        return ConfigError(ours["where"], ours["what"], fix=ours["fix"])
+    return ConfigError("configuration", message, fix="correct the value")
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

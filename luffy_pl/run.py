@@ -38,7 +38,7 @@ from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.checkpoint_folder import state_of
-from luffy_pl.config_errors import explain
+from luffy_pl.config_errors import explain, explain_refusal
 from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
@@ -63,12 +63,12 @@ SECTIONS = {
     "summary": Summary,
 }
 
-
 # What one half needs to know of the other.
 LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("model.policy.path", "data.model_path"): None,
     ("model.policy.remote_code", "data.engine.remote_code"): None,
     ("seed_everything", "data.seed"): int,
+    ("seed_everything", "model.seed"): int,
     ("resume", "answers.resume"): None,
     ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
     ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,
@@ -150,7 +150,7 @@ class LuffyCLI(LightningCLI):
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
-        check_state(config.ckpt_path)
+        check_state(config.ckpt_path, config.model.policy.lora)
         if not config.dry_run:
             check_writable(config.run_dir)
         if config.weights_only is False:
@@ -176,7 +176,7 @@ class LuffyCLI(LightningCLI):
             return
         if (folder / run_dir.CONFIG).is_file():
             run_dir.check_same_run(config, folder)
-        saved = run_dir.resume(folder)
+        saved = run_dir.resume(folder, config.model.policy.lora)
         self.resumed_phase = saved.phase if saved else 0
         if saved is not None:
             config.ckpt_path = str(saved.state)
@@ -187,7 +187,7 @@ class LuffyCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise ConfigError("configuration", str(error), fix="correct the value") from error
+            raise explain_refusal(str(error)) from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it, or say what it would do."""

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,14 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
         remove(run_dir / name)
 
 
-def resume(run_dir: Path) -> SavedPhase | None:
+def resume(run_dir: Path, lora: Mapping[str, Any] | None) -> SavedPhase | None:
     """The newest checkpoint that is whole; None if the run was killed before its first.
 
     Results of later phases are cut off, for they come again.
 
     Raises:
         StorageError: there is no run, or none of its checkpoints can be used.
+        ConfigError: they are of other adapters than `lora`, which is `model.policy.lora`.
     """
     if not (run_dir / CONFIG).is_file():
         raise nothing_to_resume(run_dir)
@@ -108,7 +109,7 @@ def resume(run_dir: Path) -> SavedPhase | None:
             check_hashes(saved.path)
         cut_results(run_dir, saved.phase if saved else None)
     if saved is not None:
-        check_state(str(saved.state))
+        check_state(str(saved.state), lora)
     return saved
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "luffy_pl"
-LEAVES = {"records", "errors", "bundled", "faults", "interrupt", "pretrained"}
+LEAVES = {"records", "errors", "bundled", "faults", "interrupt", "lora", "pretrained"}
 MAY_IMPORT = {
     "records": set(),
     "errors": set(),
     "bundled": {"errors"},
     "faults": {"errors"},
+    "lora": {"errors"},
     "pretrained": {"errors"},
     "objective": set(),
     "reward": {"records", "errors"},
@@ -47,9 +48,10 @@ MAY_IMPORT = {
     "interrupt": set(),
 }
 HOME_OF = {
-    "vllm": {"rollout/vllm_engine.py", "rollout/nccl_transfer.py"},
+    "vllm": {"rollout/vllm_engine.py", "rollout/nccl_transfer.py", "bench/sync.py"},
     "aiohttp": {"rollout/server_pool.py"},
     "pebble": {"reward/pool.py"},
+    "peft": {"lora.py"},
     "jsonargparse": {"run.py", "parser_limits.py", "command_options.py"},
     "openai": {"teacher/endpoint.py"},
     "ray": {"sweep/launch_ray.py"},

@@ -211,6 +211,21 @@ MISTAKES = {
         4,
         ["chat_template", "Fix:"],
     ),
+    "value of a section that may be null": (
+        lambda tmp: ["--model.policy.lora.rank", "0"],
+        2,
+        ["] model.policy.lora.rank: must be positive, got 0. Fix: use a value above 0"],
+    ),
+    "unknown option of a section that may be null": (
+        lambda tmp: ["--model.policy.lora.r", "8"],
+        2,
+        ["] model.policy.lora.r: unknown option. Fix: did you mean model.policy.lora?"],
+    ),
+    "layer that cannot have an adapter": (
+        lambda tmp: ["--model.policy.lora.target_modules", "[lm_head]", "--data.engine.kind", "hf"],
+        2,
+        ["] model.policy.lora.target_modules: embedding and head stay as they are, got 'lm_head'"],
+    ),
     "nothing to resume": (lambda tmp: ["--resume", "true"], 8, ["holds no checkpoint"]),
 }
 

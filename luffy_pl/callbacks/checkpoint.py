@@ -23,7 +23,7 @@ from luffy_pl.training.module import LuffyModule
 log = logging.getLogger(__name__)
 
 STATES_PER_WEIGHT = 3
-"""A weight and AdamW's two moments."""
+"""A trained weight and AdamW's two moments."""
 SPARE = 1.1
 
 
@@ -215,8 +215,13 @@ class PhaseCheckpoint(Checkpoint):
         return (error or "another rank could not write") if failed else None
 
     def _num_bytes(self, module: LuffyModule) -> int:
-        weights = (w.numel() * w.element_size() for w in module.policy.parameters())
-        return int(sum(weights) * STATES_PER_WEIGHT * SPARE)
+        states = (
+            weight.numel()
+            * weight.element_size()
+            * (STATES_PER_WEIGHT if weight.requires_grad else 1)
+            for weight in module.policy.parameters()
+        )
+        return int(sum(states) * SPARE)
 
     # -- the best ----------------------------------------------------------------------------
 

@@ -75,7 +75,9 @@ def phase_flops(module: LuffyModule, batch: Experience) -> float:
     size = model_size(module.policy.language_model)
     # Selective checkpointing repeats what is no matrix product: that is not counted anywhere.
     is_repeated = module.policy_config.activation_checkpointing is True
-    passes = training_passes(activation_checkpointing=is_repeated)
+    passes = training_passes(
+        activation_checkpointing=is_repeated, adapters=module.policy_config.lora is not None
+    )
     return (
         sampling_flops(size, batch.sampled)
         + passes * size.forward_flops(*module.forwards.take(trained=True))

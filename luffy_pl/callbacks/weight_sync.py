@@ -60,7 +60,12 @@ class WeightSync(L.Callback):
         data.wait_for_rollouts()
         # Servers belong to all ranks: none may still sample from them, nor sample too early.
         trainer.strategy.barrier()
-        weights = PolicyWeights(module.policy.state_dict(), prefix="language_model.")
+        lora = module.policy_config.lora
+        weights = PolicyWeights(
+            module.policy.state_dict(),
+            prefix="language_model.",
+            lora_scale=lora.scale if lora else None,
+        )
         # Several ranks make the weights together, and an engine breaks on one of them. Where phases
         # overlap they have moved on by then.
         is_alone = isinstance(trainer.strategy, SingleDeviceStrategy)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
 from luffy_pl.estimate.architecture import weightless
+from luffy_pl.lora import LoraConfig
 
 SAVES_NO_SCORES = "luffy_pl_saves_no_scores"
 PROBE_TOKENS = 256
@@ -34,16 +35,18 @@ def _saves_no_scores(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     output_1hLD = _Attention.apply(query_1hLD, key_1kLD, value_1kLD)
-    # The segments' outputs are copied into one tensor, as packed attention does.
-    return output_1hLD.transpose(1, 2).contiguous(), None
+    # The segments' outputs are copied into one tensor, as packed attention does, even of one.
+    return torch.cat([output_1hLD.transpose(1, 2)], dim=1), None
 
 
 AttentionInterface.register(SAVES_NO_SCORES, _saves_no_scores)
 
 
-def saved_bytes_per_token(config: PretrainedConfig, *, dtype: torch.dtype, is_gpu: bool) -> float:
+def saved_bytes_per_token(
+    config: PretrainedConfig, *, dtype: torch.dtype, lora: LoraConfig | None = None
+) -> float:
     """Bytes of the body's activations that a backward pass needs, for each packed token."""
-    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES).train()
+    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora).train()
     weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
     saved: dict[int, Tensor] = {}
 
@@ -60,11 +63,7 @@ def saved_bytes_per_token(config: PretrainedConfig, *, dtype: torch.dtype, is_gp
             position_ids=torch.arange(PROBE_TOKENS, device="meta")[None],
             use_cache=False,
         )
-    total = sum(tensor.untyped_storage().nbytes() for tensor in saved.values()) / PROBE_TOKENS
-    # On a CPU PyTorch's attention repeats keys and values for the query heads that share them.
-    heads, kv_heads, head_size = attention_size(config)
-    repeated = 0 if is_gpu else 2 * (heads - kv_heads) * head_size
-    return total + config.num_hidden_layers * repeated * dtype.itemsize
+    return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()) / PROBE_TOKENS
 
 
 def attention_size(config: PretrainedConfig) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from transformers import (
 
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ModelError
+from luffy_pl.lora import LoraConfig, add_adapters
 
 QWEN_7B = Qwen2Config(
     vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
@@ -57,10 +58,14 @@ def read_architecture(path: str, *, config_json: str | None = None) -> Pretraine
     return config
 
 
-def weightless(config: PretrainedConfig, *, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """The model on the meta device: shapes and types, no numbers."""
+def weightless(
+    config: PretrainedConfig, *, dtype: torch.dtype, attention: str, lora: LoraConfig | None
+) -> PreTrainedModel:
+    """The model on the meta device: shapes and types, no numbers; adapters in the same type."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=attention
         )
-    return model
+        if lora is not None:
+            add_adapters(model, lora, seed=0)
+    return model.to(dtype)

@@ -51,6 +51,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     from luffy_pl.estimate.duration import phase_of
     from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
     from luffy_pl.estimate.plan import read_plan, read_shape
+    from luffy_pl.lora import LoraConfig
     from luffy_pl.training.memory import peak_bytes
 
     plan = read_plan(config)
@@ -65,7 +66,12 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
             fix="estimate for the kind of device that the configuration asks for",
         )
     architecture = read_architecture(config.model.policy.path, config_json=options.config_json)
-    shape = read_shape(architecture, compute_bytes=plan.compute_bytes, is_gpu=plan.is_gpu)
+    lora = config.model.policy.lora
+    shape = read_shape(
+        architecture,
+        compute_bytes=plan.compute_bytes,
+        lora=LoraConfig(**lora) if lora else None,
+    )
     device = GPUS[name] if plan.is_gpu else this_cpu(ranks=plan.ranks)
     process = 0.0 if plan.is_gpu else process
     training, engine = training_parts(shape, plan), engine_parts(shape, plan, device)
@@ -75,6 +81,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": config.model.policy.path,
         "parameters": shape.parameters,
+        "adapters": shape.adapters,
         "device": asdict(device),
         "plan": asdict(plan),
         "training_bytes": training,

@@ -35,7 +35,8 @@ def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) 
     rows = rollouts + plan.prompts * plan.given_per_prompt
     row_tokens = plan.prompt_tokens + response_tokens
     flops = device.flops_bf16 if plan.compute_bytes == 2 else device.flops_fp32
-    passes = float(training_passes(activation_checkpointing=plan.recomputes is True))
+    again = plan.recomputes is True
+    passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
     passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
     forward = shape.size.forward_flops(row_tokens, causal(row_tokens))

@@ -12,12 +12,14 @@ HF_ROWS = 64
 
 def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
     """What a rank holds in the backward pass of a full micro-batch, by part."""
-    whole, each = shape.parameters / plan.shards, plan.weight_bytes
+    base = shape.parameters * plan.weight_bytes / plan.shards
+    adapters = shape.adapters * 4 / plan.shards  # float32 beside whatever type
+    trained = adapters or base
     parts = {
-        "weights": whole * each,
-        "gradients": whole * each,
-        "optimizer": 2 * plan.optimizers * whole * each,
-        "reference": whole * each if plan.has_reference else 0.0,
+        "weights": base + adapters,
+        "gradients": trained,
+        "optimizer": 2 * plan.optimizers * trained,
+        "reference": base if plan.has_reference else 0.0,
         "gathered weights": gathered(shape, plan) if plan.shards > 1 else 0.0,
         "activations": activations(shape, plan),
         "head": head(shape, plan),
@@ -27,9 +29,10 @@ def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
 
 def gathered(shape: Shape, plan: Plan) -> float:
     """Whole weights under FSDP2: embedding and head throughout, a layer, the next, its gradient."""
-    layer = (shape.parameters - shape.embeddings) / shape.layers
-    in_compute_type = shape.embeddings + 3 * layer
-    return in_compute_type * plan.compute_bytes + 4 * layer  # gradients are summed in float32
+    layer = (shape.parameters + shape.adapters - shape.embeddings) / shape.layers
+    gradient = shape.adapters / shape.layers or layer
+    in_compute_type = shape.embeddings + 2 * layer + gradient
+    return in_compute_type * plan.compute_bytes + 4 * gradient  # these are summed in float32
 
 
 def activations(shape: Shape, plan: Plan) -> float:
@@ -46,8 +49,8 @@ def activations(shape: Shape, plan: Plan) -> float:
 def head(shape: Shape, plan: Plan) -> float:
     """Hidden states and their gradient, the head's gradient in float32, a tile and kept logits."""
     states = plan.micro_batch_tokens * shape.hidden * (plan.compute_bytes + 4)
-    gradient = shape.vocab * shape.hidden * 4
-    if plan.compute_bytes < 4:
+    gradient = 0 if shape.adapters else shape.vocab * shape.hidden * 4
+    if gradient and plan.compute_bytes < 4:
         gradient += shape.vocab * shape.hidden * plan.compute_bytes
     tokens, logits = TILE_GPU if plan.is_gpu else TILES["cpu"]
     tile = min(logits, tokens * shape.vocab) * 4 * 3  # logits, their exponentials, their gradient

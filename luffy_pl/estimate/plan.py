@@ -14,6 +14,7 @@ from luffy_pl.estimate.activations import (
     saved_bytes_per_token,
 )
 from luffy_pl.estimate.architecture import weightless
+from luffy_pl.lora import LoraConfig
 from luffy_pl.training.flops import ModelSize, model_size
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -23,12 +24,14 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 class Shape:
     """Of a model. Counts are of numbers, not bytes.
 
-    parameters: all of them, a tied head once. embeddings: those of embedding and head.
+    parameters: of the plain model, a tied head once. adapters: trained beside them; 0 where all
+    weights are trained. embeddings: those of embedding and head.
     kv_per_token: keys and values of a token, all layers. saved_per_token: bytes that a backward
     pass needs of the body. size: for `training/flops.py`.
     """
 
     parameters: int
+    adapters: int
     embeddings: int
     layers: int
     hidden: int
@@ -72,21 +75,26 @@ class Plan:
     steps_per_phase: int
 
 
-def read_shape(config: PretrainedConfig, *, compute_bytes: int, is_gpu: bool) -> Shape:
+def read_shape(
+    config: PretrainedConfig, *, compute_bytes: int, lora: LoraConfig | None = None
+) -> Shape:
     """Counted on the model without weights."""
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
-    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES)
+    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
     _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    numbers = sum(weight.numel() for weight in model.parameters())
+    adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
     return Shape(
-        parameters=sum(weight.numel() for weight in model.parameters()),
+        parameters=numbers - adapters,
+        adapters=adapters,
         embeddings=sum(weight.numel() for weight in set(ends)),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocab=config.vocab_size,
         kv_per_token=2 * config.num_hidden_layers * kv_heads * head_size,
-        saved_per_token=saved_bytes_per_token(config, dtype=dtype, is_gpu=is_gpu),
+        saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
         size=model_size(model),
     )
 

@@ -20,8 +20,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     plan, device, phase = found["plan"], found["device"], found["phase"]
     capacity = device["memory"]
     cut = f", weights cut over {plan['shards']}" if plan["shards"] > 1 else ""
+    adapters = f" and {found['adapters'] / 1e6:,.1f} M in adapters" if found["adapters"] else ""
     text = [
-        f"{found['model']}: {found['parameters'] / 1e6:,.1f} M parameters, "
+        f"{found['model']}: {found['parameters'] / 1e6:,.1f} M parameters{adapters}, "
         f"{plan['ranks']} x {device['name']} with {capacity / GIB:.1f} GiB{cut}",
         "",
         "GiB of one device",
@@ -64,7 +65,9 @@ def note(name: str, found: Mapping[str, Any]) -> str:
         "gathered weights": "embedding, head, two layers and a gradient",
         "activations": f"{plan['micro_batch_tokens']} tokens at once{room}"
         f"{again.get(plan['recomputes'], '')}",
-        "head": "its gradient in float32, one tile of logits",
+        "head": "one tile of logits"
+        if found["adapters"]
+        else "its gradient in float32, one tile of logits",
         "process": "Python and libraries, as measured here",
         "engine cache": f"{found['sequences_together']:.0f} sequences of {plan['row_tokens']} "
         f"tokens{sleeps}",

@@ -49,6 +49,7 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
         hub_base=policy if "/" in policy and not Path(policy).exists() else None,
         phases=exported.checkpoint.phase,
         parameters=exported.num_parameters,
+        lora=exported.config["model"]["policy"].get("lora"),
         system_prompt=(exported.config["data"].get("train") or {}).get("system_prompt"),
         outcomes=outcomes,
         curves=CURVES if run.metrics else None,

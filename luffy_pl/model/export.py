@@ -16,6 +16,7 @@ from luffy_pl.checkpoint_folder import SavedPhase
 from luffy_pl.data.chat import with_chat_template
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
+from luffy_pl.lora import LoraConfig, merged_weights
 from luffy_pl.model.prepare import for_older_programs
 from luffy_pl.model.weights import find_checkpoint, policy_weights
 from luffy_pl.pretrained import code_arguments
@@ -46,7 +47,12 @@ def export(run: Path, out: Path, *, phase: int | None, dtype: str | None) -> Exp
     if out.exists() and any(out.iterdir()):
         raise StorageError(str(out), "is not empty", fix="give a new folder with --out")
     path = resolve(config["model"]["policy"]["path"])
-    model = load_trained(path, checkpoint.state, dtype or config["model"]["policy"]["dtype"])
+    model = load_trained(
+        path,
+        checkpoint.state,
+        dtype or config["model"]["policy"]["dtype"],
+        lora=config["model"]["policy"].get("lora"),
+    )
     source = config["data"].get("train") or {}
     tokenizer = with_chat_template(load_tokenizer(path), source.get("chat_template"))
     try:
@@ -72,15 +78,19 @@ def read_run_config(run: Path) -> dict[str, Any]:
     return {str(name): value for name, value in config.items()}
 
 
-def load_trained(path: str, checkpoint: Path, dtype: str) -> PreTrainedModel:
-    """The base with every weight replaced by the trained one."""
+def load_trained(
+    path: str, checkpoint: Path, dtype: str, *, lora: dict[str, Any] | None
+) -> PreTrainedModel:
+    """The base with every weight replaced by the trained one, adapters merged."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=getattr(torch, dtype), use_safetensors=True, **code_arguments(None)
     )
+    scale = LoraConfig(**lora).scale if lora else None
     try:
-        model.load_state_dict(policy_weights(checkpoint), strict=True)
+        weights = merged_weights(policy_weights(checkpoint), scale=scale)
+        model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
         raise ModelError(
             str(checkpoint),

@@ -81,7 +81,8 @@ class CpuLinear(nn.Linear):
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MK: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x_MK, weight_NK)
+        # The input is for the gradient of the weight alone, and a frozen one has none.
+        ctx.save_for_backward(x_MK if ctx.needs_input_grad[1] else None, weight_NK)
         return product(x_MK, weight_NK, bias_N)
 
     @staticmethod

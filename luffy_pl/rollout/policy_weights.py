@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from luffy_pl.lora import merged_weights, plain_weights
+
 
 @dataclass(frozen=True)
 class PolicyWeights:
@@ -15,22 +17,27 @@ class PolicyWeights:
 
     A state dict repeats a tied head, which `named_parameters` leaves out: an engine that packs
     its head separately would go on sampling from the old one. Sharded weights are gathered while
-    iterating, so with several ranks every rank must exhaust the iterator.
+    iterating, so with several ranks every rank must exhaust the iterator. Adapters are merged into
+    the weights they are for: an engine sees the names of the base, and no adapter.
+
+    Args:
+        lora_scale: factor of adapters; None where there are none.
     """
 
     state_dict: Mapping[str, Any]
     prefix: str
+    lora_scale: float | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        for name, weight in self._own():
-            whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-            yield name, whole.detach()
+        yield from merged_weights(self._own(), scale=self.lora_scale)
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Names and whole shapes in the order of iteration; gathers nothing."""
-        return [(name, tuple(weight.shape)) for name, weight in self._own()]
+        return [(name, tuple(weight.shape)) for name, weight, _ in plain_weights(self._own())]
 
-    def _own(self) -> Iterator[tuple[str, Any]]:
-        for name, weight in self.state_dict.items():
-            if name.startswith(self.prefix):
-                yield name.removeprefix(self.prefix), weight
+    def _own(self) -> dict[str, Any]:
+        return {
+            name.removeprefix(self.prefix): weight
+            for name, weight in self.state_dict.items()
+            if name.startswith(self.prefix)
+        }

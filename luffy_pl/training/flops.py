@@ -8,8 +8,9 @@ with P the parameters without the embeddings, the head counted in, and width = h
 the hidden size of most models. 2 P is Kaplan et al. 2020 (arXiv 2001.08361, section 2.1), the
 attention term (queries times keys, and weights times values) Chowdhery et al. 2022
 (arXiv 2204.02311, appendix B), here with the c that causal attention really has. A backward pass
-costs two forward ones; activation checkpointing repeats the forward pass within it. So a trained
-token costs 6 P, or 8 P, and as many times the attention term.
+costs two forward ones, or one where adapters alone are trained, since frozen weights need no
+gradient; activation checkpointing repeats the forward pass within it. So a trained token costs 6 P,
+or 8 P (4 P, or 6 P, with adapters), and as many times the attention term.
 
 An estimate of the work that a method asks for, and not of what a machine does: padding, the
 prompts' way through the head (which is counted although it is left out) and the last token of an
@@ -77,9 +78,9 @@ def sampling_flops(size: ModelSize, requests: Iterable[Sampled]) -> float:
     return total
 
 
-def training_passes(*, activation_checkpointing: bool) -> int:
+def training_passes(*, activation_checkpointing: bool, adapters: bool) -> int:
     """Forward passes that a forward and a backward pass cost."""
-    return 4 if activation_checkpointing else 3
+    return 3 + activation_checkpointing - adapters
 
 
 class ForwardCount:

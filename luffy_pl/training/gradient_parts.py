@@ -75,8 +75,8 @@ def part_gradient(
         )
         part_nt = term_nt.masked_fill(micro.off_policy_mask_NT != given, 0.0)
         module.manual_backward(part_nt.sum() * module.trainer.world_size)
-    gradient = [local_gradient(parameter) for parameter in module.policy.parameters()]
-    for parameter in module.policy.parameters():
+    gradient = [local_gradient(parameter) for parameter in module.policy.trained_weights()]
+    for parameter in module.policy.trained_weights():
         parameter.grad = None
     return gradient
 

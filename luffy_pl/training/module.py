@@ -52,6 +52,7 @@ class LuffyModule(L.LightningModule):
         objective: the loss.
         optimizer: AdamW, its schedule, and how a phase is cut.
         max_response_tokens: linked from `data.rollout`; divisor of mode constant by default.
+        seed: linked from `seed_everything`; of the start of adapters.
     """
 
     policy: Policy
@@ -62,6 +63,7 @@ class LuffyModule(L.LightningModule):
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008  frozen
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008  frozen
         max_response_tokens: int = 8192,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -69,6 +71,7 @@ class LuffyModule(L.LightningModule):
         self.objective = objective
         self.optimizer_config = optimizer
         self.max_response_tokens = max_response_tokens
+        self.seed = seed
         self.phases_trained = 0
         self.left_out = LeftOut()
         self.token_budget = optimizer.micro_batch_tokens
@@ -85,9 +88,10 @@ class LuffyModule(L.LightningModule):
         if hasattr(self, "policy"):
             return
         path = resolve(self.policy_config.path)
-        self.policy = load_policy(self.policy_config, path)
+        self.policy = load_policy(self.policy_config, path, seed=self.seed)
         if self.objective.kl.coef > 0:
-            self.reference = load_policy(self.policy_config, path).requires_grad_(False)
+            base = dataclasses.replace(self.policy_config, lora=None)
+            self.reference = load_policy(base, path).requires_grad_(False)
             self.strict_loading = False  # checkpoints hold no reference
         if self.device_mesh is not None:
             mesh = sharding_mesh(self.device_mesh, replicas=self.policy_config.replicas)
@@ -99,7 +103,7 @@ class LuffyModule(L.LightningModule):
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """AdamW with a warm-up that counts optimizer steps, and one more for imitation if set."""
-        return build_optimizers(list(self.policy.parameters()), self.optimizer_config)
+        return build_optimizers(self.policy.trained_weights(), self.optimizer_config)
 
     def on_fit_start(self) -> None:
         """Let the data module ask the policy: it has no other way to."""
@@ -148,13 +152,14 @@ class LuffyModule(L.LightningModule):
 
         The reference is left out: it is always loaded from `policy.path`.
         """
-        weights = checkpoint["state_dict"]
+        weights, lora = checkpoint["state_dict"], self.policy_config.lora
         checkpoint["state_dict"] = {
             name: weight for name, weight in weights.items() if not name.startswith("reference.")
         }
         checkpoint["luffy_pl"] = {
             "phases_trained": self.phases_trained,
             "policy_path": self.policy_config.path,
+            "lora": None if lora is None else dataclasses.asdict(lora),
             "entropy_coef": self.entropy_controller.coef,
             "kl_coef": self.kl_controller.coef,
             "left_out": vars(self.left_out).copy(),
@@ -322,7 +327,7 @@ class LuffyModule(L.LightningModule):
         """Clip, check, step; returns the global gradient norm before clipping."""
         number, limits = step_limits(self.optimizer_config, imitates=imitates)
         optimizer = as_list(self.optimizers())[number]
-        norm = grad_norm_and_clip(self.policy.parameters(), max_norm=limits.max_grad_norm)
+        norm = grad_norm_and_clip(self.policy.trained_weights(), max_norm=limits.max_grad_norm)
         is_bad = ~(losses.isfinite().all() & norm.isfinite())
         if self._max_over_ranks(int(is_bad)):
             self.left_out.add(

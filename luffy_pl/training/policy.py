@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from luffy_pl.errors import ModelError, first_line
+from luffy_pl.lora import add_adapters
 from luffy_pl.objective.logprobs import token_logprob_and_entropy
 from luffy_pl.objective.product import use_cpu_linear
 from luffy_pl.pretrained import code_arguments
@@ -81,6 +82,10 @@ class Policy(nn.Module):
         """Whether its attention can read tokens of another row."""
         return self.language_model.config._attn_implementation == PACKED_SDPA
 
+    def trained_weights(self) -> list[nn.Parameter]:
+        """The weights that a step changes: all, or those of adapters."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
     def _boundaries(self, packed: Packed) -> dict[str, Any]:
         if not self.shares_prompts:
             return flash_boundaries(packed)
@@ -105,8 +110,8 @@ def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
     return language_model
 
 
-def load_policy(config: PolicyConfig, path: str) -> Policy:
-    """The policy with pretrained weights, on the CPU."""
+def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
+    """The policy with pretrained weights, on the CPU; `seed` is that of adapters."""
     try:
         language_model = AutoModelForCausalLM.from_pretrained(
             path,
@@ -123,6 +128,8 @@ def load_policy(config: PolicyConfig, path: str) -> Policy:
             fix="give a Hugging Face folder with config.json and weights, or a hub name",
         ) from error
     language_model.config.use_cache = False
+    if config.lora is not None:
+        add_adapters(language_model, config.lora, seed=seed)
     recompute_layers(language_model, config.activation_checkpointing)
     if config.compile:
         for layer in language_model.base_model.layers:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.lora import LoraConfig
 from luffy_pl.objective.kl import KlKind
 from luffy_pl.objective.schedule import Schedule
 from luffy_pl.objective.shaping import Shaping
@@ -22,8 +23,10 @@ class PolicyConfig:
 
     path: str
     """Hugging Face folder or hub name; `bundled:base` is the small model of this project."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters on frozen weights; null trains all weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the trained weights and of the optimizer's state."""
+    """Precision of the weights and of the optimizer's state; adapters are float32 beside either."""
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
     """sdpa: PyTorch's attention, row by row, on any device; flash_attention_2: all rows in one
     kernel, on a GPU with the package flash-attn."""

@@ -1,7 +1,9 @@
 """FSDP2 on two gloo ranks, one engine each: the run of one rank, and a checkpoint for both."""
 
 import pytest
+import torch
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
+from transformers import AutoModelForCausalLM
 
 from luffy_pl.evaluation.runs import read_lines, read_metrics
 
@@ -100,6 +102,29 @@ def test_two_ranks_continue_what_two_began_and_one_finishes_it(luffy_pl, tmp_pat
             lines = file.read_text().split("\n")[:-1]
             file.write_text("\n".join(lines[:num_lines]) + "\n")
     assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
+    """Also in what is exported, from a file and from shards."""
+    lora = ["--config", "conf/hardware/lora.yaml", "--model.optimizer.lr", "0.005"]
+    settings = [*SHORT, *lora, *SMALL]
+    one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
+    assert one.returncode == 0, one.stderr[-2000:]
+    shards = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
+    two = luffy_pl("fit", *settings, *TWO_RANKS, *shards, "--run_dir", tmp_path / "two")
+    assert two.returncode == 0, two.stderr[-2000:]
+    found, wanted = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    for phase in (1, 2, 3):
+        for name in SAME:
+            assert found[phase][name] == pytest.approx(wanted[phase][name], abs=1e-5), (phase, name)
+    assert max(row["sync/logprob_gap_nats"] for row in found.values()) < 1e-4
+    assert (tmp_path / "two" / "checkpoints" / "last.ckpt").is_dir()
+    models = []
+    for name in ("one", "two"):
+        done = command_line("export", tmp_path / name, "--out", tmp_path / "out" / name)
+        assert done.returncode == 0, done.stderr
+        models.append(AutoModelForCausalLM.from_pretrained(tmp_path / "out" / name).state_dict())
+    torch.testing.assert_close(*models, rtol=0, atol=1e-5)
 
 
 WITH_MEMORY = {

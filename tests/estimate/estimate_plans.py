@@ -11,6 +11,7 @@ from luffy_pl.training.flops import ModelSize
 A_DEVICE = Device("by hand", 1e6, flops_bf16=1e6, flops_fp32=1e5, bytes_per_s=1e6)
 A_SHAPE = Shape(
     parameters=1000,
+    adapters=0,
     embeddings=400,
     layers=2,
     hidden=10,

@@ -1,5 +1,6 @@
 """What a run needs, told from its configuration alone."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import phase_of
 from luffy_pl.estimate.memory import peaks, training_parts
 from luffy_pl.estimate.plan import read_shape
+from luffy_pl.lora import LoraConfig, add_adapters
 from luffy_pl.training.packing import pack
 from luffy_pl.training.policy import Policy
 
@@ -24,7 +26,7 @@ PAPER = ("estimate", "--config", "conf/luffy.yaml")
     [(QWEN_7B, 7_615_616_512), (QWEN_1_5B, 1_543_714_304), (LLAMA_8B, 8_030_261_248)],
 )
 def test_known_models_have_their_published_size(config, published):
-    assert read_shape(config, compute_bytes=2, is_gpu=True).parameters == published
+    assert read_shape(config, compute_bytes=2).parameters == published
 
 
 def test_the_published_setting_fits(command_line):
@@ -75,10 +77,15 @@ def test_a_device_of_the_other_kind_is_refused(command_line):
     assert "--device" in done.stderr
 
 
-def test_activations_are_those_that_autograd_keeps():
+@pytest.mark.parametrize("lora", [None, LoraConfig(8), LoraConfig(8, target_modules=("q_proj",))])
+def test_activations_are_those_that_autograd_keeps(lora):
     """Against a forward pass with numbers, of the very code that trains."""
     args = bench_arguments(vocab=50, hidden=64, layers=3)
-    policy = Policy(make_model(args)).train()
+    model = make_model(args)
+    config = model.config
+    if lora is not None:
+        add_adapters(model, lora, seed=0)
+    policy = Policy(model).train()
     weights = {weight.untyped_storage().data_ptr() for weight in policy.parameters()}
     kept = {}
 
@@ -97,9 +104,43 @@ def test_activations_are_those_that_autograd_keeps():
             packed=pack(torch.ones(1, length + 1), torch.ones(1, length), [length + 1], [0]),
         )
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
-    config = policy.language_model.config
-    found = saved_bytes_per_token(config, dtype=torch.float32, is_gpu=False)
+    found = saved_bytes_per_token(config, dtype=torch.float32, lora=lora)
     assert found == pytest.approx(measured, rel=0.02)
+
+
+def test_adapters_alone_have_gradients_and_moments(command_line):
+    lora = ("--config", "conf/hardware/lora.yaml", "--json")
+    found = json.loads(command_line(*PAPER, *lora).stdout)
+    # Of 28 layers: q, o of 3584 and 3584; k, v of 3584 and 512; gate, up, down of 3584 and 18944
+    wide = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
+    adapters = 28 * 16 * wide
+    assert (found["parameters"], found["adapters"]) == (7_615_616_512, adapters)
+    size = found["training_bytes"]
+    assert size["weights"] == 4 * (7_615_616_512 + adapters) / 8
+    assert size["gradients"] == 4 * adapters / 8
+    assert size["optimizer"] == 2 * 4 * adapters / 8
+    shown = command_line(*PAPER, *lora[:2]).stdout
+    assert "7,615.6 M parameters and 40.4 M in adapters" in shown
+    refused = command_line(*PAPER, *lora, "--model.policy.lora.target_modules", "[qproj]")
+    assert refused.returncode == 2
+    assert "model.policy.lora.target_modules" in refused.stderr
+
+
+def test_adapters_by_hand():
+    # As below, and 60 numbers in adapters, which are float32 although the base is not.
+    shape = dataclasses.replace(A_SHAPE, adapters=60)
+    plan = a_plan(shards=2, weight_bytes=2)
+    parts = training_parts(shape, plan)
+    assert parts["weights"] == (1000 * 2 + 60 * 4) / 2
+    assert parts["gradients"] == 60 * 4 / 2
+    assert parts["optimizer"] == 2 * 60 * 4 / 2
+    # 400, 2 layers of 330 and the gradient of 30 in bfloat16, that of 30 in float32
+    assert parts["gathered weights"] == (400 + 2 * 330 + 30) * 2 + 30 * 4
+    whole = training_parts(A_SHAPE, plan)
+    # The head's gradient of 20 x 10, in float32 and in bfloat16
+    assert whole["head"] - parts["head"] == 200 * (4 + 2)
+    both = [phase_of(one, plan, A_DEVICE, response_tokens=10).train_s for one in (A_SHAPE, shape)]
+    assert both[1] / both[0] == pytest.approx(3 / 4)  # forward, again, and one backward of two
 
 
 def test_parts_by_hand():

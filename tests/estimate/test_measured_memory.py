@@ -37,7 +37,7 @@ def test_within_15_percent(luffy_pl, vocab, hidden, layers):
         num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
         tie_word_embeddings=True,
     )  # fmt: skip
-    shape = read_shape(config, compute_bytes=4, is_gpu=False)
+    shape = read_shape(config, compute_bytes=4)
     plan = a_plan(is_gpu=False, compute_bytes=4, recomputes=False, micro_batch_tokens=tokens)
     estimated = process + sum(training_parts(shape, plan).values()) / MIB
     assert measured > 1.4 * process  # else it says nothing about the estimate

@@ -9,31 +9,51 @@ from recipes.small_runs import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from luffy_pl.bundled import resolve
+from luffy_pl.lora import LoraConfig
 from luffy_pl.model.weights import policy_weights
+from luffy_pl.training.policy import load_policy
+from luffy_pl.training.settings import PolicyConfig
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
+def fit_small(folder, *more):
     """Two phases of the quickstart, an evaluation of 8 problems, both checkpoints kept."""
     from luffy_pl.cli import main
 
-    folder = tmp_path_factory.mktemp("export") / "small"
     benchmark = '[{"name": "heldout", "source": {"path": "bundled:heldout.jsonl", "limit": 8}}]'
     args = [
         "fit", "--config", "conf/quickstart.yaml", *SMALL, "--data.benchmarks", benchmark,
         "--data.rollout.num_phases", "2", "--checkpoint.every_n_phases", "1",
-        "--evaluation.before_training", "false", "--run_dir", folder,
+        "--evaluation.before_training", "false", "--run_dir", folder, *more,
     ]  # fmt: skip
     assert main([str(arg) for arg in args]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return fit_small(tmp_path_factory.mktemp("export") / "small")
+
+
+@pytest.fixture(scope="module")
 def exported(run_dir, tmp_path_factory):
+    return export(run_dir, tmp_path_factory.mktemp("exported") / "model")
+
+
+@pytest.fixture(scope="module")
+def lora_run(tmp_path_factory):
+    lora = ["--config", "conf/hardware/lora.yaml", "--model.optimizer.lr", "0.01"]
+    return fit_small(tmp_path_factory.mktemp("export") / "lora", *lora)
+
+
+@pytest.fixture(scope="module")
+def merged(lora_run, tmp_path_factory):
+    return export(lora_run, tmp_path_factory.mktemp("exported") / "merged")
+
+
+def export(run, out):
     from luffy_pl.cli import main
 
-    out = tmp_path_factory.mktemp("exported") / "model"
-    assert main(["export", str(run_dir), "--out", str(out)]) == 0
+    assert main(["export", str(run), "--out", str(out)]) == 0
     return out
 
 
@@ -52,6 +72,24 @@ def test_the_folder_holds_the_trained_weights(run_dir, exported):
     assert not torch.equal(logits(model), logits(base))
     base.load_state_dict(trained)
     assert torch.equal(logits(model), logits(base))
+
+
+def test_adapters_are_merged(lora_run, merged):
+    """The folder is a plain model that computes what base and adapters did."""
+    assert not any("adapter" in file.name for file in merged.iterdir())
+    model = AutoModelForCausalLM.from_pretrained(merged).double()
+    plain = AutoModelForCausalLM.from_pretrained(resolve("bundled:base")).double()
+    assert list(model.state_dict()) == list(plain.state_dict())
+
+    lora = LoraConfig(rank=16, alpha=32.0)
+    policy = load_policy(PolicyConfig("bundled:base", lora=lora), resolve("bundled:base"))
+    trained = policy_weights((lora_run / "checkpoints" / "last.ckpt").resolve())
+    policy.language_model.load_state_dict(trained)
+    policy.language_model.set_attn_implementation("sdpa")
+    wanted = logits(policy.double().language_model)
+    torch.testing.assert_close(logits(model), wanted, rtol=0, atol=1e-5)
+    assert (wanted - logits(plain)).abs().max() > 1e-2
+    assert "adapters of rank 16" in (merged / "README.md").read_text()
 
 
 def test_tokenizer_template_and_ends_are_those_of_the_run(exported):
@@ -74,6 +112,7 @@ def test_the_card_tells_results_data_and_settings(exported):
     assert "| heldout | 8 | 1 | avg@k |" in card
     assert "| data.rollout.num_phases | 2 |" in card
     assert "| model.optimizer.lr | 0.0002 |" in card
+    assert "adapters" not in card
     # A default that nobody touched, and where it ran.
     assert "max_grad_norm" not in card
     assert "run_dir |" not in card
@@ -139,7 +178,9 @@ def test_mistakes_are_one_line(run_dir, command_line, tmp_path):
 
 
 @pytest.mark.slow
-def test_vllm_gives_the_same_logprobs(exported):
+@pytest.mark.parametrize("which", ["exported", "merged"])
+def test_vllm_gives_the_same_logprobs(which, request):
+    exported = request.getfixturevalue(which)
     from luffy_pl.rollout.engine import EngineConfig
     from luffy_pl.rollout.vllm_engine import VllmEngine
     from luffy_pl.rollout.weight_sync import probe_completions

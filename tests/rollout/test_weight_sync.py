@@ -7,8 +7,11 @@ import torch
 
 from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.errors import EngineError
+from luffy_pl.lora import LoraConfig
 from luffy_pl.records import Prompt
 from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.training.policy import load_policy
+from luffy_pl.training.settings import PolicyConfig
 
 
 class Strategy:
@@ -32,7 +35,9 @@ def run(engine, policy):
         rollout=SimpleNamespace(temperature=1.0, overlap=None),
         wait_for_rollouts=lambda: None,
     )
-    module = SimpleNamespace(policy=policy, phases_trained=3, device="cpu")
+    module = SimpleNamespace(
+        policy=policy, policy_config=PolicyConfig("base"), phases_trained=3, device="cpu"
+    )
     trainer = SimpleNamespace(datamodule=data, strategy=Strategy(), loggers=[], callback_metrics={})
     return trainer, module
 
@@ -42,6 +47,21 @@ def test_changed_weights_arrive(run):
     WeightSync().sync(trainer, module)
     assert trainer.callback_metrics["sync/logprob_gap_nats"] < 1e-4
     assert trainer.datamodule.engine.policy_version == 3
+
+
+def test_adapters_arrive_merged(run, base_path):
+    trainer, module = run
+    module.policy_config = PolicyConfig(base_path, lora=LoraConfig(rank=4, alpha=8.0))
+    module.policy = load_policy(module.policy_config, base_path).eval()
+    with torch.no_grad():
+        for weight in module.policy.trained_weights():
+            weight += 0.1 * torch.randn_like(weight)
+    WeightSync().sync(trainer, module)
+    assert trainer.callback_metrics["sync/logprob_gap_nats"] < 1e-4
+    # Not because adapters change nothing: another factor is seen.
+    module.policy_config = PolicyConfig(base_path, lora=LoraConfig(rank=4, alpha=4.0))
+    with pytest.raises(EngineError, match="disagree by"):
+        WeightSync().sync(trainer, module)
 
 
 @pytest.mark.case(32)

@@ -41,8 +41,12 @@ def test_a_forward_pass_by_hand():
     assert causal(4) == 1 + 2 + 3 + 4
     # 2 * 10 * 4 tokens, and 4 * 3 for each of the 10 pairs of a token and one it attends to.
     assert SIZE.forward_flops(4, causal(4)) == 80 + 120
-    passes = [training_passes(activation_checkpointing=again) for again in (False, True)]
-    assert [2 * number for number in passes] == [6, 8]
+    passes = [
+        training_passes(activation_checkpointing=again, adapters=adapters)
+        for adapters in (False, True)
+        for again in (False, True)
+    ]
+    assert [2 * number for number in passes] == [6, 8, 4, 6]
 
 
 def test_a_beginning_is_read_once_for_all_of_its_answers():
