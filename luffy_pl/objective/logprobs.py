@@ -108,8 +108,9 @@ class _Head(torch.autograd.Function):
         hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M = ctx.saved_tensors
         scaled = [None if grad is None else grad / ctx.temperature for grad in grads]
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        hidden_grad_MH = torch.zeros_like(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
-        weight_grad_VH = torch.zeros_like(weight_VH, dtype=lse_M.dtype) if needs_weight else None
+        empty = torch.empty_like if len(target_M) else torch.zeros_like  # nothing would fill it
+        hidden_grad_MH = empty(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
+        weight_grad_VH = empty(weight_VH, dtype=lse_M.dtype) if needs_weight else None
         bias_grad_V = torch.zeros_like(bias_V, dtype=lse_M.dtype) if needs_bias else None
         for number, (rows, words) in enumerate(_tiles(len(target_M), len(weight_VH), ctx.tile)):
             hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
@@ -127,9 +128,9 @@ class _Head(torch.autograd.Function):
                 *(None if g is None else g[rows] for g in scaled),
             ).to(hidden_MH.dtype)
             if hidden_grad_MH is not None:
-                add_product(hidden_grad_MH[rows], grad_CB, weight_BH)
+                add_product(hidden_grad_MH[rows], grad_CB, weight_BH, is_first=words.start == 0)
             if weight_grad_VH is not None:
-                add_product(weight_grad_VH[words], grad_CB.t(), hidden_CH)
+                add_product(weight_grad_VH[words], grad_CB.t(), hidden_CH, is_first=rows.start == 0)
             if bias_grad_V is not None:
                 bias_grad_V[words] += grad_CB.sum(dim=0, dtype=bias_grad_V.dtype)
         found = zip((hidden_grad_MH, weight_grad_VH, bias_grad_V), ctx.saved_tensors, strict=False)

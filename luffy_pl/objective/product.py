@@ -48,8 +48,19 @@ def product(left_MK: Tensor, right_NK: Tensor, bias_N: Tensor | None = None) -> 
     return nn.functional.linear(left_MK, right_NK, bias_N)
 
 
-def add_product(into_MN: Tensor, left_MK: Tensor, right_KN: Tensor) -> None:
-    """Into += left @ right, without gradient; `into` may be wider than the factors' type."""
+def add_product(
+    into_MN: Tensor, left_MK: Tensor, right_KN: Tensor, *, is_first: bool = False
+) -> None:
+    """Into += left @ right, without gradient; `into` may be wider than the factors' type.
+
+    Args:
+        is_first: nothing is there yet, not even zeros.
+    """
+    if is_first and into_MN.dtype == left_MK.dtype and _ONEDNN is None:
+        torch.mm(left_MK, right_KN, out=into_MN)
+        return
+    if is_first:
+        into_MN.zero_()
     if _ONEDNN is not None and is_cpu_float32(left_MK):
         if left_MK.is_contiguous():
             into_MN += product(left_MK, right_KN.t())

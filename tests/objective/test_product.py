@@ -38,6 +38,10 @@ def test_add_product_adds_to_what_is_there(dtype, is_view, is_onednn, monkeypatc
     assert into.dtype == torch.float32
     tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(into, expected.float(), atol=tolerance, rtol=tolerance)
+    unwritten = torch.full_like(into, torch.nan)
+    add_product(unwritten, left.to(dtype), right.to(dtype), is_first=True)
+    alone = left.double() @ right.double()
+    torch.testing.assert_close(unwritten, alone.float(), atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("bias", [False, True])
