@@ -19,8 +19,9 @@ from pathlib import Path
 
 from luffy_pl.evaluation.runs import read_metrics
 
-PHASES = 4
-PROMPTS = 16
+PHASES = 3
+PROMPTS = 32
+MICRO_BATCH_TOKENS = 4096  # the larger, the fewer times weights are gathered
 CONFIGS = ("conf/gsm8k_smollm2.yaml", "conf/recipe/sft.yaml")
 TWO_RANKS = "conf/hardware/cpu_two_ranks.yaml"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -45,10 +46,15 @@ def train_seconds(*configs: str) -> float:
     command = [sys.executable, "-m", "luffy_pl.cli", "fit"]
     for config in configs:
         command += ["--config", config]
-    command += [
-        "--run_dir", str(run_dir), "--data.benchmarks", "[]",
-        "--data.rollout.num_phases", str(PHASES), "--data.rollout.prompts_per_phase", str(PROMPTS),
-    ]  # fmt: skip
+    settings = {
+        "run_dir": run_dir,
+        "data.benchmarks": [],
+        "data.rollout.num_phases": PHASES,
+        "data.rollout.prompts_per_phase": PROMPTS,
+        "model.optimizer.micro_batch_tokens": MICRO_BATCH_TOKENS,
+    }
+    for name, value in settings.items():
+        command += [f"--{name}", str(value)]
     subprocess.run(command, env=ONE_THREAD, check=True, stdout=subprocess.DEVNULL)
     phases, _ = read_metrics(run_dir / "metrics.jsonl")
     seconds = [
