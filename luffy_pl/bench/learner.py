@@ -16,7 +16,7 @@ from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.objective.logprobs import KEPT
 from luffy_pl.records import Group
 from luffy_pl.training.flops import ForwardCount
-from luffy_pl.training.memory import peak_bytes
+from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
@@ -43,6 +43,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     gemm_fraction: CPU time of the matrix products that no implementation can leave out, at the
     rate they reach alone, over the CPU time of a step.
     """
+    keep_freed_memory()
     groups = make_groups(args)
     longest = args.prompt_len + max(len(row.token_ids) for g in groups for row in g.responses)
     most = args.micro_rows * longest

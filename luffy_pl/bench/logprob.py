@@ -10,7 +10,7 @@ import torch
 from luffy_pl.bench.gemm import head_seconds
 from luffy_pl.bench.machine import median_seconds
 from luffy_pl.objective.logprobs import token_logprob_and_entropy
-from luffy_pl.training.memory import peak_bytes
+from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -18,6 +18,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     Where there are too many logits to keep, the pass has a fourth product: they are computed again.
     """
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     hidden_MH = torch.randn(args.tokens, args.hidden, generator=generator).requires_grad_()
     weight_VH = (0.02 * torch.randn(args.vocab, args.hidden, generator=generator)).requires_grad_()

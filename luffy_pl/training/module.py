@@ -31,7 +31,7 @@ from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.records import Experience
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.flops import ForwardCount
-from luffy_pl.training.memory import is_out_of_memory, memory_advice
+from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches, logprobs
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
@@ -107,6 +107,8 @@ class LuffyModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Let the data module ask the policy: it has no other way to."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if isinstance(self.trainer.datamodule, LuffyDataModule):
             self.trainer.datamodule.policy_view = self
 

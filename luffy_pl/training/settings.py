@@ -317,9 +317,9 @@ class OptimizerConfig:
     steps_per_phase: int = 1
     """Optimizer steps per rollout phase; each takes an equal share of its prompts."""
     micro_batch_tokens: int = 16384
-    """Most tokens in one forward pass of one rank; none is padding, and a prompt counts once for the
-    rows that share it (`attention: sdpa`). Halved once by itself where memory runs out on a single
-    rank: the gradient stays the same."""
+    """Most tokens in one forward pass of one rank; none is padding; a prompt counts once for its
+    rows (`attention: sdpa`). Halved once by itself where memory runs out on a single rank: the
+    gradient stays the same."""
     non_finite: NonFiniteConfig = field(default_factory=NonFiniteConfig)
     """What becomes of a step whose loss or gradient is not finite."""
 
