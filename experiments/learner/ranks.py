@@ -48,6 +48,7 @@ def train_seconds(*configs: str) -> float:
         command += ["--config", config]
     settings = {
         "run_dir": run_dir,
+        "overwrite": True,
         "data.benchmarks": [],
         "data.rollout.num_phases": PHASES,
         "data.rollout.prompts_per_phase": PROMPTS,

@@ -22,9 +22,9 @@ def product_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch
     """CPU seconds of three products for each linear layer: output, and gradients of both factors.
 
     Every layer takes the tokens that have a successor, those of a prompt once in a micro-batch, and
-    the head only those it must predict.
-    Attention is left out, which makes the sum a little too small. Nothing is counted twice: what
-    the head computes again in the backward pass is not needed.
+    the head only those it must predict. Attention is left out, which makes the sum a little too
+    small. Nothing is counted twice: what the head computes again in the backward pass is not
+    needed.
     """
     head = language_model.get_output_embeddings()
     layers = [m for m in language_model.modules() if isinstance(m, nn.Linear) and m is not head]

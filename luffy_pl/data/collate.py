@@ -179,22 +179,19 @@ def micro_batch_rows(
         longest[one] = max(longest.get(one, 0), length)
     batches: list[list[int]] = []
     used: list[int] = []
-    groups: list[set[int]] = []
 
     def by_length(row: int) -> tuple[int, ...]:
         return -longest[group[row]], group[row], -num_tokens[row], row
 
     for row in sorted(range(len(num_tokens)), key=by_length):
         own = num_tokens[row] - num_prompt[row]
-        costs = [own if group[row] in there else num_tokens[row] for there in groups]
+        costs = [own if group[there[-1]] == group[row] else num_tokens[row] for there in batches]
         room = [i for i, cost in enumerate(costs) if used[i] + cost <= token_budget]
         if room:
             best = max(room, key=lambda i: (num_tokens[row] - costs[i], used[i]))
             batches[best].append(row)
             used[best] += costs[best]
-            groups[best].add(group[row])
         else:
             batches.append([row])
             used.append(num_tokens[row])
-            groups.append({group[row]})
     return batches
