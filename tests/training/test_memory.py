@@ -33,4 +33,5 @@ def test_freed_memory_is_kept():
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    assert found("keep_freed_memory()") < 1000 < found("")
+    # Not 0: where the heap begins decides whether it still has to grow by a few tensors.
+    assert 10 * found("keep_freed_memory()") < found("")
