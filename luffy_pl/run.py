@@ -38,13 +38,18 @@ from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.checkpoint_folder import state_of
+from luffy_pl.config_checks import (
+    check_checkpoint,
+    check_devices,
+    check_recipe,
+    check_settings,
+)
 from luffy_pl.config_errors import explain, explain_refusal
 from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.guards import check_command_line, check_writable
 from luffy_pl.parser_limits import limit_parser
-from luffy_pl.recipe_checks import check_recipe
 from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.saved_state import check_state
@@ -288,82 +293,6 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     except MisconfigurationException as error:
         raise ConfigError("trainer", first_line(error), fix="correct trainer.*") from error
     return 0
-
-
-def check_settings(config: Any) -> None:
-    """Settings of two sections that contradict each other."""
-    rollout, optimizer = config.data.rollout, config.model.optimizer
-    limits = [config.data.train.max_prompt_tokens] if config.data.train else []
-    longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
-    if optimizer.micro_batch_tokens < longest:
-        raise ConfigError(
-            "model.optimizer.micro_batch_tokens",
-            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}"
-            ", so the longest row would not fit",
-            value=optimizer.micro_batch_tokens,
-            fix=f"use at least {longest}",
-        )
-    if config.data.engine.max_model_len is not None and config.data.engine.max_model_len < longest:
-        raise ConfigError(
-            "data.engine.max_model_len",
-            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}",
-            value=config.data.engine.max_model_len,
-            fix=f"use at least {longest}, or null",
-        )
-    if rollout.prompts_per_phase % optimizer.steps_per_phase:
-        raise ConfigError(
-            "data.rollout.prompts_per_phase",
-            f"must be a multiple of model.optimizer.steps_per_phase={optimizer.steps_per_phase}",
-            value=rollout.prompts_per_phase,
-            fix="each optimizer step takes the same number of prompts",
-        )
-    for name in ("sft_phases", "imitation_buffer", "routing"):
-        if rollout[name] and not config.model.objective.sft.coef:
-            raise ConfigError(
-                "model.objective.sft.coef",
-                f"is 0, so what data.rollout.{name} sends to imitation would teach nothing",
-                value=config.model.objective.sft.coef,
-                fix=f"use 1.0, or turn data.rollout.{name} off",
-            )
-    if config.data.advantage.scale == "group_std" and rollout.group_size == 1:
-        raise ConfigError(
-            "data.advantage.scale",
-            "one response has no standard deviation: data.rollout.group_size=1",
-            value="group_std",
-            fix="raise data.rollout.group_size, or data.advantage.scale=none",
-        )
-
-
-def check_checkpoint(path: str | None, trainer: Any) -> None:
-    """It is there, and a sharded one has the strategy that wrote it."""
-    if path is not None and not Path(path).exists():
-        raise ConfigError(
-            "ckpt_path",
-            "no such file or folder here",
-            value=path,
-            fix="correct the path; from a remote store it is copied first",
-        )
-    is_sharded = "ModelParallelStrategy" in str(trainer.strategy)
-    if path is not None and Path(path).is_dir() and not is_sharded:
-        raise ConfigError(
-            "ckpt_path",
-            "is a folder of shards, which only ModelParallelStrategy reads",
-            value=path,
-            fix="add the strategy it was trained with, or train with "
-            "trainer.strategy.init_args.save_distributed_checkpoint=false",
-        )
-
-
-def check_devices(trainer: Any) -> None:
-    """A GPU recipe on a machine without GPU, said before anything is loaded."""
-    if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator",
-            "this machine has no CUDA GPU",
-            value=trainer.accelerator,
-            fix="run it where there is one, or start with --config conf/quickstart.yaml, which "
-            "trains on a CPU",
-        )
 
 
 def place_of(callback: Any) -> int:

@@ -28,11 +28,11 @@ MAY_IMPORT = {
     "teacher": LEAVES | {"command_options", "data", "reward", "rollout"},
     "model": LEAVES | {"checkpoint_folder", "data", "evaluation", "run"},
     "command_options": {"errors", "config_errors"},
-    "composition": {"errors", "run"},
+    "composition": {"errors", "config_checks", "run"},
     "estimate": LEAVES | {"composition", "objective", "training", "bench"},
     "sweep": {"errors", "evaluation", "interrupt", "composition"},
     "run": LEAVES
-    | {"config_errors", "guards", "parser_limits", "recipe_checks", "dry_run"}
+    | {"config_errors", "guards", "parser_limits", "config_checks", "dry_run"}
     | {"data", "training", "callbacks", "run_dir", "checkpoint_folder"},
     "dry_run": {"errors", "data", "callbacks", "estimate"},
     "completion": {"cli", "run"},
@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "checkpoint_folder": {"errors", "faults"},
     "status": {"errors", "checkpoint_folder"},
     "config_errors": {"errors"},
-    "recipe_checks": {"errors"},
+    "config_checks": {"errors"},
     "cli": {"errors", "guards", "interrupt"},
     "interrupt": set(),
 }

@@ -1,6 +1,6 @@
 """How long the matrix products of a step take when nothing else is done.
 
-Shapes: K packed tokens, M predictions, H in and F out of a layer.
+Shapes: K packed tokens, M predictions, H in and F out of a layer, L tokens of a row, D of a head.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from luffy_pl.bench.machine import fastest
 from luffy_pl.objective.logprobs import TILES
 from luffy_pl.objective.product import add_product, product
+from luffy_pl.training.flops import causal, model_size
 from luffy_pl.training.micro_batches import MicroBatch
 
 
@@ -22,9 +23,8 @@ def product_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch
     """CPU seconds of three products for each linear layer: output, and gradients of both factors.
 
     Every layer takes the tokens that have a successor, those of a prompt once in a micro-batch, and
-    the head only those it must predict. Attention is left out, which makes the sum a little too
-    small. Nothing is counted twice: what the head computes again in the backward pass is not
-    needed.
+    the head only those it must predict. Nothing is counted twice: what the head and attention
+    compute again in the backward pass is not needed.
     """
     head = language_model.get_output_embeddings()
     layers = [m for m in language_model.modules() if isinstance(m, nn.Linear) and m is not head]
@@ -36,7 +36,27 @@ def product_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch
         num * three_products(per_micro, wide, out) for (wide, out), num in num_by_shape.items()
     )
     head_s = head_seconds(num_predicted, head.in_features, head.out_features)
-    return body_s * len(micros) + head_s
+    return body_s * len(micros) + attention_seconds(language_model, micros) + head_s
+
+
+def attention_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch]) -> float:
+    """Of scores, outputs and the gradients of their factors, where the causal mask is not 0.
+
+    Six products of [L, D] and [D, L] for each head, counted for the tokens a row attends to, at the
+    rate of the longest row.
+    """
+    size = model_size(language_model)
+    config = language_model.config
+    num_heads = config.num_hidden_layers * config.num_attention_heads
+    rows = [
+        (length - 1, shared)
+        for micro in micros
+        for length, shared in zip(micro.num_tokens, micro.num_shared, strict=True)
+    ]
+    attended = sum(causal(length) - causal(shared) for length, shared in rows)
+    longest = max(length for length, _ in rows)
+    square_s = three_products(longest, size.attention // num_heads, longest)
+    return 2 * num_heads * attended / longest**2 * square_s
 
 
 def head_seconds(num_predicted: int, hidden: int, vocab: int) -> float:

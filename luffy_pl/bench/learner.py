@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from luffy_pl.bench.gemm import product_seconds
-from luffy_pl.bench.machine import median_seconds
+from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.data.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
@@ -41,7 +42,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Times of a step in s, tokens per s, peak memory of the process in MiB; see docs.
 
     gemm_fraction: CPU time of the matrix products that no implementation can leave out, at the
-    rate they reach alone, over the CPU time of a step.
+    rate they reach alone right after a step, over the CPU time of that step; the median.
     """
     keep_freed_memory()
     groups = make_groups(args)
@@ -64,8 +65,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         losses.append(loss.item())
         norms.append(norm.item())
 
-    step_cpu_s, step_s = median_seconds(once, steps=args.steps)
-    # Before anything else: the products alone need memory of their own.
+    timed, fractions = [], []
+    for _ in range(WARM_UP + args.steps):
+        cpu_s, wall_s = seconds(once)
+        timed.append((cpu_s, wall_s))
+        # Step by step: the rate of a shared machine changes within the minute this takes.
+        fractions.append(product_seconds(policy.language_model, micros) / cpu_s)
+    step_cpu_s, step_s = map(median, zip(*timed[WARM_UP:], strict=True))
     peak_mib = peak_bytes() // 2**20
     real_tokens = sum(sum(micro.num_tokens) for micro in micros)
     return {
@@ -75,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "step_cpu_s": step_cpu_s,
         "tokens_per_s": real_tokens / step_s,
         "peak_rss_mib": peak_mib,
-        "gemm_fraction": product_seconds(policy.language_model, micros) / step_cpu_s,
+        "gemm_fraction": median(fractions[WARM_UP:]),
         "grad_norm": norms[:2],
         "loss": losses[:2],
     }

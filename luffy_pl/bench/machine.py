@@ -16,13 +16,15 @@ WARM_UP = 2
 
 def median_seconds(run: Callable[[], object], *, steps: int) -> tuple[float, float]:
     """CPU and wall-clock seconds of a call: medians of `steps`, after `WARM_UP` more."""
-    cpu_s, wall_s = [], []
-    for _ in range(WARM_UP + steps):
-        started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        run()
-        wall_s.append(time.perf_counter() - started_s)
-        cpu_s.append(time.process_time() - started_cpu_s)
-    return median(cpu_s[WARM_UP:]), median(wall_s[WARM_UP:])
+    timed = [seconds(run) for _ in range(WARM_UP + steps)][WARM_UP:]
+    return median(cpu_s for cpu_s, _ in timed), median(wall_s for _, wall_s in timed)
+
+
+def seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """CPU and wall-clock seconds of one call."""
+    started_s, started_cpu_s = time.perf_counter(), time.process_time()
+    run()
+    return time.process_time() - started_cpu_s, time.perf_counter() - started_s
 
 
 def fastest(run: Callable[[], object]) -> float:

@@ -1,0 +1,147 @@
+"""Settings that contradict each other, or what is here, refused before anything loads.
+
+What one section can see of itself it checks itself: `data/settings.py`, `training/settings.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luffy_pl.errors import ConfigError
+
+
+def check_settings(config: Any) -> None:
+    """Settings of two sections that contradict each other."""
+    rollout, optimizer = config.data.rollout, config.model.optimizer
+    limits = [config.data.train.max_prompt_tokens] if config.data.train else []
+    longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
+    if optimizer.micro_batch_tokens < longest:
+        raise ConfigError(
+            "model.optimizer.micro_batch_tokens",
+            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}"
+            ", so the longest row would not fit",
+            value=optimizer.micro_batch_tokens,
+            fix=f"use at least {longest}",
+        )
+    if config.data.engine.max_model_len is not None and config.data.engine.max_model_len < longest:
+        raise ConfigError(
+            "data.engine.max_model_len",
+            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}",
+            value=config.data.engine.max_model_len,
+            fix=f"use at least {longest}, or null",
+        )
+    if rollout.prompts_per_phase % optimizer.steps_per_phase:
+        raise ConfigError(
+            "data.rollout.prompts_per_phase",
+            f"must be a multiple of model.optimizer.steps_per_phase={optimizer.steps_per_phase}",
+            value=rollout.prompts_per_phase,
+            fix="each optimizer step takes the same number of prompts",
+        )
+    for name in ("sft_phases", "imitation_buffer", "routing"):
+        if rollout[name] and not config.model.objective.sft.coef:
+            raise ConfigError(
+                "model.objective.sft.coef",
+                f"is 0, so what data.rollout.{name} sends to imitation would teach nothing",
+                value=config.model.objective.sft.coef,
+                fix=f"use 1.0, or turn data.rollout.{name} off",
+            )
+    if config.data.advantage.scale == "group_std" and rollout.group_size == 1:
+        raise ConfigError(
+            "data.advantage.scale",
+            "one response has no standard deviation: data.rollout.group_size=1",
+            value="group_std",
+            fix="raise data.rollout.group_size, or data.advantage.scale=none",
+        )
+
+
+def check_recipe(config: Any) -> None:
+    """Refuse an objective that no row of the phases serves."""
+    objective, rollout = config.model.objective, config.data.rollout
+    if rollout.overlap is not None:
+        check_overlap(config)
+    num_guided = rollout.expert_traces_per_group
+    if num_guided and config.data.train is None:
+        raise ConfigError(
+            "data.train",
+            f"is not set, and data.rollout.expert_traces_per_group={num_guided} needs its traces",
+            fix="give data.train.path, or expert_traces_per_group: 0",
+        )
+    imitates = num_guided or rollout.sft_phases or rollout.imitation_buffer
+    if objective.sft.coef > 0 and not imitates:
+        raise ConfigError(
+            "model.objective.sft.coef",
+            f"imitates expert rows, and there are none: data.rollout.expert_traces_per_group="
+            f"{num_guided}, sft_phases=0, imitation_buffer=null",
+            value=objective.sft.coef,
+            fix="set expert_traces_per_group: 1, or sft.coef: 0",
+        )
+    if objective.off_policy.top_entropy_share is not None and not num_guided:
+        raise ConfigError(
+            "model.objective.off_policy.top_entropy_share",
+            "chooses among expert tokens, and data.rollout.expert_traces_per_group=0",
+            value=objective.off_policy.top_entropy_share,
+            fix="set expert_traces_per_group: 1, or top_entropy_share: null",
+        )
+
+
+def check_overlap(config: Any) -> None:
+    """Refuse to sample a phase while another trains where that would be wrong without a word."""
+    objective, field = config.model.objective, "data.rollout.overlap"
+    value = config.data.rollout.overlap
+    if objective.on_policy.mismatch_cap is None and objective.old_logprob != "sampler":
+        raise ConfigError(
+            field,
+            "samples from older weights than it trains, and nothing in the objective corrects it",
+            value=value,
+            fix="set model.objective.on_policy.mismatch_cap: 2.0, or old_logprob: sampler",
+        )
+    if objective.kl.coef > 0 and objective.kl.place == "reward":
+        raise ConfigError(
+            field,
+            "collects a phase while the policy trains, and model.objective.kl.place=reward asks "
+            "the policy about it",
+            value=value,
+            fix="set kl.place: loss, or overlap: null",
+        )
+    if config.data.engine.sleep_level:
+        raise ConfigError(
+            field,
+            "samples while the policy trains, and data.engine.sleep_level puts the engine to sleep",
+            value=value,
+            fix="set data.engine.sleep_level: 0, or overlap: null",
+        )
+
+
+def check_checkpoint(path: str | None, trainer: Any) -> None:
+    """It is there, and a sharded one has the strategy that wrote it."""
+    if path is not None and not Path(path).exists():
+        raise ConfigError(
+            "ckpt_path",
+            "no such file or folder here",
+            value=path,
+            fix="correct the path; from a remote store it is copied first",
+        )
+    is_sharded = "ModelParallelStrategy" in str(trainer.strategy)
+    if path is not None and Path(path).is_dir() and not is_sharded:
+        raise ConfigError(
+            "ckpt_path",
+            "is a folder of shards, which only ModelParallelStrategy reads",
+            value=path,
+            fix="add the strategy it was trained with, or train with "
+            "trainer.strategy.init_args.save_distributed_checkpoint=false",
+        )
+
+
+def check_devices(trainer: Any) -> None:
+    """A GPU recipe on a machine without GPU, said before anything is loaded."""
+    if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator",
+            "this machine has no CUDA GPU",
+            value=trainer.accelerator,
+            fix="run it where there is one, or start with --config conf/quickstart.yaml, which "
+            "trains on a CPU",
+        )
