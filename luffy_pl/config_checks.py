@@ -106,6 +106,14 @@ def check_overlap(config: Any) -> None:
             value=value,
             fix="set kl.place: loss, or overlap: null",
         )
+    if config.data.engine.tensor_parallel_size > 1:
+        raise ConfigError(
+            field,
+            "samples while the policy trains, and ranks that share an engine "
+            "(data.engine.tensor_parallel_size) would wait for each other in two places",
+            value=value,
+            fix="set data.engine.tensor_parallel_size: 1, or overlap: null",
+        )
     if config.data.engine.sleep_level:
         raise ConfigError(
             field,

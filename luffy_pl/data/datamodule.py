@@ -311,18 +311,17 @@ class LuffyDataModule(L.LightningDataModule):
         """One chunk of a benchmark, graded; the same answers every time."""
         benchmark, missing = share.benchmark, share.missing(step)
         name, num_done = benchmark.name, share.num_done(step)
-        fresh: list[Group] = []
-        if missing:
-            verifier = self.verifier(benchmark.reward or self.reward_config)
-            fresh = answered(
-                missing,
-                share.seeds(missing, seed=self.seed),
-                sampling=benchmark.sampling(self.rollout.max_response_tokens),
-                collector=dataclasses.replace(self.collector, verifier=verifier),
-                on_progress=lambda done, _: self.report_progress(
-                    name, num_done + done, share.num_answers
-                ),
-            )
+        verifier = self.verifier(benchmark.reward or self.reward_config)
+        # Also where nothing is missing: an engine may be shared with a rank that misses some.
+        fresh = answered(
+            missing,
+            share.seeds(missing, seed=self.seed),
+            sampling=benchmark.sampling(self.rollout.max_response_tokens),
+            collector=dataclasses.replace(self.collector, verifier=verifier),
+            on_progress=lambda done, _: self.report_progress(
+                name, num_done + done, share.num_answers
+            ),
+        )
         return GradedChunk(
             benchmark, len(share.problems), tuple(share.chunk(step)), share.groups(step, fresh)
         )

@@ -116,15 +116,16 @@ def refilled(
     tries: int,
     sample: Callable[[Sequence[Prompt], Sequence[int | str]], list[Group]],
 ) -> list[Group]:
-    """As many groups as before, uninformative ones replaced as far as `tries` and `spare` reach."""
+    """As many groups as before, uninformative ones replaced as far as `tries` and `spare` reach.
+
+    Always `tries` rounds, some of them empty: an engine may be shared with a rank that needs more.
+    """
     found = [group for group in groups if is_informative(group)]
     plain = [group for group in groups if not is_informative(group)]
     used = 0
     for attempt in range(tries):
         missing = len(groups) - len(found)
         prompts = spare[used : used + missing]
-        if not prompts:
-            break
         used += len(prompts)
         places = [f"refill {attempt}, {number}" for number in range(len(prompts))]
         found += [group for group in sample(prompts, places) if is_informative(group)]

@@ -45,7 +45,11 @@ def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) 
         sampled_tokens=float(rollouts * response_tokens),
         trained_tokens=float(rows * row_tokens),
         generate_s=generate_seconds(
-            shape, plan, device, rollouts=rollouts / plan.ranks, response_tokens=response_tokens
+            shape,
+            plan,
+            device,
+            rollouts=rollouts * plan.engine_ranks / plan.ranks,
+            response_tokens=response_tokens,
         ),
         train_s=rows * forward * passes / (plan.ranks * TRAINING_SHARE * flops),
     )
@@ -63,5 +67,9 @@ def generate_seconds(
         BANDWIDTH_SHARE * device.bytes_per_s
     )
     flops = device.flops_bf16 if plan.engine_bytes == 2 else device.flops_fp32
-    compute_s = together * shape.size.forward_flops(1, context) / (TRAINING_SHARE * flops)
+    compute_s = (
+        together
+        * shape.size.forward_flops(1, context)
+        / (TRAINING_SHARE * flops * plan.engine_ranks)
+    )
     return rollouts / together * response_tokens * max(read_s, compute_s)

@@ -61,7 +61,7 @@ def head(shape: Shape, plan: Plan) -> float:
 
 def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:
     """Weights and key-value cache of the rollout engine; the cache is what is left for it."""
-    weights = shape.parameters * float(plan.engine_bytes)
+    weights = shape.parameters * plan.engine_bytes / plan.engine_ranks
     if plan.engine_kind == "hf":
         cache = HF_ROWS * plan.row_tokens * token_cache(shape, plan)
     elif plan.is_gpu:
@@ -72,8 +72,8 @@ def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:
 
 
 def token_cache(shape: Shape, plan: Plan) -> float:
-    """Bytes of the keys and values of one token."""
-    return float(shape.kv_per_token * plan.engine_bytes)
+    """Bytes of the keys and values of one token on each of the ranks that share an engine."""
+    return shape.kv_per_token * plan.engine_bytes / plan.engine_ranks
 
 
 def peaks(training: dict[str, float], engine: dict[str, float], plan: Plan) -> dict[str, float]:

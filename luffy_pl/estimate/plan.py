@@ -48,6 +48,7 @@ class Plan:
 
     recomputes: `model.policy.activation_checkpointing`.
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
+    engine_ranks: `data.engine.tensor_parallel_size`.
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
     """
 
@@ -62,6 +63,7 @@ class Plan:
     micro_batch_tokens: int
     engine_kind: str
     engine_is_elsewhere: bool
+    engine_ranks: int
     engine_bytes: int
     engine_share: float
     engine_cache_gib: int
@@ -122,6 +124,7 @@ def read_plan(config: Any) -> Plan:
         micro_batch_tokens=min(model.optimizer.micro_batch_tokens, max(longest, step_tokens)),
         engine_kind="vllm" if engine.kind == "auto" else engine.kind,
         engine_is_elsewhere=engine.kind == "vllm_server",
+        engine_ranks=engine.tensor_parallel_size,
         engine_bytes=BYTES[engine.dtype],
         engine_share=engine.gpu_memory_utilization,
         engine_cache_gib=engine.cpu_kv_cache_gib,

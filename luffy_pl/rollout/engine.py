@@ -93,6 +93,9 @@ class EngineConfig:
     """Longest prompt plus response, in tokens; null takes the model's own limit."""
     gpu_memory_utilization: float = 0.5
     """Share of a GPU's memory the engine may take, the trainer needs the rest (vllm)."""
+    tensor_parallel_size: int = 1
+    """Neighbouring ranks that hold one engine's weights and cache together, for a model that does
+    not fit beside the trainer otherwise; a divisor of the number of ranks (vllm)."""
     cpu_kv_cache_gib: int = 1
     """Memory for the key-value cache on a CPU, in GiB (vllm)."""
     sleep_level: Literal[0, 1, 2] = 0
@@ -112,6 +115,20 @@ class EngineConfig:
                 "must be a share between 0 and 1",
                 value=self.gpu_memory_utilization,
                 fix="use 0.5 beside a trainer, 0.9 alone",
+            )
+        if self.tensor_parallel_size < 1:
+            raise ConfigError(
+                "data.engine.tensor_parallel_size",
+                "must be at least 1",
+                value=self.tensor_parallel_size,
+                fix="use 1, or the ranks that share an engine",
+            )
+        if self.tensor_parallel_size > 1 and self.kind not in ("auto", "vllm"):
+            raise ConfigError(
+                "data.engine.tensor_parallel_size",
+                f"is for vLLM in this process, and data.engine.kind={self.kind}",
+                value=self.tensor_parallel_size,
+                fix="use 1; a server has its own: luffy-pl serve MODEL --tensor-parallel-size 2",
             )
         if self.deadline_s is not None and self.deadline_s <= 0:
             raise ConfigError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from luffy_pl.errors import EngineError
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine
 from luffy_pl.rollout.supervised import SupervisedEngine
+from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
 STACKS = Path("logs") / "hang-engine.txt"
 
@@ -32,7 +33,8 @@ def start_engine(
 
         return VllmServerEngine(config, stop_token_ids=stop_token_ids)
     has_vllm = find_spec("vllm") is not None
-    kind = config.kind if config.kind != "auto" else ("vllm" if has_vllm else "hf")
+    size = config.tensor_parallel_size
+    kind = config.kind if config.kind != "auto" else ("vllm" if has_vllm or size > 1 else "hf")
     if kind == "hf":
         from luffy_pl.rollout.hf_engine import HfEngine
 
@@ -46,4 +48,5 @@ def start_engine(
         )
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
-    return VllmEngine(model_path, config, stop_token_ids=stop_token_ids)
+    start = partial(VllmEngine, model_path, config, stop_token_ids=stop_token_ids)
+    return start() if size == 1 else TensorParallelEngine(start, size=size)

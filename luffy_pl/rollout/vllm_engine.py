@@ -39,17 +39,20 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
     # A prompt that is split between two steps draws a token and takes the draw back, which the
     # generator of a seeded request cannot do on a CPU: vLLM dies.
     on_device: dict[str, Any] = {"enable_chunked_prefill": False}
-    if torch.cuda.is_available():
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if has_gpu := torch.cuda.is_available():
         on_device = {
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "enable_sleep_mode": config.sleep_level > 0,
         }
-        if torch.distributed.is_initialized():
-            # Every trainer rank already is a process: an engine joins it instead of forking. vLLM
-            # reads its place from variables that Lightning's own launcher and SLURM do not set.
-            os.environ["RANK"] = str(torch.distributed.get_rank())
-            os.environ["LOCAL_RANK"] = str(torch.cuda.current_device())
-            on_device["distributed_executor_backend"] = "external_launcher"
+        local_rank = torch.cuda.current_device()
+    is_cut = config.tensor_parallel_size > 1
+    if torch.distributed.is_initialized() and (has_gpu or is_cut):
+        # Every trainer rank already is a process: an engine joins it instead of forking. vLLM
+        # reads its place from variables that Lightning's own launcher and SLURM do not set.
+        os.environ["RANK"] = str(torch.distributed.get_rank())
+        os.environ["LOCAL_RANK"] = str(local_rank)
+        on_device["distributed_executor_backend"] = "external_launcher"
     return LLM(
         model_path,
         skip_tokenizer_init=True,
@@ -61,6 +64,7 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
         logprobs_mode="processed_logprobs",
         use_tqdm_on_load=False,
         load_format="safetensors",
+        tensor_parallel_size=config.tensor_parallel_size,
         **code_arguments(config.remote_code),
         **on_device,
     )

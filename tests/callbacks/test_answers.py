@@ -59,7 +59,7 @@ def asked(monkeypatch):
     asked, usual = Asked(), HfEngine.generate
 
     def generate(self, prompts, **settings):
-        if not settings["sampling"].logprobs:
+        if prompts and not settings["sampling"].logprobs:
             asked.calls.append(len(prompts))
             if len(asked.calls) == asked.die_at:
                 raise Killed

@@ -37,6 +37,7 @@ def a_plan(**changes: Any) -> Plan:
         "micro_batch_tokens": 100,
         "engine_kind": "vllm",
         "engine_is_elsewhere": False,
+        "engine_ranks": 1,
         "engine_bytes": 2,
         "engine_share": 0.5,
         "engine_cache_gib": 1,

@@ -62,6 +62,10 @@ def test_a_generation_that_is_stopped_leaves_nothing_behind(engine, prompts):
     assert set(seen) == {4}
 
 
+def test_nothing_asked_is_nothing_answered(engine):
+    assert engine.generate([], seeds_PS=[], sampling=Sampling(max_tokens=3)) == []
+
+
 def test_a_cut_answer_says_so(engine, prompts):
     sampling = Sampling(max_tokens=3, temperature=0.0)
     [[cut]] = engine.generate(prompts[:1], seeds_PS=[[0]], sampling=sampling)

@@ -1,0 +1,141 @@
+"""One engine over several ranks, each of which has prompts of its own.
+
+vLLM cuts the weights over the ranks of a group, and every rank runs its scheduler by itself
+(`external_launcher`). So all of a group hand it the same requests, those of all of them, and take
+every step together. Shapes: P prompts, S samples per prompt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import distributed as dist
+
+from luffy_pl import interrupt
+from luffy_pl.errors import ConfigError
+from luffy_pl.interrupt import Stopped
+from luffy_pl.records import Completion
+from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
+from luffy_pl.rollout.policy_weights import PolicyWeights
+
+LOOK_EVERY_S = 0.001
+
+
+class TensorParallelEngine:
+    """See `RolloutEngine`. All ranks of a group call `generate` equally often, in turn.
+
+    Args:
+        start: makes this rank's part of the engine, with all ranks of all groups.
+        size: ranks of a group, which are neighbours.
+    """
+
+    def __init__(self, start: Callable[[], RolloutEngine], *, size: int) -> None:
+        self._group = own_group(size)
+        self._member = dist.get_rank(self._group)
+        self._engine = start()
+
+    @property
+    def policy_version(self) -> int:
+        """See `RolloutEngine.policy_version`."""
+        return self._engine.policy_version
+
+    @policy_version.setter
+    def policy_version(self, version: int) -> None:
+        self._engine.policy_version = version
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        seeds_PS: Sequence[Sequence[int]],
+        sampling: Sampling,
+        max_tokens_P: Sequence[int] | None = None,
+        on_progress: Progress | None = None,
+        on_finished: Finished | None = None,
+    ) -> list[list[Completion]]:
+        """See `RolloutEngine.generate`; progress is that of the group."""
+        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
+        own = list(zip(prompts, seeds_PS, limits, strict=True))
+        asked = {
+            (place, member): request
+            for member, requests in enumerate(self._exchanged(own))
+            for place, request in enumerate(requests)
+        }
+        # Every rank's first ones first: they may take longest.
+        order = sorted(asked)
+
+        def finished(number: int, sample: int, completion: Completion) -> None:
+            place, member = order[number]
+            if member == self._member and on_finished is not None:
+                on_finished(place, sample, completion)
+
+        found = self._engine.generate(
+            [asked[key][0] for key in order],
+            seeds_PS=[asked[key][1] for key in order],
+            sampling=sampling,
+            max_tokens_P=[asked[key][2] for key in order],
+            on_progress=lambda done, total: self._moved(done, total, on_progress),
+            on_finished=finished,
+        )
+        by_key = zip(order, found, strict=True)
+        return [completions for (_, member), completions in by_key if member == self._member]
+
+    def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
+        """See `RolloutEngine.load_weights`; vLLM takes this rank's part of each weight."""
+        self._engine.load_weights(weights, policy_version=policy_version)
+
+    def sleep(self) -> None:
+        """See `RolloutEngine.sleep`."""
+        self._engine.sleep()
+
+    def close(self) -> None:
+        """See `RolloutEngine.close`."""
+        self._engine.close()
+
+    def _exchanged(self, own: list[Any]) -> list[list[Any]]:
+        """What each rank of the group asks for, in the order of ranks."""
+        # A rank that was stopped while it graded does not come: then nobody waits for it.
+        meeting = dist.all_reduce(torch.zeros(1), group=self._group, async_op=True)
+        while not meeting.is_completed():
+            interrupt.check()
+            time.sleep(LOOK_EVERY_S)
+        asked: list[list[Any]] = [[] for _ in range(dist.get_world_size(self._group))]
+        dist.all_gather_object(asked, own, group=self._group)
+        return asked
+
+    def _moved(self, done: int, total: int, on_progress: Progress | None) -> None:
+        """Progress after a step; if one rank is stopped here, all are, or they would wait."""
+        stopped: Stopped | None = None
+        try:
+            if on_progress is not None:
+                on_progress(done, total)
+        except Stopped as error:
+            stopped = error
+        number = torch.tensor(0 if stopped is None else stopped.number)
+        dist.all_reduce(number, op=dist.ReduceOp.MAX, group=self._group)
+        if number:
+            raise stopped or Stopped(int(number))
+
+
+def own_group(size: int) -> dist.ProcessGroup:
+    """The group of this rank: `size` neighbours, as vLLM counts them. Every rank calls this.
+
+    Raises:
+        ConfigError: there are not as many ranks, or they cannot be divided.
+    """
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    if ranks % size:
+        raise ConfigError(
+            "data.engine.tensor_parallel_size",
+            f"does not divide the number of ranks, {ranks}",
+            value=size,
+            fix="use a divisor of trainer.devices x trainer.num_nodes, or 1",
+        )
+    groups = [
+        dist.new_group(list(range(first, first + size)), backend="gloo")
+        for first in range(0, ranks, size)
+    ]
+    return groups[dist.get_rank() // size]

@@ -1,0 +1,186 @@
+"""Ranks that share an engine: each gets its own answers, and none waits for one that left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed as dist
+
+from luffy_pl import interrupt
+from luffy_pl.bundled import resolve
+from luffy_pl.errors import ConfigError
+from luffy_pl.interrupt import Stopped
+from luffy_pl.records import Completion
+from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.start import start_engine
+from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
+
+ROOT = Path(__file__).parents[2]
+SAMPLING = Sampling(max_tokens=9)
+# Of each rank: its prompts, and how many samples of each.
+ASKED = {0: [[5], [6, 7]], 1: [[8, 8, 8]]}
+SEEDS = {0: [[1, 2], [3]], 1: [[4, 5]]}
+
+
+class StandIn:
+    """Answers each seed with prompt and seed, a step for each request."""
+
+    policy_version = 3
+
+    def __init__(self):
+        self.asked = []
+
+    def generate(self, prompts, *, seeds_PS, sampling, max_tokens_P, on_progress, on_finished):
+        self.asked.append((prompts, seeds_PS, max_tokens_P))
+        found = []
+        for place, (prompt, seeds) in enumerate(zip(prompts, seeds_PS, strict=True)):
+            found.append([Completion((*prompt, seed), "stop") for seed in seeds])
+            for sample, completion in enumerate(found[-1]):
+                on_finished(place, sample, completion)
+            on_progress(place + 1, len(prompts))
+        return found
+
+
+def generate(engine, rank, **more):
+    return engine.generate(ASKED[rank], seeds_PS=SEEDS[rank], sampling=SAMPLING, **more)
+
+
+def each_gets_its_own(rank, stand_in, engine):
+    told = []
+    found = generate(
+        engine,
+        rank,
+        max_tokens_P=[rank + 1] * len(ASKED[rank]),
+        on_finished=lambda *one: told.append(one),
+    )
+    assert found == [
+        [Completion((*prompt, seed), "stop") for seed in seeds]
+        for prompt, seeds in zip(ASKED[rank], SEEDS[rank], strict=True)
+    ]
+    assert told == [(p, s, one) for p, own in enumerate(found) for s, one in enumerate(own)]
+    # The same on both, and the first of each rank first.
+    assert stand_in.asked[-1] == ([[5], [8, 8, 8], [6, 7]], [[1, 2], [4, 5], [3]], [1, 2, 1])
+
+
+def one_that_needs_nothing_helps(rank, stand_in, engine):
+    if rank == 0:
+        found = engine.generate([], seeds_PS=[], sampling=SAMPLING)
+    else:
+        found = generate(engine, rank)
+    assert len(found) == rank
+    assert stand_in.asked[-1] == ([[8, 8, 8]], [[4, 5]], [9])
+
+
+def all_stop_with_one(rank, stand_in, engine):
+    """At the same step, with its signal."""
+    seen = []
+
+    def moved(done, total):
+        seen.append(done)
+        if (rank, done) == (1, 2):
+            raise Stopped(10)
+
+    with pytest.raises(Stopped) as caught:
+        generate(engine, rank, on_progress=moved)
+    assert (caught.value.number, seen) == (10, [1, 2])
+
+
+def one_that_left_is_not_waited_for(rank, stand_in, engine):
+    stop_file = Path(os.environ["STOP_FILE"])
+    if rank == 1:  # it was stopped while it graded, and tells the others
+        stop_file.write_text("15")
+        dist.barrier()
+        return
+    with interrupt.signals():
+        interrupt.defer(stop_file)
+        with pytest.raises(Stopped):
+            generate(engine, rank)
+    dist.barrier()
+
+
+def real_parts_answer_as_a_whole(rank, stand_in, engine):
+    from vllm.distributed import get_tensor_model_parallel_world_size
+
+    config = EngineConfig(kind="vllm", max_model_len=96, tensor_parallel_size=2)
+    cut = start_engine(resolve("bundled:base"), config, stop_token_ids=[1])
+    assert get_tensor_model_parallel_world_size() == 2
+    for _ in range(2):
+        found = generate(cut, rank)
+    tokens = [[one.token_ids for one in own] for own in found]
+    sys.stdout.write(f"FOUND {json.dumps([rank, tokens])}\n")
+
+
+def main(scene):
+    dist.init_process_group("gloo")
+    stand_in = StandIn()
+    engine = TensorParallelEngine(lambda: stand_in, size=2)
+    globals()[scene](dist.get_rank(), stand_in, engine)
+    sys.stdout.flush()
+    # What was not waited for would be waited for here.
+    os._exit(0)
+
+
+def on_two_ranks(scene, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        __file__, scene,
+    ]  # fmt: skip
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {"PYTHONPATH": paths, "STOP_FILE": str(tmp_path / "stop")}
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        each_gets_its_own,
+        one_that_needs_nothing_helps,
+        all_stop_with_one,
+        one_that_left_is_not_waited_for,
+    ],
+)
+def test_two_ranks(scene, tmp_path):
+    on_two_ranks(scene.__name__, tmp_path)
+
+
+@pytest.mark.slow
+def test_real_parts_answer_as_a_whole(tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is an extra")
+    lines = on_two_ranks(real_parts_answer_as_a_whole.__name__, tmp_path).splitlines()
+    found = dict(json.loads(line[6:]) for line in lines if line.startswith("FOUND "))
+    whole = start_engine(
+        resolve("bundled:base"), EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1]
+    )
+    for rank in (0, 1):
+        expected = [[list(one.token_ids) for one in own] for own in generate(whole, rank)]
+        assert found[rank] == expected
+
+
+def test_ranks_that_cannot_be_divided_are_one_line():
+    config = EngineConfig(kind="vllm", tensor_parallel_size=2)
+    with pytest.raises(ConfigError, match="does not divide the number of ranks, 1"):
+        start_engine("nowhere", config, stop_token_ids=[1])
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"tensor_parallel_size": 0}, "at least 1"),
+    ({"tensor_parallel_size": 2, "kind": "hf"}, "kind=hf"),
+    ({"tensor_parallel_size": 2, "kind": "vllm_server"}, "luffy-pl serve"),
+])  # fmt: skip
+def test_what_cannot_be_shared_is_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        EngineConfig(**settings)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1])
