@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed as dist
 
-from luffy_pl import interrupt
 from luffy_pl.errors import ConfigError
 from luffy_pl.interrupt import Stopped
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
-LOOK_EVERY_S = 0.001
+LOOK_EVERY_S = 0.02
+PATIENCE_S = 5.0
+"""Ranks that are both there meet within milliseconds, and learn of a stop within a second."""
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class TensorParallelEngine:
@@ -35,6 +38,8 @@ class TensorParallelEngine:
     def __init__(self, start: Callable[[], RolloutEngine], *, size: int) -> None:
         self._group = own_group(size)
         self._member = dist.get_rank(self._group)
+        remove_leftovers(dist.get_process_group_ranks(self._group))
+        dist.barrier(self._group)
         self._engine = start()
 
     @property
@@ -56,9 +61,16 @@ class TensorParallelEngine:
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
-        """See `RolloutEngine.generate`; progress is that of the group."""
+        """See `RolloutEngine.generate`."""
         limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
         own = list(zip(prompts, seeds_PS, limits, strict=True))
+        done: list[Completion] = []
+
+        def look() -> None:
+            if on_progress is not None:
+                on_progress(len(done), sum(map(len, seeds_PS)))
+
+        self._meet(look)
         asked = {
             (place, member): request
             for member, requests in enumerate(self._exchanged(own))
@@ -69,15 +81,17 @@ class TensorParallelEngine:
 
         def finished(number: int, sample: int, completion: Completion) -> None:
             place, member = order[number]
-            if member == self._member and on_finished is not None:
-                on_finished(place, sample, completion)
+            if member == self._member:
+                done.append(completion)
+                if on_finished is not None:
+                    on_finished(place, sample, completion)
 
         found = self._engine.generate(
             [asked[key][0] for key in order],
             seeds_PS=[asked[key][1] for key in order],
             sampling=sampling,
             max_tokens_P=[asked[key][2] for key in order],
-            on_progress=lambda done, total: self._moved(done, total, on_progress),
+            on_progress=lambda *of_group: self._stop_together(look, patience_s=None),
             on_finished=finished,
         )
         by_key = zip(order, found, strict=True)
@@ -95,29 +109,60 @@ class TensorParallelEngine:
         """See `RolloutEngine.close`."""
         self._engine.close()
 
+    def _meet(self, look: Callable[[], object]) -> None:
+        """All ranks of the group are here, and none was stopped.
+
+        A rank that was stopped while it graded does not come; who waits for it looks whether it is
+        to stop itself. One that comes when another has left alone already finds out in the second
+        wait, which is short where both are there.
+        """
+        self._wait(dist.all_reduce(torch.zeros(1), group=self._group, async_op=True), look)
+        self._stop_together(look, patience_s=PATIENCE_S)
+
     def _exchanged(self, own: list[Any]) -> list[list[Any]]:
         """What each rank of the group asks for, in the order of ranks."""
-        # A rank that was stopped while it graded does not come: then nobody waits for it.
-        meeting = dist.all_reduce(torch.zeros(1), group=self._group, async_op=True)
-        while not meeting.is_completed():
-            interrupt.check()
-            time.sleep(LOOK_EVERY_S)
         asked: list[list[Any]] = [[] for _ in range(dist.get_world_size(self._group))]
         dist.all_gather_object(asked, own, group=self._group)
         return asked
 
-    def _moved(self, done: int, total: int, on_progress: Progress | None) -> None:
-        """Progress after a step; if one rank is stopped here, all are, or they would wait."""
+    def _stop_together(self, look: Callable[[], object], *, patience_s: float | None) -> None:
+        """Look whether to stop; if one rank is to, all stop, or they would wait for it.
+
+        Args:
+            patience_s: after so long another rank is taken to have left; None: it cannot have.
+        """
         stopped: Stopped | None = None
         try:
-            if on_progress is not None:
-                on_progress(done, total)
+            look()
         except Stopped as error:
             stopped = error
         number = torch.tensor(0 if stopped is None else stopped.number)
-        dist.all_reduce(number, op=dist.ReduceOp.MAX, group=self._group)
+        work = dist.all_reduce(number, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+        if patience_s is None:
+            work.wait()
+        else:
+            self._wait(work, look, patience_s=patience_s)
         if number:
             raise stopped or Stopped(int(number))
+
+    @staticmethod
+    def _wait(work: dist.Work, look: Callable[[], object], *, patience_s: float = 0.0) -> None:
+        started_s = time.monotonic()
+        while not work.is_completed():
+            if time.monotonic() - started_s >= patience_s:
+                look()
+            time.sleep(LOOK_EVERY_S)
+
+
+def remove_leftovers(ranks: Sequence[int]) -> None:
+    """Remove what a killed run left: on a CPU vLLM calls shared memory by its ranks and no more.
+
+    Who still uses it has it mapped, and needs its name no longer.
+    """
+    ending = f"[{'-'.join(map(str, ranks))}]-cpushm_"
+    for file in SHARED_MEMORY.glob("*-cpushm_*"):
+        if ending in file.name:
+            file.unlink(missing_ok=True)
 
 
 def own_group(size: int) -> dist.ProcessGroup:

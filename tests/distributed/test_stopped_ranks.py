@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
+SHARED_ENGINE = [
+    "--config", "conf/quickstart.yaml", "--config", "conf/hardware/cpu_two_ranks.yaml", *SMALL,
+    "--data.engine.kind", "vllm", "--data.engine.tensor_parallel_size", "2",
+]  # fmt: skip
 RUN = [
     "--config", "conf/quickstart.yaml", "--config", "conf/recipe/relift.yaml",
     "--config", "conf/hardware/cpu_two_ranks.yaml", *SMALL,
@@ -71,3 +75,16 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_pat
     resumed = luffy_pl("fit", "--resume", "--run_dir", cut, timeout=1200)
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert differences(whole, cut) == []
+
+
+def test_ranks_that_share_an_engine_stop_together(tmp_path):
+    process = start("fit", *SHARED_ENGINE, "--run_dir", tmp_path)
+    while not (tmp_path / "rollouts" / "phase-000002.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert left_running(process.pid) == 0
+    saved, _ = newest(tmp_path / "checkpoints")
+    assert f"phase {saved.phase} is saved; continue with:" in said

@@ -12,7 +12,7 @@ from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
 from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import phase_of
-from luffy_pl.estimate.memory import peaks, training_parts
+from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
 from luffy_pl.estimate.plan import read_shape
 from luffy_pl.lora import LoraConfig, add_adapters
 from luffy_pl.training.packing import pack
@@ -161,6 +161,19 @@ def test_parts_by_hand():
     elsewhere = peaks(parts, engine, a_plan(sleeps=False, engine_is_elsewhere=True))
     assert elsewhere["training"] == asleep["training"]
     assert elsewhere["generating"] == 2000 + 4000
+
+
+def test_ranks_that_share_an_engine_by_hand():
+    alone, shared = (
+        engine_parts(A_SHAPE, a_plan(engine_ranks=ranks), A_DEVICE) for ranks in (1, 2)
+    )
+    assert alone["engine weights"] == 2 * shared["engine weights"] == 2000
+    assert token_cache(A_SHAPE, a_plan(engine_ranks=2)) == 4  # of 8 bytes
+    # 12 sequences at once, twice those of a rank: half the weights, 4 bytes of each of 25 tokens
+    plan = a_plan(shards=2, engine_ranks=2)
+    phase = phase_of(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    compute_s = 12 * (2 * 600 + 4 * 20 * 25) / (2 * 0.4 * 1e6)
+    assert phase.generate_s == pytest.approx(10 * max((1000 + 1200) / (0.6 * 1e6), compute_s))
 
 
 def test_every_kind_of_recomputation_by_hand():

@@ -73,6 +73,9 @@ REFUSED = {
     "asks the policy about it": [
         "--model.objective.kl.coef", "0.1", "--model.objective.kl.place", "reward",
     ],
+    "would wait for each other": [
+        "--data.engine.kind", "vllm", "--data.engine.tensor_parallel_size", "2",
+    ],
     "puts the engine to sleep": ["--data.engine.sleep_level", "1"],
     "fills data.rollout.imitation_buffer": [
         "--data.rollout.expert_traces_per_group", "0", "--data.rollout.imitation_buffer", "4",

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.interrupt import Stopped
 from luffy_pl.records import Completion
+from luffy_pl.rollout import tensor_parallel
 from luffy_pl.rollout.engine import EngineConfig, Sampling
 from luffy_pl.rollout.start import start_engine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
@@ -32,7 +35,7 @@ class StandIn:
     policy_version = 3
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.num_steps = [], 0
 
     def generate(self, prompts, *, seeds_PS, sampling, max_tokens_P, on_progress, on_finished):
         self.asked.append((prompts, seeds_PS, max_tokens_P))
@@ -41,6 +44,7 @@ class StandIn:
             found.append([Completion((*prompt, seed), "stop") for seed in seeds])
             for sample, completion in enumerate(found[-1]):
                 on_finished(place, sample, completion)
+            self.num_steps += 1
             on_progress(place + 1, len(prompts))
         return found
 
@@ -76,30 +80,64 @@ def one_that_needs_nothing_helps(rank, stand_in, engine):
 
 
 def all_stop_with_one(rank, stand_in, engine):
-    """At the same step, with its signal."""
+    """At the same step, with its signal; progress is of a rank's own answers."""
     seen = []
 
     def moved(done, total):
-        seen.append(done)
+        seen.append((done, total))
         if (rank, done) == (1, 2):
             raise Stopped(10)
 
     with pytest.raises(Stopped) as caught:
         generate(engine, rank, on_progress=moved)
-    assert (caught.value.number, seen) == (10, [1, 2])
+    assert (caught.value.number, stand_in.num_steps) == (10, 2)
+    assert seen[-2:] == ([(0, 2), (2, 2)] if rank else [(2, 3), (2, 3)])
 
 
 def one_that_left_is_not_waited_for(rank, stand_in, engine):
     stop_file = Path(os.environ["STOP_FILE"])
     if rank == 1:  # it was stopped while it graded, and tells the others
         stop_file.write_text("15")
-        dist.barrier()
-        return
+    else:
+        with deferred(stop_file), pytest.raises(Stopped):
+            generate(engine, rank, on_progress=lambda done, total: interrupt.check())
+    dist.barrier()
+
+
+def one_that_comes_when_the_other_has_left_leaves_too(rank, stand_in, engine):
+    tensor_parallel.PATIENCE_S = 0.5
+    stop_file = Path(os.environ["STOP_FILE"])
+    if rank == 1:  # it will not look within the next half second
+        with deferred(stop_file):
+            interrupt.check()
+            stop_file.write_text("15")
+            time.sleep(0.2)
+            with pytest.raises(Stopped):
+                generate(engine, rank, on_progress=lambda done, total: interrupt.check())
+    else:
+        while not stop_file.exists():
+            time.sleep(0.001)
+        with deferred(stop_file), pytest.raises(Stopped):
+            generate(engine, rank, on_progress=lambda done, total: interrupt.check())
+    assert stand_in.asked == []
+    dist.barrier()
+
+
+def a_probe_is_not_stopped(rank, stand_in, engine):
+    """It shows no progress, and what follows it is a collective."""
+    stop_file = Path(os.environ["STOP_FILE"])
+    stop_file.write_text("15")
+    with deferred(stop_file):
+        if rank == 1:
+            time.sleep(0.3)
+        assert len(generate(engine, rank)) == len(ASKED[rank])
+
+
+@contextmanager
+def deferred(stop_file):
     with interrupt.signals():
         interrupt.defer(stop_file)
-        with pytest.raises(Stopped):
-            generate(engine, rank)
-    dist.barrier()
+        yield
 
 
 def real_parts_answer_as_a_whole(rank, stand_in, engine):
@@ -146,6 +184,8 @@ def on_two_ranks(scene, tmp_path):
         one_that_needs_nothing_helps,
         all_stop_with_one,
         one_that_left_is_not_waited_for,
+        one_that_comes_when_the_other_has_left_leaves_too,
+        a_probe_is_not_stopped,
     ],
 )
 def test_two_ranks(scene, tmp_path):
