@@ -48,9 +48,13 @@ def validate(command_line, tmp_path):
 
 @dataclasses.dataclass
 class Asked:
-    """Prompts of each call of the engine, the probe left out; it dies at call `die_at`."""
+    """Prompts of each call of the engine, the probe left out; it dies at call `die_at`.
+
+    num_empty: calls without any.
+    """
 
     calls: list = dataclasses.field(default_factory=list)
+    num_empty: int = 0
     die_at: int = 0
 
 
@@ -59,6 +63,7 @@ def asked(monkeypatch):
     asked, usual = Asked(), HfEngine.generate
 
     def generate(self, prompts, **settings):
+        asked.num_empty += not prompts
         if prompts and not settings["sampling"].logprobs:
             asked.calls.append(len(prompts))
             if len(asked.calls) == asked.die_at:
@@ -103,8 +108,10 @@ def test_interrupted_and_resumed_is_the_same_evaluation(validate, asked, tmp_pat
         assert found == expected, name
 
     asked.calls.clear()
+    asked.num_empty = 0
     again = validate("cut", "--resume", "true")
     assert (asked.calls, table(again)) == ([], table(whole))
+    assert asked.num_empty == 5  # a rank that shares the engine may still miss some
     for name in ("shorter-0.jsonl", "longer-0.jsonl"):
         lines, expected = (
             read_lines(tmp_path / run / "validate" / "answers" / name) for run in ("cut", "whole")

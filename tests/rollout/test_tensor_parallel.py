@@ -205,6 +205,17 @@ def test_real_parts_answer_as_a_whole(tmp_path):
         assert found[rank] == expected
 
 
+def test_what_a_killed_run_left_is_removed_and_nothing_else(monkeypatch, tmp_path):
+    own, of_others, other = (
+        tmp_path / name for name in ("-tp:0-[2-3]-cpushm_0", "-tp:0-[12-3]-cpushm_1", "psm_1")
+    )
+    for file in (own, of_others, other):
+        file.touch()
+    monkeypatch.setattr(tensor_parallel, "SHARED_MEMORY", tmp_path)
+    tensor_parallel.remove_leftovers([2, 3])
+    assert set(tmp_path.iterdir()) == {of_others, other}
+
+
 def test_ranks_that_cannot_be_divided_are_one_line():
     config = EngineConfig(kind="vllm", tensor_parallel_size=2)
     with pytest.raises(ConfigError, match="does not divide the number of ranks, 1"):
