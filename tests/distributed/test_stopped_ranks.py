@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 SHARED_ENGINE = [
     "--config", "conf/quickstart.yaml", "--config", "conf/hardware/cpu_two_ranks.yaml", *SMALL,
     "--data.engine.kind", "vllm", "--data.engine.tensor_parallel_size", "2",
+    # One rank may need more rounds than the other.
+    "--data.rollout.refill_tries", "3",
 ]  # fmt: skip
 RUN = [
     "--config", "conf/quickstart.yaml", "--config", "conf/recipe/relift.yaml",

@@ -95,7 +95,7 @@ def all_stop_with_one(rank, stand_in, engine):
 
 
 def one_that_left_is_not_waited_for(rank, stand_in, engine):
-    stop_file = Path(os.environ["STOP_FILE"])
+    stop_file = new_stop_file()
     if rank == 1:  # it was stopped while it graded, and tells the others
         stop_file.write_text("15")
     else:
@@ -106,7 +106,7 @@ def one_that_left_is_not_waited_for(rank, stand_in, engine):
 
 def one_that_comes_when_the_other_has_left_leaves_too(rank, stand_in, engine):
     tensor_parallel.PATIENCE_S = 0.5
-    stop_file = Path(os.environ["STOP_FILE"])
+    stop_file = new_stop_file()
     if rank == 1:  # it will not look within the next half second
         with deferred(stop_file):
             interrupt.check()
@@ -125,7 +125,7 @@ def one_that_comes_when_the_other_has_left_leaves_too(rank, stand_in, engine):
 
 def a_probe_is_not_stopped(rank, stand_in, engine):
     """It shows no progress, and what follows it is a collective."""
-    stop_file = Path(os.environ["STOP_FILE"])
+    stop_file = new_stop_file()
     stop_file.write_text("15")
     with deferred(stop_file):
         if rank == 1:
@@ -152,23 +152,39 @@ def real_parts_answer_as_a_whole(rank, stand_in, engine):
     sys.stdout.write(f"FOUND {json.dumps([rank, tokens])}\n")
 
 
-def main(scene):
+def new_stop_file():
+    """Of the scene that calls this."""
+    return Path(os.environ["STOP_FILES"]) / sys._getframe(1).f_code.co_name
+
+
+SCENES = (
+    each_gets_its_own,
+    one_that_needs_nothing_helps,
+    all_stop_with_one,
+    one_that_left_is_not_waited_for,
+    one_that_comes_when_the_other_has_left_leaves_too,
+    a_probe_is_not_stopped,
+)
+
+
+def main(names):
     dist.init_process_group("gloo")
-    stand_in = StandIn()
-    engine = TensorParallelEngine(lambda: stand_in, size=2)
-    globals()[scene](dist.get_rank(), stand_in, engine)
+    for name in names:
+        stand_in = StandIn()
+        engine = TensorParallelEngine(lambda: stand_in, size=2)  # noqa: B023
+        globals()[name](dist.get_rank(), stand_in, engine)
     sys.stdout.flush()
     # What was not waited for would be waited for here.
     os._exit(0)
 
 
-def on_two_ranks(scene, tmp_path):
+def on_two_ranks(scenes, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        __file__, scene,
+        __file__, *(scene.__name__ for scene in scenes),
     ]  # fmt: skip
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {"PYTHONPATH": paths, "STOP_FILE": str(tmp_path / "stop")}
+    environment = {"PYTHONPATH": paths, "STOP_FILES": str(tmp_path)}
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=300,
         check=False,
@@ -177,25 +193,14 @@ def on_two_ranks(scene, tmp_path):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "scene",
-    [
-        each_gets_its_own,
-        one_that_needs_nothing_helps,
-        all_stop_with_one,
-        one_that_left_is_not_waited_for,
-        one_that_comes_when_the_other_has_left_leaves_too,
-        a_probe_is_not_stopped,
-    ],
-)
-def test_two_ranks(scene, tmp_path):
-    on_two_ranks(scene.__name__, tmp_path)
+def test_two_ranks(tmp_path):
+    on_two_ranks(SCENES, tmp_path)
 
 
 @pytest.mark.slow
 def test_real_parts_answer_as_a_whole(tmp_path):
     pytest.importorskip("vllm", reason="vLLM is an extra")
-    lines = on_two_ranks(real_parts_answer_as_a_whole.__name__, tmp_path).splitlines()
+    lines = on_two_ranks([real_parts_answer_as_a_whole], tmp_path).splitlines()
     found = dict(json.loads(line[6:]) for line in lines if line.startswith("FOUND "))
     whole = start_engine(
         resolve("bundled:base"), EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1]
@@ -234,4 +239,4 @@ def test_what_cannot_be_shared_is_refused(settings, said):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1])
+    main(sys.argv[1:])
