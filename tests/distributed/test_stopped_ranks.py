@@ -43,6 +43,21 @@ def start(*args, **environment):
     )  # fmt: skip
 
 
+def stopped(run_dir, *args, phase, timeout):
+    """The checkpoint of a run whose first rank alone got SIGTERM when `phase` was sampled."""
+    process = start("fit", *args, "--run_dir", run_dir)
+    while not (run_dir / "rollouts" / f"phase-{phase:06}.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=timeout)
+    assert process.returncode == 143, said
+    assert left_running(process.pid) == 0
+    saved, _ = newest(run_dir / "checkpoints")
+    assert f"phase {saved.phase} is saved; continue with:" in said
+    return saved
+
+
 @pytest.mark.case(43, 44)
 @pytest.mark.timeout(3600)
 def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_path):
@@ -50,18 +65,9 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_pat
     done = luffy_pl("fit", *RUN, "--run_dir", whole, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
 
-    # Only the first rank gets the signal; nothing would be saved before phase 3.
-    process = start("fit", *RUN, "--run_dir", cut)
-    while not (cut / "rollouts" / "phase-000001.jsonl").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=1200)
-    assert process.returncode == 143, said
-    assert left_running(process.pid) == 0
-    saved, _ = newest(cut / "checkpoints")
+    # Nothing would be saved before phase 3.
+    saved = stopped(cut, *RUN, phase=1, timeout=1200)
     assert saved.phase in (1, 2)
-    assert f"phase {saved.phase} is saved; continue with:" in said
     manifest = read_manifest(saved.path)
     assert manifest["world_size"] == 2
     assert {f"state.ckpt/__{rank}_0.distcp" for rank in (0, 1)} <= manifest["files"].keys()
@@ -80,13 +86,4 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_pat
 
 
 def test_ranks_that_share_an_engine_stop_together(tmp_path):
-    process = start("fit", *SHARED_ENGINE, "--run_dir", tmp_path)
-    while not (tmp_path / "rollouts" / "phase-000002.jsonl").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said
-    assert left_running(process.pid) == 0
-    saved, _ = newest(tmp_path / "checkpoints")
-    assert f"phase {saved.phase} is saved; continue with:" in said
+    stopped(tmp_path, *SHARED_ENGINE, phase=2, timeout=60)
