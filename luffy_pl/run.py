@@ -49,6 +49,7 @@ from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.guards import check_command_line, check_writable
+from luffy_pl.model_checks import check_model
 from luffy_pl.parser_limits import limit_parser
 from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
@@ -147,6 +148,7 @@ class LuffyCLI(LightningCLI):
         """Everything that can be known to be wrong before a class is built."""
         config = self.config[self.subcommand]
         check_settings(config)
+        check_model(config)
         if self.subcommand == "fit":
             check_recipe(config)
             check_loggers(config.loggers)
@@ -336,5 +338,7 @@ def quiet() -> None:
     own.handlers = [StderrLines()]
     # Says at every start of vLLM that an optional compiler is missing.
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    # Says of each weight that is cut two ways that gathering it takes two steps.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(lightning|transformers|torch|vllm)\b")

@@ -6,14 +6,26 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "luffy_pl"
-LEAVES = {"records", "errors", "bundled", "faults", "interrupt", "lora", "pretrained"}
+LEAVES = {
+    "records",
+    "errors",
+    "bundled",
+    "faults",
+    "interrupt",
+    "lora",
+    "neighbours",
+    "pretrained",
+    "ranks",
+}
 MAY_IMPORT = {
     "records": set(),
     "errors": set(),
     "bundled": {"errors"},
     "faults": {"errors"},
     "lora": {"errors"},
+    "neighbours": set(),
     "pretrained": {"errors"},
+    "ranks": {"errors"},
     "objective": set(),
     "reward": {"records", "errors"},
     "rollout": LEAVES,
@@ -29,10 +41,11 @@ MAY_IMPORT = {
     "model": LEAVES | {"checkpoint_folder", "data", "evaluation", "run"},
     "command_options": {"errors", "config_errors"},
     "composition": {"errors", "config_checks", "run"},
-    "estimate": LEAVES | {"composition", "objective", "training", "bench"},
+    "estimate": LEAVES | {"composition", "model_checks", "objective", "training", "bench"},
+    "model_checks": LEAVES | {"estimate", "training"},
     "sweep": {"errors", "evaluation", "interrupt", "composition"},
     "run": LEAVES
-    | {"config_errors", "guards", "parser_limits", "config_checks", "dry_run"}
+    | {"config_errors", "guards", "parser_limits", "config_checks", "model_checks", "dry_run"}
     | {"data", "training", "callbacks", "run_dir", "checkpoint_folder"},
     "dry_run": {"errors", "data", "callbacks", "estimate"},
     "completion": {"cli", "run"},

@@ -104,6 +104,15 @@ def damaged(path, kind):
     return path
 
 
+def mesh(data, tensor):
+    """Two ranks, or what else is given, that shard and cut."""
+    sizes = {"data_parallel_size": data, "tensor_parallel_size": tensor}
+    return [
+        "--config", "conf/hardware/cpu_two_ranks.yaml",
+        *(f"--trainer.strategy.init_args.{name}={size}" for name, size in sizes.items()),
+    ]  # fmt: skip
+
+
 MISTAKES = {
     # name: (arguments made from tmp_path, exit code, words of the one line)
     "misspelt key": (
@@ -222,9 +231,29 @@ MISTAKES = {
         ["] model.policy.lora.r: unknown option. Fix: did you mean model.policy.lora?"],
     ),
     "layer that cannot have an adapter": (
-        lambda tmp: ["--model.policy.lora.target_modules", "[lm_head]", "--data.engine.kind", "hf"],
+        lambda tmp: ["--model.policy.lora.target_modules", "[lm_head]"],
         2,
         ["] model.policy.lora.target_modules: embedding and head stay as they are, got 'lm_head'"],
+    ),
+    "sizes that are not the ranks'": (
+        lambda tmp: [*mesh(2, 2), "--trainer.devices", "2"],
+        2,
+        ["data_parallel_size: times tensor_parallel_size=2 is not", "= 2, got 2. Fix: use 1"],
+    ),
+    "heads that cannot be divided": (
+        lambda tmp: [*mesh(1, 3), "--trainer.devices", "3"],
+        2,
+        ["tensor_parallel_size: does not divide the model's num_attention_heads, 4, got 3"],
+    ),
+    "adapters on cut layers": (
+        lambda tmp: [*mesh(1, 2), "--config", "conf/hardware/lora.yaml"],
+        2,
+        ["] model.policy.lora: does not go with layers that are cut"],
+    ),
+    "compiled cut layers": (
+        lambda tmp: [*mesh(1, 2), "--model.policy.compile", "true"],
+        2,
+        ["] model.policy.compile: does not go with layers that are cut"],
     ),
     "nothing to resume": (lambda tmp: ["--resume", "true"], 8, ["holds no checkpoint"]),
 }

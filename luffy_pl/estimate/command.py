@@ -52,6 +52,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
     from luffy_pl.estimate.plan import read_plan, read_shape
     from luffy_pl.lora import LoraConfig
+    from luffy_pl.model_checks import check_layers
     from luffy_pl.training.memory import peak_bytes
 
     plan = read_plan(config)
@@ -67,6 +68,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
         )
     architecture = read_architecture(config.model.policy.path, config_json=options.config_json)
     lora = config.model.policy.lora
+    check_layers(config.model.policy, plan.tensor_ranks, architecture)
     shape = read_shape(
         architecture,
         compute_bytes=plan.compute_bytes,

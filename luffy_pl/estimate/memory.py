@@ -29,15 +29,18 @@ def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
 
 def gathered(shape: Shape, plan: Plan) -> float:
     """Whole weights under FSDP2: embedding and head throughout, a layer, the next, its gradient."""
-    layer = (shape.parameters + shape.adapters - shape.embeddings) / shape.layers
-    gradient = shape.adapters / shape.layers or layer
+    layers = shape.layers * plan.tensor_ranks
+    layer = (shape.parameters + shape.adapters - shape.embeddings) / layers
+    gradient = shape.adapters / layers or layer
     in_compute_type = shape.embeddings + 2 * layer + gradient
     return in_compute_type * plan.compute_bytes + 4 * gradient  # these are summed in float32
 
 
 def activations(shape: Shape, plan: Plan) -> float:
     """Saved for the backward pass, and the gradients of the widest of them."""
-    saved = shape.saved_per_token
+    # What attention and MLP take in are the tokens of all ranks that cut them.
+    taken_in = 2 * (plan.tensor_ranks - 1) * shape.layers * shape.hidden * plan.compute_bytes
+    saved = shape.saved_per_token + taken_in
     if plan.recomputes:  # the input of each layer, and one layer computed again
         saved = shape.layers * shape.hidden * plan.compute_bytes + saved / shape.layers
     if plan.recomputes == "selective":  # the products: queries twice as wide as attention result

@@ -15,6 +15,7 @@ from luffy_pl.estimate.activations import (
 )
 from luffy_pl.estimate.architecture import weightless
 from luffy_pl.lora import LoraConfig
+from luffy_pl.ranks import count_ranks
 from luffy_pl.training.flops import ModelSize, model_size
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -46,6 +47,8 @@ class Shape:
 class Plan:
     """One rank's share of a run. Tokens are those of the longest row where they vary.
 
+    shards: ranks that hold one copy of the weights. tensor_ranks: of these, those that cut layers
+    together.
     recomputes: `model.policy.activation_checkpointing`.
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
     engine_ranks: `data.engine.tensor_parallel_size`.
@@ -54,6 +57,7 @@ class Plan:
 
     ranks: int
     shards: int
+    tensor_ranks: int
     is_gpu: bool
     weight_bytes: int
     compute_bytes: int
@@ -105,16 +109,17 @@ def read_plan(config: Any) -> Plan:
     """Of a composed configuration of `fit`."""
     trainer, model, data = config.trainer, config.model, config.data
     rollout, engine, policy = data.rollout, data.engine, model.policy
-    ranks, shards = count_ranks(trainer)
+    ranks = count_ranks(trainer)
     is_gpu = trainer.accelerator in ("gpu", "cuda")
     computes_bf16 = policy.dtype == "bfloat16" or "bf16" in str(trainer.precision)
     prompt_tokens = (data.train and data.train.max_prompt_tokens) or 1024
     longest = prompt_tokens + rollout.max_response_tokens
-    prompts_per_step = rollout.prompts_per_phase / ranks / model.optimizer.steps_per_phase
+    prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return Plan(
-        ranks=ranks,
-        shards=max(1, shards // policy.replicas),
+        ranks=ranks.total,
+        shards=max(1, ranks.total // policy.replicas) if ranks.is_sharded else 1,
+        tensor_ranks=ranks.tensor,
         is_gpu=is_gpu,
         weight_bytes=BYTES[policy.dtype],
         compute_bytes=2 if computes_bf16 else 4,
@@ -137,16 +142,3 @@ def read_plan(config: Any) -> Plan:
         given_per_prompt=rollout.expert_traces_per_group,
         steps_per_phase=model.optimizer.steps_per_phase,
     )
-
-
-def count_ranks(trainer: Any) -> tuple[int, int]:
-    """Processes of a run, and over how many of them each weight is cut."""
-    devices = trainer.devices
-    if isinstance(devices, (list, tuple)):
-        devices = len(devices)
-    if not str(devices).isdigit():  # auto, or -1: what the machine has
-        devices = torch.cuda.device_count() or 1
-    ranks = int(devices) * int(trainer.num_nodes)
-    options = getattr(trainer.strategy, "init_args", None)
-    shards = getattr(options, "data_parallel_size", 1) if options is not None else 1
-    return ranks, ranks if shards == "auto" else int(shards)

@@ -17,6 +17,7 @@ from torch import distributed as dist
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.interrupt import Stopped
+from luffy_pl.neighbours import neighbours
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -179,8 +180,4 @@ def own_group(size: int) -> dist.ProcessGroup:
             value=size,
             fix="use a divisor of trainer.devices x trainer.num_nodes, or 1",
         )
-    groups = [
-        dist.new_group(list(range(first, first + size)), backend="gloo")
-        for first in range(0, ranks, size)
-    ]
-    return groups[dist.get_rank() // size]
+    return neighbours(size)

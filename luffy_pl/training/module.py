@@ -38,7 +38,7 @@ from luffy_pl.training.nonfinite import LeftOut, offending_rows
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, step_limits
 from luffy_pl.training.policy import Policy, load_policy
 from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig, PolicyConfig
-from luffy_pl.training.sharding import shard_policy, sharding_mesh
+from luffy_pl.training.sharding import meshes, shard_policy
 from luffy_pl.training.terms import Coefficients, count_terms
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,12 @@ class LuffyModule(L.LightningModule):
             self.reference = load_policy(base, path).requires_grad_(False)
             self.strict_loading = False  # checkpoints hold no reference
         if self.device_mesh is not None:
-            mesh = sharding_mesh(self.device_mesh, replicas=self.policy_config.replicas)
+            ranks = meshes(self.device_mesh, replicas=self.policy_config.replicas)
             compute_dtype = (
                 torch.bfloat16 if "bf16" in str(self.trainer.precision) else torch.float32
             )
             for policy in filter(None, (self.policy, self.reference)):
-                shard_policy(policy, mesh, compute_dtype=compute_dtype)
+                shard_policy(policy, ranks, compute_dtype=compute_dtype)
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """AdamW with a warm-up that counts optimizer steps, and one more for imitation if set."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
 
@@ -30,7 +33,7 @@ def step_limits(
 
 def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
-        parameters,
+        [{"params": group} for group in by_mesh(parameters)],
         lr=lr,
         betas=config.betas,
         eps=config.eps,
@@ -54,7 +57,7 @@ def _make_moments(optimizer: torch.optim.AdamW) -> None:
     To save or load shards, torch makes it by a step with zero gradients, and that step is counted:
     an optimizer that has not stepped yet would go on from the checkpoint as if it had.
     """
-    for weight in optimizer.param_groups[0]["params"]:
+    for weight in chain.from_iterable(group["params"] for group in optimizer.param_groups):
         optimizer.state[weight] = {
             "step": torch.zeros((), device=weight.device),
             "exp_avg": torch.zeros_like(weight),
@@ -64,8 +67,26 @@ def _make_moments(optimizer: torch.optim.AdamW) -> None:
 
 def grad_norm_and_clip(parameters: Iterable[nn.Parameter], *, max_norm: float | None) -> Tensor:
     """Global norm before clipping, over all shards; gradients are scaled to at most `max_norm`."""
-    gradients = [p for p in parameters if p.grad is not None]
-    limit = float("inf") if max_norm is None else max_norm
-    norm = torch.nn.utils.clip_grad_norm_(gradients, limit)
+    trained = by_mesh(p for p in parameters if p.grad is not None)
     # Sharded parameters give a norm that is itself spread over ranks.
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    norms = [
+        whole(get_total_norm([p.grad for p in group if p.grad is not None])) for group in trained
+    ]
+    norm = norms[0] if len(norms) == 1 else get_total_norm(norms)
+    if max_norm is not None:
+        for group in trained:
+            clip_grads_with_norm_(group, max_norm, norm)
+    return norm
+
+
+def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Those that are spread over the same ranks in the same way: torch takes no others together."""
+    groups: dict[Any, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+    return list(groups.values())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Without its shards."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

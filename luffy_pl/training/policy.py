@@ -21,6 +21,7 @@ from luffy_pl.training.attention import PACKED_SDPA
 from luffy_pl.training.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.training.recompute import recompute_layers
 from luffy_pl.training.settings import PolicyConfig
+from luffy_pl.training.tensor_parallel import TensorGroup
 
 
 class Policy(nn.Module):
@@ -36,6 +37,7 @@ class Policy(nn.Module):
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
         self.language_model = packs_rows(language_model)
+        self.tensor_group: TensorGroup | None = None
 
     def forward(
         self,
@@ -59,6 +61,8 @@ class Policy(nn.Module):
         """
         shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
         packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
+        if self.tensor_group is not None:
+            packed = self.tensor_group.join(packed)
         hidden_1KH = self.language_model.base_model(
             input_ids=packed.token_ids_1K,
             position_ids=packed.position_ids_1K,

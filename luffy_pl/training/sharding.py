@@ -1,14 +1,18 @@
-"""Weights over ranks: FSDP2, in whole or with a copy for every group of ranks."""
+"""Weights over ranks: FSDP2, with one copy or several, and layers that a group of ranks cuts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.neighbours import neighbours
+from luffy_pl.training.tensor_parallel import TensorGroup, cut_layers
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -16,39 +20,72 @@ if TYPE_CHECKING:
     from luffy_pl.training.policy import Policy
 
 
-def sharding_mesh(mesh: DeviceMesh, *, replicas: int) -> DeviceMesh:
-    """The mesh to shard over, from Lightning's [data_parallel, tensor_parallel].
+@dataclass(frozen=True)
+class Meshes:
+    """Ranks by what they share.
 
-    With several replicas it is [replicate, shard]. A copy belongs to neighbouring ranks: with one
-    for each node, weights are gathered within a node, and gradients alone cross between them.
+    tensor: a group that holds layers together, one dimension; neighbours.
+    data: over which a cut weight is sharded; [shard], or with several copies [replicate, shard].
+    world: over which all other weights are; the same, of all ranks.
     """
-    if mesh["tensor_parallel"].size() != 1:
-        raise ConfigError(
-            "trainer.strategy.init_args.tensor_parallel_size",
-            "only data parallelism is built",
-            value=mesh["tensor_parallel"].size(),
-            fix="set tensor_parallel_size: 1 and data_parallel_size to the number of ranks",
-        )
-    ranks = mesh["data_parallel"]
-    if replicas == 1:
-        return ranks
-    if ranks.size() % replicas or ranks.size() == replicas:
+
+    tensor: DeviceMesh
+    data: DeviceMesh
+    world: DeviceMesh
+
+
+def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
+    """From Lightning's [data_parallel, tensor_parallel].
+
+    A copy belongs to neighbouring ranks: with one for each node, weights are gathered within a
+    node, and gradients alone cross between them.
+    """
+    cut = given["tensor_parallel"].size()
+    ranks = given["data_parallel"].size() * cut
+    share = ranks // replicas
+    if ranks % replicas or (replicas > 1 and share == 1) or share % cut:
         raise ConfigError(
             "model.policy.replicas",
-            f"must divide the number of ranks, {ranks.size()}, and leave each copy more than one",
+            f"must divide the number of ranks, {ranks}, and leave each copy more than one, and "
+            f"whole tensor groups (of {cut})",
             value=replicas,
             fix="use the number of nodes, or 1",
         )
-    shape = (replicas, ranks.size() // replicas)
-    return init_device_mesh(ranks.device_type, shape, mesh_dim_names=("replicate", "shard"))
+    device = given.device_type
+    names = ("replicate", "shard", "tensor")
+    grid = init_device_mesh(device, (replicas, share // cut, cut), mesh_dim_names=names)
+    if replicas == 1:
+        return Meshes(grid["tensor"], grid["shard"], init_device_mesh(device, (ranks,)))
+    world = init_device_mesh(device, (replicas, share), mesh_dim_names=names[:2])
+    return Meshes(grid["tensor"], grid["replicate", "shard"], world)
 
 
-def shard_policy(policy: Policy, mesh: DeviceMesh, *, compute_dtype: torch.dtype) -> None:
+def shard_policy(policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype) -> None:
     """FSDP2: each decoder layer is a unit, the rest (embedding, norm, head) another.
 
     Gradients are reduced in fp32 whatever the compute dtype.
     """
     precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
-    for layer in policy.language_model.base_model.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(policy, mesh=mesh, mp_policy=precision)
+    model = policy.language_model.base_model
+    if ranks.tensor.size() > 1:
+        cut_layers(model.layers, model.config, ranks.tensor)
+        policy.tensor_group = TensorGroup(neighbours(ranks.tensor.size()))
+        for layer in model.layers:
+            shard_cut_weights(layer, ranks, precision)
+    else:
+        for layer in model.layers:
+            fully_shard(layer, mesh=ranks.world, mp_policy=precision)
+    fully_shard(policy, mesh=ranks.world, mp_policy=precision)
+
+
+def shard_cut_weights(layer: nn.Module, ranks: Meshes, precision: MixedPrecisionPolicy) -> None:
+    """Those of one layer are a unit; its norms are left to the rest.
+
+    The gradient of a cut weight is summed over fewer ranks than the others' but comes from the rows
+    of all, hence a divisor of its own.
+    """
+    cut: list[nn.Module] = [linear for linear in layer.modules() if isinstance(linear, nn.Linear)]
+    unit = fully_shard(cut, mesh=ranks.data, mp_policy=precision)[0]
+    unit.set_gradient_divide_factor(ranks.world.size())
+    if ranks.data["shard"].size() > 1:  # torch 2.13 would divide a single shard twice
+        unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other with a divisor

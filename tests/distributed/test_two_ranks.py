@@ -21,6 +21,11 @@ SHORT = [
     "--expert.every_n_phases", "1",
 ]  # fmt: skip
 TWO_RANKS = ["--config", "conf/hardware/cpu_two_ranks.yaml"]
+CUT_LAYERS = [
+    *TWO_RANKS, "--trainer.strategy.init_args.data_parallel_size", "1",
+    "--trainer.strategy.init_args.tensor_parallel_size", "2",
+]  # fmt: skip
+SHARDS = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
 SAME = (
     "actor/on_pg_loss",
     "actor/off_pg_loss",
@@ -55,17 +60,37 @@ def runs(luffy_pl, tmp_path_factory):
     return folder
 
 
-def test_losses_are_the_same(runs):
-    one, two = metrics(runs / "one"), metrics(runs / "two")
+def assert_same(found, wanted):
+    """What three phases measured, and that each sync arrived whole."""
+    found, wanted = metrics(found), metrics(wanted)
     for phase in (1, 2, 3):
         for name in SAME:
-            assert two[phase][name] == pytest.approx(one[phase][name], abs=1e-5), (phase, name)
-
-
-def test_every_sync_was_proved(runs):
-    gaps = [row["sync/logprob_gap_nats"] for row in metrics(runs / "two").values()]
+            assert found[phase][name] == pytest.approx(wanted[phase][name], abs=1e-5), (phase, name)
+    gaps = [row["sync/logprob_gap_nats"] for row in found.values()]
     assert len(gaps) == 4
     assert max(gaps) < 1e-4
+
+
+def assert_same_model(command_line, found, wanted):
+    """What is exported of two runs."""
+    models = []
+    for run_dir in (found, wanted):
+        out = run_dir.with_name(f"{run_dir.name}_exported")
+        done = command_line("export", run_dir, "--out", out)
+        assert done.returncode == 0, done.stderr
+        models.append(AutoModelForCausalLM.from_pretrained(out).state_dict())
+    torch.testing.assert_close(*models, rtol=0, atol=1e-5)
+
+
+def test_two_ranks_make_the_run_of_one(runs):
+    assert_same(runs / "two", runs / "one")
+
+
+def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
+    done = luffy_pl("fit", *SHORT, *CUT_LAYERS, *SHARDS, "--run_dir", runs / "cut")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(runs / "cut", runs / "one")
+    assert_same_model(command_line, runs / "cut", runs / "one")
 
 
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
@@ -74,11 +99,7 @@ def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
         "--run_dir", runs / "shared",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    own, shared = metrics(runs / "two"), metrics(runs / "shared")
-    for phase in (1, 2, 3):
-        for name in SAME:
-            assert shared[phase][name] == pytest.approx(own[phase][name], abs=1e-5), (phase, name)
-    assert max(row["sync/logprob_gap_nats"] for row in shared.values()) < 1e-4
+    assert_same(runs / "shared", runs / "two")
     tables = [read_lines(runs / name / "evaluation.jsonl") for name in ("two", "shared")]
     assert tables[0] == tables[1] != []
 
@@ -125,21 +146,10 @@ def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
     settings = [*SHORT, *lora, *SMALL]
     one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
-    shards = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
-    two = luffy_pl("fit", *settings, *TWO_RANKS, *shards, "--run_dir", tmp_path / "two")
+    two = luffy_pl("fit", *settings, *TWO_RANKS, *SHARDS, "--run_dir", tmp_path / "two")
     assert two.returncode == 0, two.stderr[-2000:]
-    found, wanted = metrics(tmp_path / "two"), metrics(tmp_path / "one")
-    for phase in (1, 2, 3):
-        for name in SAME:
-            assert found[phase][name] == pytest.approx(wanted[phase][name], abs=1e-5), (phase, name)
-    assert max(row["sync/logprob_gap_nats"] for row in found.values()) < 1e-4
-    assert (tmp_path / "two" / "checkpoints" / "last.ckpt").is_dir()
-    models = []
-    for name in ("one", "two"):
-        done = command_line("export", tmp_path / name, "--out", tmp_path / "out" / name)
-        assert done.returncode == 0, done.stderr
-        models.append(AutoModelForCausalLM.from_pretrained(tmp_path / "out" / name).state_dict())
-    torch.testing.assert_close(*models, rtol=0, atol=1e-5)
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same_model(command_line, tmp_path / "two", tmp_path / "one")
 
 
 WITH_MEMORY = {

@@ -28,6 +28,7 @@ def a_plan(**changes: Any) -> Plan:
     fields: dict[str, Any] = {
         "ranks": 2,
         "shards": 1,
+        "tensor_ranks": 1,
         "is_gpu": True,
         "weight_bytes": 4,
         "compute_bytes": 2,

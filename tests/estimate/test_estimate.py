@@ -163,6 +163,15 @@ def test_parts_by_hand():
     assert elsewhere["generating"] == 2000 + 4000
 
 
+def test_ranks_that_cut_layers_by_hand():
+    whole, cut = (training_parts(A_SHAPE, a_plan(shards=2, tensor_ranks=n)) for n in (1, 2))
+    assert cut["weights"] == whole["weights"]
+    # 400 that embed and half of 3 x 300 in bfloat16, half of one layer's gradient in float32
+    assert cut["gathered weights"] == 850 * 2 + 150 * 4
+    # Of one layer, the others being recomputed, 100 tokens of the neighbour before either block.
+    assert cut["activations"] - whole["activations"] == 2 * 100 * 10 * 2
+
+
 def test_ranks_that_share_an_engine_by_hand():
     alone, shared = (
         engine_parts(A_SHAPE, a_plan(engine_ranks=ranks), A_DEVICE) for ranks in (1, 2)

@@ -1,0 +1,52 @@
+"""What the shape of a model rules out, found in its config.json before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.estimate.architecture import read_architecture, weightless
+from luffy_pl.lora import LoraConfig
+from luffy_pl.ranks import SIZES, count_ranks
+from luffy_pl.training.tensor_parallel import check_divisible, layer_plan
+
+
+def check_model(config: Any) -> None:
+    """Refuse adapters and cuts that the model has no layers for, and the two together.
+
+    A model of code of its own is not looked at: nothing is known before that code runs.
+    """
+    policy, ranks = config.model.policy, count_ranks(config.trainer).tensor
+    if ranks > 1:
+        check_cuts(policy, ranks)
+    if policy.remote_code is None and (ranks > 1 or policy.lora is not None):
+        check_layers(policy, ranks, read_architecture(policy.path))
+
+
+def check_layers(policy: Any, ranks: int, architecture: PretrainedConfig) -> None:
+    """Refuse adapters or cuts for layers that are not there.
+
+    Args:
+        ranks: that cut layers together.
+    """
+    if policy.lora is not None:
+        lora = LoraConfig(**policy.lora)
+        weightless(architecture, dtype=torch.float32, attention="sdpa", lora=lora)
+    if ranks > 1:
+        layer_plan(architecture)
+        check_divisible(architecture, ranks)
+
+
+def check_cuts(policy: Any, ranks: int) -> None:
+    """Refuse what does not know layers that are cut."""
+    for name, without in (("lora", "null"), ("compile", "false")):
+        if policy[name]:
+            raise ConfigError(
+                f"model.policy.{name}",
+                f"does not go with layers that are cut ({SIZES}tensor_parallel_size={ranks})",
+                fix=f"set {name}: {without}, or tensor_parallel_size: 1 and data_parallel_size to "
+                "the number of ranks",
+            )

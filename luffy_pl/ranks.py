@@ -1,0 +1,54 @@
+"""How many processes a configuration asks for, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from luffy_pl.errors import ConfigError
+
+SIZES = "trainer.strategy.init_args."
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Processes of a run.
+
+    is_sharded: weights are cut over them, by ModelParallelStrategy. tensor: of them that cut each
+    layer together; 1 where none do.
+    """
+
+    total: int
+    is_sharded: bool
+    tensor: int
+
+
+def count_ranks(trainer: Any) -> Ranks:
+    """Of the section `trainer`.
+
+    Raises:
+        ConfigError: the sizes of the strategy are not those of the devices.
+    """
+    devices = trainer.devices
+    if isinstance(devices, (list, tuple)):
+        devices = len(devices)
+    is_known = str(devices).isdigit()
+    per_node = int(devices) if is_known else torch.cuda.device_count() or 1  # auto, -1: all there
+    total = per_node * int(trainer.num_nodes)
+    options = getattr(trainer.strategy, "init_args", None)
+    if options is None or not hasattr(options, "tensor_parallel_size"):
+        return Ranks(total, is_sharded=False, tensor=1)
+    # What Lightning takes for auto.
+    data = trainer.num_nodes if options.data_parallel_size == "auto" else options.data_parallel_size
+    tensor = per_node if options.tensor_parallel_size == "auto" else options.tensor_parallel_size
+    if is_known and data * tensor != total:
+        raise ConfigError(
+            SIZES + "data_parallel_size",
+            f"times tensor_parallel_size={tensor} is not the number of ranks, trainer.devices x "
+            f"trainer.num_nodes = {total}",
+            value=data,
+            fix=f"use {total // tensor}" if total % tensor == 0 else "change either",
+        )
+    return Ranks(total, is_sharded=True, tensor=int(tensor))

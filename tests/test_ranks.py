@@ -1,0 +1,45 @@
+"""What a section `trainer` says about processes."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.ranks import Ranks, count_ranks
+
+
+def trainer(devices, num_nodes=1, **sizes):
+    strategy = SimpleNamespace(init_args=SimpleNamespace(**sizes)) if sizes else "auto"
+    return SimpleNamespace(devices=devices, num_nodes=num_nodes, strategy=strategy)
+
+
+def sizes(data, tensor):
+    return {"data_parallel_size": data, "tensor_parallel_size": tensor}
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (trainer(1), Ranks(1, False, 1)),
+    (trainer(4, 2), Ranks(8, False, 1)),
+    (trainer([0, 3]), Ranks(2, False, 1)),
+    (trainer(8, 2, **sizes(16, 1)), Ranks(16, True, 1)),
+    (trainer(8, 2, **sizes(4, 4)), Ranks(16, True, 4)),
+    # Lightning's defaults: each node cuts layers, and the nodes shard.
+    (trainer(8, 2, **sizes("auto", "auto")), Ranks(16, True, 8)),
+])  # fmt: skip
+def test_processes_are_counted(given, expected):
+    assert count_ranks(given) == expected
+
+
+@pytest.mark.parametrize(("given", "fix"), [
+    (trainer(8, **sizes(8, 2)), "got 8. Fix: use 4"),
+    (trainer(8, **sizes(4, 3)), "got 4. Fix: change either"),
+    (trainer(2, **sizes(3, 1)), "got 3. Fix: use 2"),
+])  # fmt: skip
+def test_sizes_of_other_devices_are_refused(given, fix):
+    with pytest.raises(ConfigError, match=r"is not the number of ranks") as refused:
+        count_ranks(given)
+    assert fix in str(refused.value)
+
+
+def test_what_the_machine_has_is_not_compared():
+    assert count_ranks(trainer("auto", **sizes(8, 1))).is_sharded

@@ -1,0 +1,193 @@
+"""Sharded, copied and cut: the gradients of one process, and the steps that follow from them."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
+
+from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
+from luffy_pl.training.packing import pack
+from luffy_pl.training.policy import Policy
+from luffy_pl.training.recompute import recompute_layers
+from luffy_pl.training.settings import OptimizerConfig
+from luffy_pl.training.sharding import meshes, shard_policy
+from luffy_pl.training.tensor_parallel import check_divisible, joined, layer_plan, segments_of
+
+ROOT = Path(__file__).parents[2]
+SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+}  # fmt: skip
+# Biases, norms of heads, a head of its own.
+MODELS = {
+    "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, tie_word_embeddings=True),
+    "llama": LlamaConfig(**SIZES, tie_word_embeddings=False),
+}
+# Model, ranks that cut a layer, copies, recomputation.
+SCENES = {
+    2: [("qwen2", 2, 1, False), ("qwen3", 2, 1, True), ("llama", 2, 1, "selective")],
+    4: [("qwen3", 2, 1, False), ("llama", 2, 2, False), ("qwen2", 1, 2, False)],
+}
+ROWS_PER_RANK, LONGEST, SHARED = 3, 12, 4
+OPTIMIZER = OptimizerConfig(lr=1e-3, eps=1e-3)
+
+
+def a_model(name):
+    """In float64, with weights that are not small, so that every layer matters."""
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(MODELS[name], dtype=torch.float64)
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            weight.data *= 8
+    return model
+
+
+def rows_of(ranks):
+    """Rows of different lengths; the second of each rank begins as the first."""
+    generator = torch.Generator().manual_seed(5)
+    num_rows = ROWS_PER_RANK * ranks
+    ids_NL = torch.randint(0, 97, (num_rows, LONGEST), generator=generator)
+    ids_NL[1::ROWS_PER_RANK, :SHARED] = ids_NL[::ROWS_PER_RANK, :SHARED]
+    lengths = torch.randint(SHARED + 1, LONGEST + 1, (num_rows,), generator=generator).tolist()
+    mask_NT = torch.arange(LONGEST - 1) < torch.tensor(lengths)[:, None] - 1
+    mask_NT[:, 0] = False
+    shared = [SHARED if row % ROWS_PER_RANK == 1 else 0 for row in range(num_rows)]
+    return ids_NL, mask_NT, lengths, shared
+
+
+def backward(policy, ranks, own, *, scale):
+    """A loss that weighs each row and token differently."""
+    ids_NL, mask_NT, lengths, shared = (part[own] for part in rows_of(ranks))
+    logprob_NT, entropy_NT = policy(
+        ids_NL, mask_NT, num_tokens=lengths, num_shared=shared, temperature=1.0
+    )
+    weight_NT = torch.linspace(-1, 2, ids_NL.shape[0] * (LONGEST - 1)).view_as(logprob_NT)
+    loss = (logprob_NT * weight_NT).sum() + entropy_NT.square().sum()
+    (loss * scale).backward()
+
+
+def train(policy, ranks, own, *, scale):
+    """Two steps; the first one's gradients, whole, and both norms."""
+    optimizer = build_optimizers(policy.trained_weights(), OPTIMIZER)[0]["optimizer"]
+    norms = []
+    for step in range(2):
+        for part in own:
+            backward(policy, ranks, part, scale=scale)
+        norms.append(grad_norm_and_clip(policy.trained_weights(), max_norm=50.0))
+        if step == 0:
+            gradients = {name: whole(w.grad).clone() for name, w in policy.named_parameters()}
+        optimizer.step()
+        optimizer.zero_grad()
+    return gradients, torch.stack(norms)
+
+
+def whole(tensor):
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def compare(name, cut, replicas, recomputes):
+    ranks, rank = dist.get_world_size(), dist.get_rank()
+    one = Policy(a_model(name))
+    model = copy.deepcopy(one.language_model)
+    recompute_layers(model, recomputes)
+    several = Policy(model)
+    given = init_device_mesh(
+        "cpu", (ranks // cut, cut), mesh_dim_names=("data_parallel", "tensor_parallel")
+    )
+    shard_policy(several, meshes(given, replicas=replicas), compute_dtype=torch.float64)
+    starts = range(0, ROWS_PER_RANK * ranks, ROWS_PER_RANK)
+    parts = [slice(start, start + ROWS_PER_RANK) for start in starts]
+    expected, norms = train(one, ranks, parts, scale=1.0)
+    found, own_norms = train(several, ranks, [parts[rank]], scale=ranks)
+    torch.testing.assert_close(own_norms, norms, rtol=1e-6, atol=0)
+    assert (norms > 50).all(), "nothing was clipped"
+    for weight, gradient in expected.items():
+        # They are reduced in float32.
+        tolerance = 1e-6 * gradient.abs().max().item()
+        torch.testing.assert_close(
+            found[weight], gradient, rtol=0, atol=tolerance, msg=lambda m, w=weight: f"{w}: {m}"
+        )
+    for weight, value in one.state_dict().items():
+        torch.testing.assert_close(whole(several.state_dict()[weight]), value, rtol=0, atol=1e-6)
+
+
+def main():
+    dist.init_process_group("gloo")
+    for scene in SCENES[dist.get_world_size()]:
+        compare(*scene)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_gradients_are_those_of_one_process(ranks):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+        str(ranks), __file__,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_rows_of_a_group_are_joined():
+    """By hand: two rows of 3 and 2 places, of which the second shares one; another rank's 2."""
+    ids_NL = torch.tensor([[5, 6, 7, 8], [5, 9, 4, 3]])
+    own = pack(ids_NL, torch.ones(2, 3, dtype=torch.bool), (4, 4), (0, 1))
+    assert own.segment_lengths == (3, 2)
+    other = ((2,), (0,))
+    found = joined(own, [other, (own.segment_lengths, own.num_shared)])
+    assert found.token_ids_1K.tolist() == [[5, 6, 7, 9, 4]]
+    assert found.segment_lengths == (2, 3, 3, 2)
+    assert found.num_shared == (0, 0, 0, 1)
+    assert found.position_ids_1K.tolist() == [[0, 1, 0, 1, 2, 0, 1, 2, 1, 2]]
+    assert found.place_M is own.place_M
+    seen_by_other = joined(pack(ids_NL[:1], torch.ones(1, 3, dtype=torch.bool), (3,), (0,)),
+                           [other, (own.segment_lengths, own.num_shared)])  # fmt: skip
+    assert seen_by_other.token_ids_1K.tolist() == [[5, 6, 0, 0, 0]]
+    assert seen_by_other.segment_lengths == found.segment_lengths
+
+
+@pytest.mark.parametrize(("missing", "pieces"), [(0, []), (3, [3]), (5, [5]), (13, [5, 5, 3])])
+def test_padding_costs_no_more_than_the_longest_row(missing, pieces):
+    assert segments_of(missing, 5) == pieces
+
+
+def test_the_plan_of_a_model_is_its_own():
+    assert layer_plan(MODELS["qwen3"]) == {
+        "self_attn.q_proj": "colwise",
+        "self_attn.k_proj": "colwise",
+        "self_attn.v_proj": "colwise",
+        "self_attn.o_proj": "rowwise",
+        "mlp.gate_proj": "colwise",
+        "mlp.up_proj": "colwise",
+        "mlp.down_proj": "rowwise",
+    }
+
+
+def test_another_plan_is_refused():
+    with pytest.raises(ModelError, match=r"colwise_gather_output.*\n?.*data_parallel_size"):
+        layer_plan(Phi3Config())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"), [(3, "num_attention_heads, 4"), (4, "key_value_heads, 2")]
+)
+def test_heads_are_not_divided(ranks, said):
+    with pytest.raises(ConfigError, match=said):
+        check_divisible(MODELS["llama"], ranks)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
