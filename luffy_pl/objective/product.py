@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 ZEN_5 = 26  # AMD's number for the family
 
@@ -73,8 +74,9 @@ def add_product(
 
 
 def is_cpu_float32(tensor: Tensor) -> bool:
-    """Whether it is what oneDNN is for here."""
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    """Whether it is what oneDNN is for here, and no part of a tensor over several ranks."""
+    is_whole = not isinstance(tensor, DTensor)
+    return is_whole and tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 class CpuLinear(nn.Linear):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.neighbours import neighbours
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from luffy_pl.training.policy import Policy
+
+NAMES = ("replicate", "shard", "tensor")
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,16 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
             value=replicas,
             fix="use the number of nodes, or 1",
         )
-    device = given.device_type
-    names = ("replicate", "shard", "tensor")
-    grid = init_device_mesh(device, (replicas, share // cut, cut), mesh_dim_names=names)
-    if replicas == 1:
-        return Meshes(grid["tensor"], grid["shard"], init_device_mesh(device, (ranks,)))
-    world = init_device_mesh(device, (replicas, share), mesh_dim_names=names[:2])
-    return Meshes(grid["tensor"], grid["replicate", "shard"], world)
+    world, device = given["data_parallel"], given.device_type
+    if replicas > 1:
+        world = init_device_mesh(device, (replicas, share), mesh_dim_names=NAMES[:2])
+    elif cut > 1:
+        world = init_device_mesh(device, (ranks,))
+    if cut == 1:
+        return Meshes(given["tensor_parallel"], world, world)
+    grid = init_device_mesh(device, (replicas, share // cut, cut), mesh_dim_names=NAMES)
+    data = grid["shard"] if replicas == 1 else grid["replicate", "shard"]
+    return Meshes(grid["tensor"], data, world)
 
 
 def shard_policy(policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype) -> None:
@@ -79,12 +85,14 @@ def shard_policy(policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype) -
 
 
 def shard_cut_weights(layer: nn.Module, ranks: Meshes, precision: MixedPrecisionPolicy) -> None:
-    """Those of one layer are a unit; its norms are left to the rest.
+    """Those of one layer are a unit; its norms, and what else is whole, are left to the rest.
 
     The gradient of a cut weight is summed over fewer ranks than the others' but comes from the rows
     of all, hence a divisor of its own.
     """
-    cut: list[nn.Module] = [linear for linear in layer.modules() if isinstance(linear, nn.Linear)]
+    cut = [
+        module for module in layer.modules() if isinstance(getattr(module, "weight", None), DTensor)
+    ]
     unit = fully_shard(cut, mesh=ranks.data, mp_policy=precision)[0]
     unit.set_gradient_divide_factor(ranks.world.size())
     if ranks.data["shard"].size() > 1:  # torch 2.13 would divide a single shard twice

@@ -1,6 +1,9 @@
 import pytest
 import torch
+from torch import distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from luffy_pl.objective import product as products
 from luffy_pl.objective.product import (
@@ -71,3 +74,20 @@ def test_onednn_is_for_wide_processors_of_amd(vendor, family, expected):
     line = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
     assert has_idle_half(line) is expected
     assert not has_idle_half("Processor : AArch64\n")
+
+
+@pytest.fixture
+def one_rank():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_a_layer_that_ranks_cut_stays_with_torch(one_rank, monkeypatch):
+    monkeypatch.setattr(products, "_ONEDNN", torch.ops.mkldnn._linear_pointwise)
+    layer = nn.Sequential(nn.Linear(6, 8))
+    x = torch.randn(4, 6)
+    expected = layer(x)
+    use_cpu_linear(layer)
+    parallelize_module(layer, one_rank, {"0": ColwiseParallel()})
+    torch.testing.assert_close(layer(x), expected)
