@@ -53,7 +53,8 @@ def read_architecture(path: str, *, config_json: str | None = None) -> Pretraine
             "model.policy.path" if config_json is None else "--config_json",
             "says nothing about the model: no config.json is found there",
             value=source,
-            fix="give the model's config.json with --config_json FILE; no weights are needed",
+            fix="give a Hugging Face folder or a hub name; luffy-pl estimate also takes a "
+            "config.json alone, with --config_json FILE",
         ) from error
     return config
 
