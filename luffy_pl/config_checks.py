@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.ranks import count_ranks
 
 
 def check_settings(config: Any) -> None:
@@ -132,8 +133,7 @@ def check_checkpoint(path: str | None, trainer: Any) -> None:
             value=path,
             fix="correct the path; from a remote store it is copied first",
         )
-    is_sharded = "ModelParallelStrategy" in str(trainer.strategy)
-    if path is not None and Path(path).is_dir() and not is_sharded:
+    if path is not None and Path(path).is_dir() and not count_ranks(trainer).is_sharded:
         raise ConfigError(
             "ckpt_path",
             "is a folder of shards, which only ModelParallelStrategy reads",

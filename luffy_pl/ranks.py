@@ -16,13 +16,14 @@ SIZES = "trainer.strategy.init_args."
 class Ranks:
     """Processes of a run.
 
-    is_sharded: weights are cut over them, by ModelParallelStrategy. tensor: of them that cut each
-    layer together; 1 where none do.
+    is_sharded: weights are cut over them, by ModelParallelStrategy. offloads: and kept on the host.
+    tensor: of them that cut each layer together; 1 where none do.
     """
 
     total: int
-    is_sharded: bool
-    tensor: int
+    is_sharded: bool = False
+    offloads: bool = False
+    tensor: int = 1
 
 
 def count_ranks(trainer: Any) -> Ranks:
@@ -39,7 +40,7 @@ def count_ranks(trainer: Any) -> Ranks:
     total = per_node * int(trainer.num_nodes)
     options = getattr(trainer.strategy, "init_args", None)
     if options is None or not hasattr(options, "tensor_parallel_size"):
-        return Ranks(total, is_sharded=False, tensor=1)
+        return Ranks(total)
     # What Lightning takes for auto.
     data = trainer.num_nodes if options.data_parallel_size == "auto" else options.data_parallel_size
     tensor = per_node if options.tensor_parallel_size == "auto" else options.tensor_parallel_size
@@ -51,4 +52,5 @@ def count_ranks(trainer: Any) -> Ranks:
             value=data,
             fix=f"use {total // tensor}" if total % tensor == 0 else "change either",
         )
-    return Ranks(total, is_sharded=True, tensor=int(tensor))
+    offloads = trainer.strategy.class_path.endswith("OffloadStrategy")
+    return Ranks(total, is_sharded=True, offloads=offloads, tensor=int(tensor))

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "checkpoint_folder": {"errors", "faults"},
     "status": {"errors", "checkpoint_folder"},
     "config_errors": {"errors"},
-    "config_checks": {"errors"},
+    "config_checks": {"errors", "ranks"},
     "cli": {"errors", "guards", "interrupt"},
     "interrupt": set(),
 }

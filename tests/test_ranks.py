@@ -8,8 +8,9 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.ranks import Ranks, count_ranks
 
 
-def trainer(devices, num_nodes=1, **sizes):
-    strategy = SimpleNamespace(init_args=SimpleNamespace(**sizes)) if sizes else "auto"
+def trainer(devices, num_nodes=1, kind="ModelParallelStrategy", **sizes):
+    init_args = SimpleNamespace(**sizes)
+    strategy = SimpleNamespace(class_path=f"of.{kind}", init_args=init_args) if sizes else "auto"
     return SimpleNamespace(devices=devices, num_nodes=num_nodes, strategy=strategy)
 
 
@@ -18,13 +19,17 @@ def sizes(data, tensor):
 
 
 @pytest.mark.parametrize(("given", "expected"), [
-    (trainer(1), Ranks(1, False, 1)),
-    (trainer(4, 2), Ranks(8, False, 1)),
-    (trainer([0, 3]), Ranks(2, False, 1)),
-    (trainer(8, 2, **sizes(16, 1)), Ranks(16, True, 1)),
-    (trainer(8, 2, **sizes(4, 4)), Ranks(16, True, 4)),
+    (trainer(1), Ranks(1)),
+    (trainer(4, 2), Ranks(8)),
+    (trainer([0, 3]), Ranks(2)),
+    (trainer(8, 2, **sizes(16, 1)), Ranks(16, is_sharded=True)),
+    (trainer(8, 2, **sizes(4, 4)), Ranks(16, is_sharded=True, tensor=4)),
     # Lightning's defaults: each node cuts layers, and the nodes shard.
-    (trainer(8, 2, **sizes("auto", "auto")), Ranks(16, True, 8)),
+    (trainer(8, 2, **sizes("auto", "auto")), Ranks(16, is_sharded=True, tensor=8)),
+    (
+        trainer(8, kind="OffloadStrategy", **sizes(8, 1)),
+        Ranks(8, is_sharded=True, offloads=True),
+    ),
 ])  # fmt: skip
 def test_processes_are_counted(given, expected):
     assert count_ranks(given) == expected

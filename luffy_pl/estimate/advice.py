@@ -8,6 +8,8 @@ from luffy_pl.estimate.devices import GIB, Device
 from luffy_pl.estimate.memory import activations, engine_parts, peaks, token_cache, training_parts
 from luffy_pl.estimate.plan import Plan, Shape
 
+OFFLOAD = "--config conf/hardware/offload.yaml"
+
 
 def problems(shape: Shape, plan: Plan, device: Device, *, process: float) -> list[str]:
     """One line for each thing that does not fit, with its fix; none if all does."""
@@ -64,6 +66,8 @@ def training_changes(shape: Shape, plan: Plan) -> list[tuple[str, Plan]]:
     longest = plan.prompt_tokens + plan.response_tokens
     if plan.micro_batch_tokens > longest:
         then(f"model.optimizer.micro_batch_tokens={longest}", micro_batch_tokens=longest)
+    if plan.is_gpu and not plan.offloads and (plan.ranks == 1 or plan.shards > 1):
+        then(OFFLOAD, offloads=True)
     if plan.shards == 1:
         shards = max(2, plan.ranks)
         then(
@@ -91,6 +95,8 @@ def generating_fix(shape: Shape, plan: Plan, device: Device, *, process: float) 
         return f"data.engine.cpu_kv_cache_gib={int((room - weights) / GIB)}"
     if plan.engine_bytes == 4:
         return "data.engine.dtype=bfloat16"
+    if plan.is_gpu and not plan.offloads:
+        return OFFLOAD
     return f"shard the weights over more devices: data_parallel_size={2 * plan.shards}"
 
 

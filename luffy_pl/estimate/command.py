@@ -49,7 +49,13 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     from luffy_pl.estimate.architecture import read_architecture
     from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
     from luffy_pl.estimate.duration import phase_of
-    from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
+    from luffy_pl.estimate.memory import (
+        engine_parts,
+        host_parts,
+        peaks,
+        token_cache,
+        training_parts,
+    )
     from luffy_pl.estimate.plan import read_plan, read_shape
     from luffy_pl.lora import LoraConfig
     from luffy_pl.model_checks import check_layers
@@ -87,6 +93,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
         "device": asdict(device),
         "plan": asdict(plan),
         "training_bytes": training,
+        "host_bytes": host_parts(shape, plan),
         "engine_bytes": engine,
         "peak_bytes": peaks(training, engine, plan),
         "largest_micro_batch_tokens": room_for_tokens(shape, plan, device, process=process),

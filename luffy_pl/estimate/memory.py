@@ -12,19 +12,32 @@ HF_ROWS = 64
 
 def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
     """What a rank holds in the backward pass of a full micro-batch, by part."""
-    base = shape.parameters * plan.weight_bytes / plan.shards
-    adapters = shape.adapters * 4 / plan.shards  # float32 beside whatever type
-    trained = adapters or base
+    is_gathered = plan.shards > 1 or plan.offloads
     parts = {
-        "weights": base + adapters,
-        "gradients": trained,
-        "optimizer": 2 * plan.optimizers * trained,
-        "reference": base if plan.has_reference else 0.0,
-        "gathered weights": gathered(shape, plan) if plan.shards > 1 else 0.0,
+        **({} if host_parts(shape, plan) else kept_parts(shape, plan)),
+        "gathered weights": gathered(shape, plan) if is_gathered else 0.0,
         "activations": activations(shape, plan),
         "head": head(shape, plan),
     }
     return {name: size for name, size in parts.items() if size}
+
+
+def kept_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+    """Of it, what a rank holds from step to step, and gradients."""
+    base = shape.parameters * plan.weight_bytes / plan.shards
+    adapters = shape.adapters * 4 / plan.shards  # float32 beside whatever type
+    trained = adapters or base
+    return {
+        "weights": base + adapters,
+        "gradients": trained,
+        "optimizer": 2 * plan.optimizers * trained,
+        "reference": base if plan.has_reference else 0.0,
+    }
+
+
+def host_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+    """The same where a GPU leaves it to the host; a CPU is its own host."""
+    return kept_parts(shape, plan) if plan.offloads and plan.is_gpu else {}
 
 
 def gathered(shape: Shape, plan: Plan) -> float:

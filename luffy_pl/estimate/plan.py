@@ -48,7 +48,7 @@ class Plan:
     """One rank's share of a run. Tokens are those of the longest row where they vary.
 
     shards: ranks that hold one copy of the weights. tensor_ranks: of these, those that cut layers
-    together.
+    together. offloads: weights, gradients and moments are kept on the host.
     recomputes: `model.policy.activation_checkpointing`.
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
     engine_ranks: `data.engine.tensor_parallel_size`.
@@ -58,6 +58,7 @@ class Plan:
     ranks: int
     shards: int
     tensor_ranks: int
+    offloads: bool
     is_gpu: bool
     weight_bytes: int
     compute_bytes: int
@@ -120,6 +121,7 @@ def read_plan(config: Any) -> Plan:
         ranks=ranks.total,
         shards=max(1, ranks.total // policy.replicas) if ranks.is_sharded else 1,
         tensor_ranks=ranks.tensor,
+        offloads=ranks.offloads,
         is_gpu=is_gpu,
         weight_bytes=BYTES[policy.dtype],
         compute_bytes=2 if computes_bf16 else 4,

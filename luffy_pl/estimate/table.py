@@ -32,6 +32,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     for name, size in found["peak_bytes"].items():
         verdict = "fits" if size <= capacity else "does not fit"
         text.append(f"  {'peak, ' + name:<22}{size / GIB:>8.2f}  {verdict}")
+    if host := sum(found["host_bytes"].values()):
+        text.append(f"  {'on the host':<22}{host / GIB:>8.2f}  weights, gradients, optimizer")
     text += [
         "",
         f"a phase, with prompts of {plan['prompt_tokens']} tokens and answers of "

@@ -49,7 +49,7 @@ def gradient_parts(module: LuffyModule, experience: Experience) -> GradientParts
     sums = torch.zeros(3, dtype=torch.double, device=module.device)
     for given_part, own_part in zip(given, own, strict=True):
         pairs = ((given_part, given_part), (own_part, own_part), (given_part, own_part))
-        sums += torch.stack([(a.double() * b.double()).sum() for a, b in pairs])
+        sums += torch.stack([(a.double() * b.double()).sum() for a, b in pairs]).to(sums.device)
     summed = module.trainer.strategy.reduce(sums, reduce_op="sum")
     return GradientParts(*summed.tolist())
 

@@ -35,7 +35,13 @@ from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches, logprobs
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
-from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, step_limits
+from luffy_pl.training.offload import OffloadStrategy
+from luffy_pl.training.optimizer import (
+    build_optimizers,
+    grad_norm_and_clip,
+    make_moments,
+    step_limits,
+)
 from luffy_pl.training.policy import Policy, load_policy
 from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig, PolicyConfig
 from luffy_pl.training.sharding import meshes, shard_policy
@@ -98,17 +104,24 @@ class LuffyModule(L.LightningModule):
             compute_dtype = (
                 torch.bfloat16 if "bf16" in str(self.trainer.precision) else torch.float32
             )
+            on_host = isinstance(self.trainer.strategy, OffloadStrategy)
             for policy in filter(None, (self.policy, self.reference)):
-                shard_policy(policy, ranks, compute_dtype=compute_dtype)
+                shard_policy(policy, ranks, compute_dtype=compute_dtype, on_host=on_host)
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """AdamW with a warm-up that counts optimizer steps, and one more for imitation if set."""
         return build_optimizers(self.policy.trained_weights(), self.optimizer_config)
 
     def on_fit_start(self) -> None:
-        """Let the data module ask the policy: it has no other way to."""
+        """Make the moments, and let the data module ask the policy: it has no other way to.
+
+        Before a checkpoint is loaded, and after Lightning moved what an optimizer held to the
+        device, which is not where moments of offloaded weights belong.
+        """
         if self.device.type == "cpu":
             keep_freed_memory()
+        for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
+            make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
             self.trainer.datamodule.policy_view = self
 
@@ -330,6 +343,7 @@ class LuffyModule(L.LightningModule):
         number, limits = step_limits(self.optimizer_config, imitates=imitates)
         optimizer = as_list(self.optimizers())[number]
         norm = grad_norm_and_clip(self.policy.trained_weights(), max_norm=limits.max_grad_norm)
+        norm = norm.to(self.device)  # offloaded gradients have theirs on the host
         is_bad = ~(losses.isfinite().all() & norm.isfinite())
         if self._max_over_ranks(int(is_bad)):
             self.left_out.add(

@@ -40,7 +40,6 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
         weight_decay=config.weight_decay,
         fused=True,  # one pass over weight, gradient and moments, without temporaries
     )
-    _make_moments(optimizer)
 
     def warmup(step: int) -> float:
         return min(1.0, (step + 1) / max(1, config.warmup_steps))
@@ -51,8 +50,8 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
     }
 
 
-def _make_moments(optimizer: torch.optim.AdamW) -> None:
-    """Make now what AdamW would make at its first step.
+def make_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Make now what AdamW would make at its first step, where the weights are.
 
     To save or load shards, torch makes it by a step with zero gradients, and that step is counted:
     an optimizer that has not stepped yet would go on from the checkpoint as if it had.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError
@@ -66,25 +67,34 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     return Meshes(grid["tensor"], data, world)
 
 
-def shard_policy(policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype) -> None:
+def shard_policy(
+    policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype, on_host: bool = False
+) -> None:
     """FSDP2: each decoder layer is a unit, the rest (embedding, norm, head) another.
 
     Gradients are reduced in fp32 whatever the compute dtype.
+
+    Args:
+        on_host: keep weights and gradients there.
     """
-    precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+    options: dict[str, Any] = {
+        "mp_policy": MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+    }
+    if on_host:
+        options["offload_policy"] = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
     model = policy.language_model.base_model
     if ranks.tensor.size() > 1:
         cut_layers(model.layers, model.config, ranks.tensor)
         policy.tensor_group = TensorGroup(neighbours(ranks.tensor.size()))
         for layer in model.layers:
-            shard_cut_weights(layer, ranks, precision)
+            shard_cut_weights(layer, ranks, options)
     else:
         for layer in model.layers:
-            fully_shard(layer, mesh=ranks.world, mp_policy=precision)
-    fully_shard(policy, mesh=ranks.world, mp_policy=precision)
+            fully_shard(layer, mesh=ranks.world, **options)
+    fully_shard(policy, mesh=ranks.world, **options)
 
 
-def shard_cut_weights(layer: nn.Module, ranks: Meshes, precision: MixedPrecisionPolicy) -> None:
+def shard_cut_weights(layer: nn.Module, ranks: Meshes, options: Mapping[str, Any]) -> None:
     """Those of one layer are a unit; its norms, and what else is whole, are left to the rest.
 
     The gradient of a cut weight is summed over fewer ranks than the others' but comes from the rows
@@ -93,7 +103,7 @@ def shard_cut_weights(layer: nn.Module, ranks: Meshes, precision: MixedPrecision
     cut = [
         module for module in layer.modules() if isinstance(getattr(module, "weight", None), DTensor)
     ]
-    unit = fully_shard(cut, mesh=ranks.data, mp_policy=precision)[0]
+    unit = fully_shard(cut, mesh=ranks.data, **options)[0]
     unit.set_gradient_divide_factor(ranks.world.size())
     if ranks.data["shard"].size() > 1:  # torch 2.13 would divide a single shard twice
         unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other with a divisor

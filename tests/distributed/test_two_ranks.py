@@ -93,6 +93,15 @@ def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
     assert_same_model(command_line, runs / "cut", runs / "one")
 
 
+def test_weights_that_stay_on_the_host_make_the_same_run(runs, luffy_pl):
+    """On a CPU that is where they are anyway; the path is that of a GPU."""
+    offload = [*TWO_RANKS, "--config", "conf/hardware/offload.yaml"]
+    gloo = ["--trainer.strategy.init_args.process_group_backend", "gloo"]
+    done = luffy_pl("fit", *SHORT, *offload, *gloo, "--run_dir", runs / "offloaded")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(runs / "offloaded", runs / "one")
+
+
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
     done = luffy_pl(
         "fit", *SHORT, *TWO_RANKS, "--data.engine.tensor_parallel_size", 2,

@@ -29,6 +29,7 @@ def a_plan(**changes: Any) -> Plan:
         "ranks": 2,
         "shards": 1,
         "tensor_ranks": 1,
+        "offloads": False,
         "is_gpu": True,
         "weight_bytes": 4,
         "compute_bytes": 2,

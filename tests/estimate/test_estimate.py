@@ -12,7 +12,13 @@ from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
 from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import phase_of
-from luffy_pl.estimate.memory import engine_parts, peaks, token_cache, training_parts
+from luffy_pl.estimate.memory import (
+    engine_parts,
+    host_parts,
+    peaks,
+    token_cache,
+    training_parts,
+)
 from luffy_pl.estimate.plan import read_shape
 from luffy_pl.lora import LoraConfig, add_adapters
 from luffy_pl.training.packing import pack
@@ -161,6 +167,35 @@ def test_parts_by_hand():
     elsewhere = peaks(parts, engine, a_plan(sleeps=False, engine_is_elsewhere=True))
     assert elsewhere["training"] == asleep["training"]
     assert elsewhere["generating"] == 2000 + 4000
+
+
+def test_what_is_offloaded_is_on_the_host_of_a_gpu():
+    plan = a_plan(shards=2, offloads=True)
+    whole, offloaded = training_parts(A_SHAPE, a_plan(shards=2)), training_parts(A_SHAPE, plan)
+    host = host_parts(A_SHAPE, plan)
+    assert host == {"weights": 2000, "gradients": 2000, "optimizer": 4000, "reference": 0}
+    assert offloaded == {name: size for name, size in whole.items() if name not in host}
+    # One rank gathers as well: its weights come to the device layer by layer.
+    assert "gathered weights" in training_parts(A_SHAPE, a_plan(offloads=True))
+    on_a_cpu = training_parts(A_SHAPE, a_plan(shards=2, offloads=True, is_gpu=False))
+    assert on_a_cpu["weights"] == 2000
+
+
+def test_offloading_keeps_the_sizes_of_a_strategy(command_line):
+    overlays = ("eight_gpus", "cut_layers", "offload")
+    files = [arg for name in overlays for arg in ("--config", f"conf/hardware/{name}.yaml")]
+    plan = json.loads(command_line(*PAPER, *files, "--json").stdout)["plan"]
+    assert (plan["shards"], plan["tensor_ranks"], plan["offloads"]) == (8, 2, True)
+
+
+def test_one_gpu_is_advised_to_offload(command_line):
+    one = ["--config", "conf/hardware/one_gpu.yaml"]
+    done = command_line(*PAPER, *one)
+    assert done.returncode == 1
+    assert done.stdout.count("--config conf/hardware/offload.yaml") == 2
+    fits = command_line(*PAPER, *one, "--config", "conf/hardware/offload.yaml")
+    assert fits.returncode == 0, fits.stdout
+    assert "on the host " in fits.stdout
 
 
 def test_ranks_that_cut_layers_by_hand():

@@ -32,10 +32,19 @@ MODELS = {
     "qwen3": Qwen3Config(**SIZES, tie_word_embeddings=True),
     "llama": LlamaConfig(**SIZES, tie_word_embeddings=False),
 }
-# Model, ranks that cut a layer, copies, recomputation.
+# Model, ranks that cut a layer, copies, recomputation, whether weights stay on the host.
 SCENES = {
-    2: [("qwen2", 2, 1, False), ("qwen3", 2, 1, True), ("llama", 2, 1, "selective")],
-    4: [("qwen3", 2, 1, False), ("llama", 2, 2, False), ("qwen2", 1, 2, False)],
+    2: [
+        ("qwen2", 2, 1, False, True),
+        ("qwen3", 2, 1, True, False),
+        ("llama", 2, 1, "selective", False),
+        ("llama", 1, 1, True, True),
+    ],
+    4: [
+        ("qwen3", 2, 1, False, False),
+        ("llama", 2, 2, False, False),
+        ("qwen2", 1, 2, False, True),
+    ],
 }
 ROWS_PER_RANK, LONGEST, SHARED = 3, 12, 4
 OPTIMIZER = OptimizerConfig(lr=1e-3, eps=1e-3)
@@ -94,7 +103,7 @@ def whole(tensor):
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def compare(name, cut, replicas, recomputes):
+def compare(name, cut, replicas, recomputes, on_host):
     ranks, rank = dist.get_world_size(), dist.get_rank()
     one = Policy(a_model(name))
     model = copy.deepcopy(one.language_model)
@@ -103,7 +112,8 @@ def compare(name, cut, replicas, recomputes):
     given = init_device_mesh(
         "cpu", (ranks // cut, cut), mesh_dim_names=("data_parallel", "tensor_parallel")
     )
-    shard_policy(several, meshes(given, replicas=replicas), compute_dtype=torch.float64)
+    several_meshes = meshes(given, replicas=replicas)
+    shard_policy(several, several_meshes, compute_dtype=torch.float64, on_host=on_host)
     starts = range(0, ROWS_PER_RANK * ranks, ROWS_PER_RANK)
     parts = [slice(start, start + ROWS_PER_RANK) for start in starts]
     expected, norms = train(one, ranks, parts, scale=1.0)

@@ -1,0 +1,62 @@
+"""Weights that stay on the host: what moves to the device (here meta), and what does not."""
+
+import lightning as L
+import torch
+from torch import nn
+from training.test_gradient_invariance import random_experience, tiny_policy
+
+from luffy_pl.data.stream import SizedStream
+from luffy_pl.training.module import LuffyModule
+from luffy_pl.training.offload import OffloadStrategy
+from luffy_pl.training.settings import OptimizerConfig, PolicyConfig
+
+
+class OnMeta(OffloadStrategy):
+    root_device = torch.device("meta")
+
+
+class Model(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def test_buffers_move_and_weights_do_not():
+    strategy = OnMeta(1, 1)
+    strategy._model = strategy._lightning_module = model = Model()
+    strategy.model_to_device()
+    assert {weight.device.type for weight in model.parameters()} == {"cpu"}
+    assert {buffer.device.type for buffer in model.buffers()} == {"meta"}
+    assert list(model.state_dict()) == list(Model().state_dict())
+    assert model.device.type == "meta"
+
+
+class Watch(L.Callback):
+    """What the optimizer holds when the strategy is set up, and when training begins."""
+
+    def setup(self, trainer, module, stage):
+        self.kept = []
+        configure = module.configure_optimizers
+
+        def configured():
+            built = configure()
+            self.kept.append(len(built[0]["optimizer"].state))
+            return built
+
+        module.configure_optimizers = configured
+
+    def on_train_start(self, trainer, module):
+        self.kept.append(len(module.optimizers().optimizer.state))
+
+
+def test_moments_are_made_when_lightning_has_moved_what_it_moves(tmp_path):
+    module = LuffyModule(PolicyConfig(path="unused"), optimizer=OptimizerConfig(lr=1e-3))
+    module.policy = tiny_policy()
+    watch = Watch()
+    experience = random_experience()
+    L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        callbacks=[watch],
+    ).fit(module, SizedStream(1, lambda phase: experience))  # fmt: skip
+    assert watch.kept == [0, len(list(module.policy.parameters()))]
