@@ -1,11 +1,16 @@
 """Weights that stay on the host: what moves to the device (here meta), and what does not."""
 
+from types import SimpleNamespace
+
 import lightning as L
+import pytest
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from training.test_gradient_invariance import random_experience, tiny_policy
 
 from luffy_pl.data.stream import SizedStream
+from luffy_pl.training import module as luffy_module
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.offload import OffloadStrategy
 from luffy_pl.training.settings import OptimizerConfig, PolicyConfig
@@ -60,3 +65,15 @@ def test_moments_are_made_when_lightning_has_moved_what_it_moves(tmp_path):
         callbacks=[watch],
     ).fit(module, SizedStream(1, lambda phase: experience))  # fmt: skip
     assert watch.kept == [0, len(list(module.policy.parameters()))]
+
+
+@pytest.mark.parametrize("kind", [OffloadStrategy, ModelParallelStrategy])
+def test_the_strategy_decides_where_weights_are_kept(monkeypatch, kind):
+    found = []
+    monkeypatch.setattr(luffy_module, "meshes", lambda mesh, *, replicas: mesh)
+    monkeypatch.setattr(luffy_module, "shard_policy", lambda *args, **kept: found.append(kept))
+    module = LuffyModule(PolicyConfig(path="bundled:base"))
+    trainer = SimpleNamespace(strategy=kind(1, 1), precision="32-true")
+    module._device_mesh, module.trainer = object(), trainer
+    module.configure_model()
+    assert found == [{"compute_dtype": torch.float32, "on_host": kind is OffloadStrategy}]
