@@ -25,6 +25,10 @@ CUT_LAYERS = [
     *TWO_RANKS, "--trainer.strategy.init_args.data_parallel_size", "1",
     "--trainer.strategy.init_args.tensor_parallel_size", "2",
 ]  # fmt: skip
+OFFLOAD = [
+    "--config", "conf/hardware/offload.yaml",
+    "--trainer.strategy.init_args.process_group_backend", "gloo",
+]  # fmt: skip
 SHARDS = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
 SAME = (
     "actor/on_pg_loss",
@@ -87,19 +91,12 @@ def test_two_ranks_make_the_run_of_one(runs):
 
 
 def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
-    done = luffy_pl("fit", *SHORT, *CUT_LAYERS, *SHARDS, "--run_dir", runs / "cut")
+    """With weights on the host, which on a CPU is where they are; the path is that of a GPU."""
+    cut = [*CUT_LAYERS, *SHARDS, *OFFLOAD]
+    done = luffy_pl("fit", *SHORT, *cut, "--run_dir", runs / "cut")
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(runs / "cut", runs / "one")
     assert_same_model(command_line, runs / "cut", runs / "one")
-
-
-def test_weights_that_stay_on_the_host_make_the_same_run(runs, luffy_pl):
-    """On a CPU that is where they are anyway; the path is that of a GPU."""
-    offload = [*TWO_RANKS, "--config", "conf/hardware/offload.yaml"]
-    gloo = ["--trainer.strategy.init_args.process_group_backend", "gloo"]
-    done = luffy_pl("fit", *SHORT, *offload, *gloo, "--run_dir", runs / "offloaded")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert_same(runs / "offloaded", runs / "one")
 
 
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
