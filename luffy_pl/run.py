@@ -148,12 +148,12 @@ class LuffyCLI(LightningCLI):
         """Everything that can be known to be wrong before a class is built."""
         config = self.config[self.subcommand]
         check_settings(config)
-        check_model(config)
         if self.subcommand == "fit":
             check_recipe(config)
             check_loggers(config.loggers)
         if not config.dry_run:
             check_devices(config.trainer)
+        check_model(config)
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)

@@ -165,7 +165,13 @@ WITH_MEMORY = {
 }
 
 
-@pytest.mark.parametrize("recipe", WITH_MEMORY)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "exgrpo",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("relift", "kl_in_reward")),
+    ],
+)
 def test_what_phases_remember_is_the_same_on_two_ranks(luffy_pl, command_line, tmp_path, recipe):
     settings = [
         *SHORT, "--config", f"conf/recipe/{recipe}.yaml", *SMALL, *WITH_MEMORY[recipe],
