@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.estimate.architecture import read_architecture, weightless
 from luffy_pl.lora import LoraConfig
 from luffy_pl.ranks import SIZES, count_ranks
-from luffy_pl.training.tensor_parallel import check_divisible, layer_plan
+from luffy_pl.training.tensor_parallel import layer_plan
 
 
 def check_model(config: Any) -> None:
@@ -22,22 +21,14 @@ def check_model(config: Any) -> None:
     policy, ranks = config.model.policy, count_ranks(config.trainer).tensor
     if ranks > 1:
         check_cuts(policy, ranks)
-    if policy.remote_code is None and (ranks > 1 or policy.lora is not None):
-        check_layers(policy, ranks, read_architecture(policy.path))
-
-
-def check_layers(policy: Any, ranks: int, architecture: PretrainedConfig) -> None:
-    """Refuse adapters or cuts for layers that are not there.
-
-    Args:
-        ranks: that cut layers together.
-    """
+    if policy.remote_code is not None or (ranks == 1 and policy.lora is None):
+        return
+    architecture = read_architecture(policy.path)
     if policy.lora is not None:
         lora = LoraConfig(**policy.lora)
         weightless(architecture, dtype=torch.float32, attention="sdpa", lora=lora)
     if ranks > 1:
-        layer_plan(architecture)
-        check_divisible(architecture, ranks)
+        layer_plan(architecture, ranks)
 
 
 def check_cuts(policy: Any, ranks: int) -> None:

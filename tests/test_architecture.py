@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "model": LEAVES | {"checkpoint_folder", "data", "evaluation", "run"},
     "command_options": {"errors", "config_errors"},
     "composition": {"errors", "config_checks", "run"},
-    "estimate": LEAVES | {"composition", "model_checks", "objective", "training", "bench"},
+    "estimate": LEAVES | {"composition", "objective", "training", "bench"},
     "model_checks": LEAVES | {"estimate", "training"},
     "sweep": {"errors", "evaluation", "interrupt", "composition"},
     "run": LEAVES

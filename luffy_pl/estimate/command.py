@@ -58,8 +58,8 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     )
     from luffy_pl.estimate.plan import read_plan, read_shape
     from luffy_pl.lora import LoraConfig
-    from luffy_pl.model_checks import check_layers
     from luffy_pl.training.memory import peak_bytes
+    from luffy_pl.training.tensor_parallel import layer_plan
 
     plan = read_plan(config)
     # The libraries themselves: what this process took to come here, a run takes too.
@@ -74,7 +74,8 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
         )
     architecture = read_architecture(config.model.policy.path, config_json=options.config_json)
     lora = config.model.policy.lora
-    check_layers(config.model.policy, plan.tensor_ranks, architecture)
+    if plan.tensor_ranks > 1:
+        layer_plan(architecture, plan.tensor_ranks)
     shape = read_shape(
         architecture,
         compute_bytes=plan.compute_bytes,

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from luffy_pl.lora import whole
 from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
 
 
@@ -84,8 +84,3 @@ def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     for parameter in parameters:
         groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
     return list(groups.values())
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Without its shards."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

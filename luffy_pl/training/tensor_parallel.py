@@ -46,14 +46,12 @@ def cut_layers(layers: nn.ModuleList, config: PretrainedConfig, mesh: DeviceMesh
         mesh: of the tensor group, one dimension.
 
     Raises:
-        ConfigError: the number of ranks does not divide what is cut.
-        ModelError: transformers has no plan for the model, or one of other cuts.
+        ConfigError, ModelError: see `layer_plan`.
     """
-    plan = layer_plan(config)
-    check_divisible(config, mesh.size())
+    plan = layer_plan(config, mesh.size())
     # Input and output are the tokens of a rank; a module's cut weights share what it gathers.
     styles: dict[str, ParallelStyle] = {
-        name: ColwiseParallel() if cut == "colwise" else RowwiseParallel(output_layouts=Shard(1))
+        name: ColwiseParallel() if cut == COLWISE else RowwiseParallel(output_layouts=Shard(1))
         for name, cut in plan.items()
     }
     for block in {name.rpartition(".")[0] for name in plan}:
@@ -62,8 +60,13 @@ def cut_layers(layers: nn.ModuleList, config: PretrainedConfig, mesh: DeviceMesh
         parallelize_module(layer, mesh, styles)
 
 
-def layer_plan(config: PretrainedConfig) -> dict[str, str]:
-    """Colwise or rowwise of each linear weight that is cut, by its name within a layer."""
+def layer_plan(config: PretrainedConfig, ranks: int) -> dict[str, str]:
+    """Colwise or rowwise of each linear weight that is cut, by its name within a layer.
+
+    Raises:
+        ConfigError: the number of ranks does not divide what is cut.
+        ModelError: transformers has no plan for the model, or one of other cuts.
+    """
     found = {
         name.removeprefix("layers.*."): cut
         for name, cut in (config.base_model_tp_plan or {}).items()
@@ -79,11 +82,7 @@ def layer_plan(config: PretrainedConfig) -> dict[str, str]:
             value=config.model_type,
             fix=f"set {FIELD}: 1 and data_parallel_size to the number of ranks",
         )
-    return found
-
-
-def check_divisible(config: PretrainedConfig, ranks: int) -> None:
-    """A rank gets whole heads, and as much of the MLP as any other."""
+    # A rank gets whole heads, and as much of the MLP as any other.
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
         size = getattr(config, name)
         if size % ranks:
@@ -93,6 +92,7 @@ def check_divisible(config: PretrainedConfig, ranks: int) -> None:
                 value=ranks,
                 fix="use a number that divides it",
             )
+    return found
 
 
 def _gather_input(block: str) -> PrepareModuleInput:

@@ -96,6 +96,7 @@ def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
     done = luffy_pl("fit", *SHORT, *cut, "--run_dir", runs / "cut")
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(runs / "cut", runs / "one")
+    assert (runs / "cut" / "checkpoints" / "last.ckpt").is_dir()
     assert_same_model(command_line, runs / "cut", runs / "one")
 
 
@@ -155,6 +156,7 @@ def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
     two = luffy_pl("fit", *settings, *TWO_RANKS, *SHARDS, "--run_dir", tmp_path / "two")
     assert two.returncode == 0, two.stderr[-2000:]
     assert_same(tmp_path / "two", tmp_path / "one")
+    assert (tmp_path / "two" / "checkpoints" / "last.ckpt").is_dir()
     assert_same_model(command_line, tmp_path / "two", tmp_path / "one")
 
 

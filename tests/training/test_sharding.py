@@ -13,13 +13,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
 
 from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.lora import whole
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
 from luffy_pl.training.packing import pack
 from luffy_pl.training.policy import Policy
 from luffy_pl.training.recompute import recompute_layers
 from luffy_pl.training.settings import OptimizerConfig
 from luffy_pl.training.sharding import meshes, shard_policy
-from luffy_pl.training.tensor_parallel import check_divisible, joined, layer_plan, segments_of
+from luffy_pl.training.tensor_parallel import joined, layer_plan, segments_of
 
 ROOT = Path(__file__).parents[2]
 SIZES = {
@@ -99,10 +100,6 @@ def train(policy, ranks, own, *, scale):
     return gradients, torch.stack(norms)
 
 
-def whole(tensor):
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
 def compare(name, cut, replicas, recomputes, on_host):
     ranks, rank = dist.get_world_size(), dist.get_rank()
     one = Policy(a_model(name))
@@ -174,7 +171,7 @@ def test_padding_costs_no_more_than_the_longest_row(missing, pieces):
 
 
 def test_the_plan_of_a_model_is_its_own():
-    assert layer_plan(MODELS["qwen3"]) == {
+    assert layer_plan(MODELS["qwen3"], 2) == {
         "self_attn.q_proj": "colwise",
         "self_attn.k_proj": "colwise",
         "self_attn.v_proj": "colwise",
@@ -187,7 +184,7 @@ def test_the_plan_of_a_model_is_its_own():
 
 def test_another_plan_is_refused():
     with pytest.raises(ModelError, match=r"colwise_gather_output.*\n?.*data_parallel_size"):
-        layer_plan(Phi3Config())
+        layer_plan(Phi3Config(), 2)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +192,7 @@ def test_another_plan_is_refused():
 )
 def test_heads_are_not_divided(ranks, said):
     with pytest.raises(ConfigError, match=said):
-        check_divisible(MODELS["llama"], ranks)
+        layer_plan(MODELS["llama"], ranks)
 
 
 if __name__ == "__main__":
