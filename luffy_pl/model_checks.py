@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.estimate.architecture import read_architecture, weightless
-from luffy_pl.lora import LoraConfig
+from luffy_pl.policy.architecture import read_architecture, weightless
+from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.tensor_parallel import layer_plan
 from luffy_pl.ranks import SIZES, count_ranks
-from luffy_pl.training.tensor_parallel import layer_plan
 
 
 def check_model(config: Any) -> None:

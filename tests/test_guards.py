@@ -15,11 +15,11 @@ from luffy_pl.data import tokenizer
 from luffy_pl.errors import ConfigError
 from luffy_pl.guards import check_config_file, check_lightning, check_writable
 from luffy_pl.parser_limits import split_allowed
+from luffy_pl.policy import policy
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 from luffy_pl.rollout import hf_engine
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.sweep.results import read_csv, write_csv
-from luffy_pl.training import policy
 from luffy_pl.training.settings import PolicyConfig
 
 QUICKSTART = ["--config", "conf/quickstart.yaml"]

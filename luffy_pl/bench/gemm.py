@@ -13,9 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from luffy_pl.bench.machine import fastest
-from luffy_pl.objective.logprobs import TILES
-from luffy_pl.objective.product import add_product, product
-from luffy_pl.training.flops import causal, model_size
+from luffy_pl.policy.flops import causal, model_size
+from luffy_pl.policy.head import TILES
+from luffy_pl.policy.product import add_product, product
 from luffy_pl.training.micro_batches import MicroBatch
 
 

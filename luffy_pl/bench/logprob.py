@@ -9,7 +9,7 @@ import torch
 
 from luffy_pl.bench.gemm import head_seconds
 from luffy_pl.bench.machine import median_seconds
-from luffy_pl.objective.logprobs import token_logprob_and_entropy
+from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 
 

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from luffy_pl.objective.product import product
+from luffy_pl.policy.product import product
 
 REPEATS = 9
 WARM_UP = 2

@@ -9,8 +9,8 @@ import torch
 
 from luffy_pl.callbacks.logging import log_phase
 from luffy_pl.callbacks.work import sampled_tokens, stage_seconds
+from luffy_pl.policy.flops import model_size, sampling_flops, training_passes
 from luffy_pl.records import Experience
-from luffy_pl.training.flops import model_size, sampling_flops, training_passes
 from luffy_pl.training.module import LuffyModule
 
 
@@ -22,7 +22,7 @@ class Ledger(L.Callback):
         sampled in their phase, and that it did not (expert, prefix, replay).
     ledger/optimizer_steps: those that `skip_grad_norm` left out count, for they were computed.
     ledger/model_flops: sampling, training, and the passes without gradient (old and reference
-        log-probabilities, entropies of answers to replay); see `training/flops.py`.
+        log-probabilities, entropies of answers to replay); see `policy/flops.py`.
     ledger/seconds: of generating, scoring and training, mean over ranks.
 
     An evaluation, the copying of weights with its probe, and a checkpoint are left out of all.

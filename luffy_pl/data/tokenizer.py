@@ -7,7 +7,7 @@ import logging
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.pretrained import code_arguments
+from luffy_pl.policy.remote_code import code_arguments
 
 log = logging.getLogger(__name__)
 

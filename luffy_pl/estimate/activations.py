@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
-from luffy_pl.estimate.architecture import weightless
-from luffy_pl.lora import LoraConfig
+from luffy_pl.policy.architecture import weightless
+from luffy_pl.policy.lora import LoraConfig
 
 SAVES_NO_SCORES = "luffy_pl_saves_no_scores"
 PROBE_TOKENS = 256

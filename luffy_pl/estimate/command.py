@@ -46,7 +46,6 @@ def main(argv: Sequence[str]) -> int:
 def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     """All figures: bytes of a device by part, peaks, tokens and seconds of a phase."""
     from luffy_pl.estimate.advice import problems, room_for_tokens
-    from luffy_pl.estimate.architecture import read_architecture
     from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
     from luffy_pl.estimate.duration import phase_of
     from luffy_pl.estimate.memory import (
@@ -57,9 +56,10 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
         training_parts,
     )
     from luffy_pl.estimate.plan import read_plan, read_shape
-    from luffy_pl.lora import LoraConfig
+    from luffy_pl.policy.architecture import read_architecture
+    from luffy_pl.policy.lora import LoraConfig
+    from luffy_pl.policy.tensor_parallel import layer_plan
     from luffy_pl.training.memory import peak_bytes
-    from luffy_pl.training.tensor_parallel import layer_plan
 
     plan = read_plan(config)
     # The libraries themselves: what this process took to come here, a run takes too.

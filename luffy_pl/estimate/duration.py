@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from luffy_pl.estimate.devices import Device
 from luffy_pl.estimate.memory import engine_parts, token_cache
 from luffy_pl.estimate.plan import Plan, Shape
-from luffy_pl.training.flops import causal, training_passes
+from luffy_pl.policy.flops import causal, training_passes
 
 TRAINING_SHARE = 0.4
 """Of a device's FLOP/s that training is taken to reach: a usual value, not one measured here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luffy_pl.estimate.devices import GIB, Device
 from luffy_pl.estimate.plan import Plan, Shape
-from luffy_pl.objective.logprobs import KEPT, KEPT_GPU, TILE_GPU, TILES
+from luffy_pl.policy.head import KEPT, KEPT_GPU, TILE_GPU, TILES
 
 HF_ROWS = 64
 """Sequences that transformers' generate samples together."""

@@ -13,10 +13,10 @@ from luffy_pl.estimate.activations import (
     attention_size,
     saved_bytes_per_token,
 )
-from luffy_pl.estimate.architecture import weightless
-from luffy_pl.lora import LoraConfig
+from luffy_pl.policy.architecture import weightless
+from luffy_pl.policy.flops import ModelSize, model_size
+from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.ranks import count_ranks
-from luffy_pl.training.flops import ModelSize, model_size
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -28,7 +28,7 @@ class Shape:
     parameters: of the plain model, a tied head once. adapters: trained beside them; 0 where all
     weights are trained. embeddings: those of embedding and head.
     kv_per_token: keys and values of a token, all layers. saved_per_token: bytes that a backward
-    pass needs of the body. size: for `training/flops.py`.
+    pass needs of the body. size: for `policy/flops.py`.
     """
 
     parameters: int

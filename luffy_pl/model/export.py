@@ -16,10 +16,10 @@ from luffy_pl.checkpoint_folder import SavedPhase
 from luffy_pl.data.chat import with_chat_template
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
-from luffy_pl.lora import LoraConfig, merged_weights
 from luffy_pl.model.prepare import for_older_programs
 from luffy_pl.model.weights import find_checkpoint, policy_weights
-from luffy_pl.pretrained import code_arguments
+from luffy_pl.policy.lora import LoraConfig, merged_weights
+from luffy_pl.policy.remote_code import code_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

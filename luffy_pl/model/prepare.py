@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from luffy_pl.data.chat import render_prompt, with_chat_template
 from luffy_pl.data.tokenizer import generation_stop_ids, load_tokenizer
 from luffy_pl.errors import ModelError, StorageError, first_line
-from luffy_pl.pretrained import code_arguments
+from luffy_pl.policy.remote_code import code_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.pretrained import code_arguments
+from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights

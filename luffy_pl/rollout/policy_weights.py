@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from luffy_pl.lora import merged_weights, plain_weights
+from luffy_pl.policy.lora import merged_weights, plain_weights
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from luffy_pl.training.flops import ForwardCount
+from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.policy import Policy
 from luffy_pl.training.micro_batches import MicroBatch
-from luffy_pl.training.policy import Policy
 from luffy_pl.training.settings import ObjectiveConfig
 from luffy_pl.training.terms import Coefficients, micro_batch_loss
 

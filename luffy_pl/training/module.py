@@ -28,23 +28,23 @@ from luffy_pl.data.sampling import Progress
 from luffy_pl.errors import ConfigError
 from luffy_pl.faults import fault
 from luffy_pl.objective.kl import kl_estimate
+from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.offload import OffloadStrategy
+from luffy_pl.policy.policy import Policy, load_policy
+from luffy_pl.policy.sharding import meshes, shard_policy
 from luffy_pl.records import Experience
 from luffy_pl.training.controllers import EntropyController, KlController
-from luffy_pl.training.flops import ForwardCount
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches, logprobs
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
-from luffy_pl.training.offload import OffloadStrategy
 from luffy_pl.training.optimizer import (
     build_optimizers,
     grad_norm_and_clip,
     make_moments,
     step_limits,
 )
-from luffy_pl.training.policy import Policy, load_policy
 from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig, PolicyConfig
-from luffy_pl.training.sharding import meshes, shard_policy
 from luffy_pl.training.terms import Coefficients, count_terms
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from luffy_pl.lora import whole
+from luffy_pl.policy.lora import whole
 from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.lora import LoraConfig
 from luffy_pl.objective.kl import KlKind
 from luffy_pl.objective.schedule import Schedule
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.objective.token_factors import EntropyWeight, SftTokenWeight
-from luffy_pl.pretrained import check_remote_code
+from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.remote_code import check_remote_code
 
 
 @dataclass(frozen=True)

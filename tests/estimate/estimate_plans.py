@@ -6,7 +6,7 @@ from typing import Any
 from luffy_pl.bench.command import ARGUMENTS
 from luffy_pl.estimate.devices import Device
 from luffy_pl.estimate.plan import Plan, Shape
-from luffy_pl.training.flops import ModelSize
+from luffy_pl.policy.flops import ModelSize
 
 A_DEVICE = Device("by hand", 1e6, flops_bf16=1e6, flops_fp32=1e5, bytes_per_s=1e6)
 A_SHAPE = Shape(

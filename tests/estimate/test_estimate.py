@@ -9,7 +9,6 @@ from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
 
 from luffy_pl.bench.workload import make_model
 from luffy_pl.estimate.activations import saved_bytes_per_token
-from luffy_pl.estimate.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
 from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import phase_of
 from luffy_pl.estimate.memory import (
@@ -20,9 +19,10 @@ from luffy_pl.estimate.memory import (
     training_parts,
 )
 from luffy_pl.estimate.plan import read_shape
-from luffy_pl.lora import LoraConfig, add_adapters
-from luffy_pl.training.packing import pack
-from luffy_pl.training.policy import Policy
+from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
+from luffy_pl.policy.lora import LoraConfig, add_adapters
+from luffy_pl.policy.packing import pack
+from luffy_pl.policy.policy import Policy
 
 PAPER = ("estimate", "--config", "conf/luffy.yaml")
 

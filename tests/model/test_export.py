@@ -9,9 +9,9 @@ from recipes.small_runs import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from luffy_pl.bundled import resolve
-from luffy_pl.lora import LoraConfig
 from luffy_pl.model.weights import policy_weights
-from luffy_pl.training.policy import load_policy
+from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.policy import load_policy
 from luffy_pl.training.settings import PolicyConfig
 
 

@@ -11,9 +11,9 @@ from urllib.error import URLError
 import pytest
 
 from luffy_pl.bundled import resolve
+from luffy_pl.policy.policy import load_policy
 from luffy_pl.rollout.engine import EngineConfig, ServerConfig
 from luffy_pl.rollout.start import start_engine
-from luffy_pl.training.policy import load_policy
 from luffy_pl.training.settings import PolicyConfig
 
 EOS = 1

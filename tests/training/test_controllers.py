@@ -11,10 +11,10 @@ from luffy_pl.data.collate import collate, plan_steps
 from luffy_pl.data.phases import penalised
 from luffy_pl.data.stream import SizedStream
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.policy import Policy
 from luffy_pl.training.settings import (
     EntropyConfig,
     KlConfig,

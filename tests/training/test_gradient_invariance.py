@@ -10,9 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.data.stream import SizedStream
 from luffy_pl.objective.shaping import Shaping
+from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.policy import Policy
 from luffy_pl.training.settings import (
     EntropyConfig,
     KlConfig,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
-from luffy_pl.training.flops import ForwardCount
+from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.training.micro_batches import micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
 from luffy_pl.training.settings import ObjectiveConfig, OnPolicyConfig

@@ -7,7 +7,7 @@ from training.test_gradient_invariance import tiny_policy
 from training.test_packing import NUM_TOKENS, gradients, rows
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.training.policy import load_policy
+from luffy_pl.policy.policy import load_policy
 from luffy_pl.training.settings import PolicyConfig
 
 

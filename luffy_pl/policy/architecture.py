@@ -16,7 +16,7 @@ from transformers import (
 
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ModelError
-from luffy_pl.lora import LoraConfig, add_adapters
+from luffy_pl.policy.lora import LoraConfig, add_adapters
 
 QWEN_7B = Qwen2Config(
     vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,

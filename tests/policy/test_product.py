@@ -5,8 +5,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
-from luffy_pl.objective import product as products
-from luffy_pl.objective.product import (
+from luffy_pl.policy import product as products
+from luffy_pl.policy.product import (
     CpuLinear,
     add_product,
     has_idle_half,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from luffy_pl.objective.product import add_product, product
+from luffy_pl.policy.product import add_product, product
 
 # Most tokens and logits of a tile. On a CPU a MB in float32, which stays in cache between the
 # product that makes it and the one that uses it up; on a GPU launches cost more than memory.

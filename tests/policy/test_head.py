@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from luffy_pl.objective import logprobs
-from luffy_pl.objective.logprobs import token_logprob_and_entropy
+from luffy_pl.policy import head as logprobs
+from luffy_pl.policy.head import token_logprob_and_entropy
 
 M, H, V = 23, 6, 11
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from luffy_pl import lora
 from luffy_pl.bundled import resolve
 from luffy_pl.callbacks.checkpoint import SPARE, PhaseCheckpoint
 from luffy_pl.errors import ConfigError
-from luffy_pl.lora import LoraConfig, merged_weights, plain_weights
+from luffy_pl.policy import lora
+from luffy_pl.policy.lora import LoraConfig, merged_weights, plain_weights
+from luffy_pl.policy.policy import load_policy
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.policy import load_policy
 from luffy_pl.training.settings import KlConfig, ObjectiveConfig, PolicyConfig
 
 BASE = resolve("bundled:base")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from luffy_pl.errors import ModelError
-from luffy_pl.training.packing import Packed
+from luffy_pl.policy.packing import Packed
 
 PACKED_SDPA = "luffy_pl_packed_sdpa"
 

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.lora import add_adapters
-from luffy_pl.objective.logprobs import token_logprob_and_entropy
-from luffy_pl.objective.product import use_cpu_linear
-from luffy_pl.pretrained import code_arguments
-from luffy_pl.training.attention import PACKED_SDPA
-from luffy_pl.training.packing import Packed, flash_boundaries, pack, unpack
-from luffy_pl.training.recompute import recompute_layers
+from luffy_pl.policy.attention import PACKED_SDPA
+from luffy_pl.policy.head import token_logprob_and_entropy
+from luffy_pl.policy.lora import add_adapters
+from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
+from luffy_pl.policy.product import use_cpu_linear
+from luffy_pl.policy.recompute import recompute_layers
+from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.tensor_parallel import TensorGroup
 from luffy_pl.training.settings import PolicyConfig
-from luffy_pl.training.tensor_parallel import TensorGroup
 
 
 class Policy(nn.Module):

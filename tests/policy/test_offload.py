@@ -10,9 +10,9 @@ from torch import nn
 from training.test_gradient_invariance import random_experience, tiny_policy
 
 from luffy_pl.data.stream import SizedStream
+from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.training import module as luffy_module
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.offload import OffloadStrategy
 from luffy_pl.training.settings import OptimizerConfig, PolicyConfig
 
 

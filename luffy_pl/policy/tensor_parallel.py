@@ -27,8 +27,8 @@ from torch.distributed.tensor.parallel import (
 from transformers import PretrainedConfig
 
 from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.policy.packing import Packed
 from luffy_pl.ranks import SIZES
-from luffy_pl.training.packing import Packed
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

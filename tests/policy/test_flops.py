@@ -5,8 +5,7 @@ import torch
 from training.test_gradient_invariance import tiny_policy
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luffy_pl.records import Sampled
-from luffy_pl.training.flops import (
+from luffy_pl.policy.flops import (
     ForwardCount,
     ModelSize,
     causal,
@@ -14,6 +13,7 @@ from luffy_pl.training.flops import (
     sampling_flops,
     training_passes,
 )
+from luffy_pl.records import Sampled
 
 SIZE = ModelSize(parameters=10, attention=3)
 

@@ -13,14 +13,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
 
 from luffy_pl.errors import ConfigError, ModelError
-from luffy_pl.lora import whole
+from luffy_pl.policy.lora import whole
+from luffy_pl.policy.packing import pack
+from luffy_pl.policy.policy import Policy
+from luffy_pl.policy.recompute import recompute_layers
+from luffy_pl.policy.sharding import meshes, shard_policy
+from luffy_pl.policy.tensor_parallel import joined, layer_plan, segments_of
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
-from luffy_pl.training.packing import pack
-from luffy_pl.training.policy import Policy
-from luffy_pl.training.recompute import recompute_layers
 from luffy_pl.training.settings import OptimizerConfig
-from luffy_pl.training.sharding import meshes, shard_policy
-from luffy_pl.training.tensor_parallel import joined, layer_plan, segments_of
 
 ROOT = Path(__file__).parents[2]
 SIZES = {

@@ -14,12 +14,12 @@ from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.neighbours import neighbours
-from luffy_pl.training.tensor_parallel import TensorGroup, cut_layers
+from luffy_pl.policy.tensor_parallel import TensorGroup, cut_layers
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from luffy_pl.training.policy import Policy
+    from luffy_pl.policy.policy import Policy
 
 NAMES = ("replicate", "shard", "tensor")
 
