@@ -15,10 +15,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.errors import printable
 from luffy_pl.estimate.command import estimate
 from luffy_pl.estimate.table import lines
+from luffy_pl.experience.datamodule import LuffyDataModule
 
 # Characters of the first trace that are shown, at each end.
 TRACE_END = 400

@@ -45,9 +45,9 @@ from luffy_pl.config_checks import (
     check_settings,
 )
 from luffy_pl.config_errors import explain, explain_refusal
-from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.guards import check_command_line, check_writable
 from luffy_pl.model_checks import check_model
 from luffy_pl.parser_limits import limit_parser

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luffy_pl.data import datamodule
+from luffy_pl.experience import datamodule
 from luffy_pl.training import module
 
 QUICKSTART = ["--config", "conf/quickstart.yaml", "--dry_run", "true"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from docstring_parser import parse_from_object
 
-from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.run import LINKS, SECTIONS, LuffyCLI
 from luffy_pl.training.module import LuffyModule
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from luffy_pl.bench.gemm import product_seconds
 from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
-from luffy_pl.data.collate import collate, plan_steps
+from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.head import KEPT

@@ -10,9 +10,9 @@ import lightning as L
 
 from luffy_pl.callbacks.identity import check_identity, identity_of, write_identity
 from luffy_pl.callbacks.samples import append_groups
-from luffy_pl.data.datamodule import GradedChunk, LuffyDataModule
 from luffy_pl.errors import StorageError
 from luffy_pl.evaluation.answers import answer_files, drop_incomplete, read_answers
+from luffy_pl.experience.datamodule import GradedChunk, LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from torch import Tensor
 
 from luffy_pl.callbacks.logging import log_phase
-from luffy_pl.data.datamodule import GradedChunk
 from luffy_pl.evaluation.metrics import BenchmarkMetric
 from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.results import write_results
 from luffy_pl.evaluation.statistics import macro_average
 from luffy_pl.evaluation.tables import results_table
+from luffy_pl.experience.datamodule import GradedChunk
 from luffy_pl.interrupt import Stopped, agree
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks
-from luffy_pl.data.experience import is_informative
+from luffy_pl.experience.collect import is_informative
 from luffy_pl.objective.metrics import Pair
 from luffy_pl.records import Experience, Group
 from luffy_pl.rollout.supervised import SupervisedEngine

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.data.benchmarks import Benchmark
-from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.experience.benchmarks import Benchmark
+from luffy_pl.experience.datamodule import LuffyDataModule
 
 FILE = "identity.json"
 ENGINE = ("kind", "dtype", "max_model_len")

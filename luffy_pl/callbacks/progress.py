@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from luffy_pl.callbacks.remaining import ALL, Remaining
-from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule
 

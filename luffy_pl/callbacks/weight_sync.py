@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
-from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.errors import EngineError
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Completion, Experience
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.supervised import SupervisedEngine

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from luffy_pl.data.collate import micro_batch_rows
+from luffy_pl.experience.collate import micro_batch_rows
 from luffy_pl.records import Experience
 
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.collate import candidates
-from luffy_pl.data.datamodule import LuffyDataModule
-from luffy_pl.data.sampling import Progress
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.collate import candidates
+from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.experience.sampling import Progress
 from luffy_pl.faults import fault
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.policy.flops import ForwardCount

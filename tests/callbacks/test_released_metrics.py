@@ -1,5 +1,5 @@
 from luffy_pl.callbacks.released_metrics import group_pairs
-from luffy_pl.data.collate import collate, plan_steps
+from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
 

@@ -142,7 +142,7 @@ def test_rewards_that_are_all_equal_teach_nothing_and_break_nothing(fit):
 
 
 def test_a_defect_is_one_line_too_and_its_traceback_is_kept(fit, monkeypatch):
-    from luffy_pl.data.datamodule import LuffyDataModule
+    from luffy_pl.experience.datamodule import LuffyDataModule
 
     def collect(self, phase):
         raise KeyError("deep inside")

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from luffy_pl import checkpoint_folder
 from luffy_pl.checkpoint_folder import newest
-from luffy_pl.data import datamodule
 from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.experience import datamodule
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.rollout.hf_engine import HfEngine, SeededSampling
 from luffy_pl.training.module import LuffyModule

@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from training.test_gradient_invariance import random_experience, tiny_policy
 
-from luffy_pl.data.stream import SizedStream
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.training import module as luffy_module
 from luffy_pl.training.module import LuffyModule

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.cli import LightningArgumentParser
 
-from luffy_pl.data.datamodule import LuffyDataModule
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.run import LINKS
 from luffy_pl.training.module import LuffyModule
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from luffy_pl.data.collate import collate, plan_steps
-from luffy_pl.data.routing import routed
+from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.routing import routed
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.terms import count_terms, micro_batch_loss
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luffy_pl.data.collate import collate, plan_steps
-from luffy_pl.data.phases import penalised
-from luffy_pl.data.stream import SizedStream
+from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.phases import penalised
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Group, Prompt, Response, Verdict

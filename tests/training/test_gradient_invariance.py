@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luffy_pl.data.stream import SizedStream
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience, Group, Prompt

@@ -7,8 +7,8 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
-from luffy_pl.data.stream import SizedStream
 from luffy_pl.errors import DeviceMemoryError, DivergedError
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.faults import VARIABLE
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.training.module import LuffyModule

@@ -6,14 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from luffy_pl.data.collate import collate, plan_steps
 from luffy_pl.data.expert_traces import choose_traces
-from luffy_pl.data.guidance import Given, PrefixConfig, given_rows
-from luffy_pl.data.phases import Phase
-from luffy_pl.data.routing import routed, with_roles
-from luffy_pl.data.sampling import Collector, Request, Stopwatch, sample_groups
-from luffy_pl.data.settings import RolloutConfig
 from luffy_pl.errors import DivergedError
+from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
+from luffy_pl.experience.phases import Phase
+from luffy_pl.experience.routing import routed, with_roles
+from luffy_pl.experience.sampling import Collector, Request, Stopwatch, sample_groups
+from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Experience, ExpertTrace, Group, Prompt
 from luffy_pl.rollout.engine import Sampling

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from luffy_pl.data.guidance import Given
 from luffy_pl.data.seeds import keyed_order, keyed_seed
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.guidance import Given
 from luffy_pl.records import Group
 
 Trajectory = tuple[tuple[int, ...], tuple[float, ...]]

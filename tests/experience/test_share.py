@@ -2,9 +2,9 @@
 
 import pytest
 
-from luffy_pl.data.benchmarks import Benchmark
 from luffy_pl.data.prompts import PromptSource
-from luffy_pl.data.share import Share
+from luffy_pl.experience.benchmarks import Benchmark
+from luffy_pl.experience.share import Share
 from luffy_pl.records import Group, Prompt
 
 BENCHMARK = Benchmark("b", PromptSource("x.jsonl"), samples_per_problem=4, temperature=1.0)

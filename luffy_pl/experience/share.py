@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from luffy_pl.data.benchmarks import Benchmark
 from luffy_pl.data.seeds import keyed_seed
+from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.records import Group, Prompt
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
-from luffy_pl.data.guidance import PrefixConfig
-from luffy_pl.data.replay import ReplayConfig
-from luffy_pl.data.routing import RoutingConfig
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.guidance import PrefixConfig
+from luffy_pl.experience.replay import ReplayConfig
+from luffy_pl.experience.routing import RoutingConfig
 from luffy_pl.rollout.engine import MAX_TEMPERATURE
 
 

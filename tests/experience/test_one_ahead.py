@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from luffy_pl.data.one_ahead import Cancelled, OneAhead
+from luffy_pl.experience.one_ahead import Cancelled, OneAhead
 
 WAIT_S = 10
 

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from luffy_pl.data.experience import refilled
+from luffy_pl.experience.collect import refilled
 
 
 def group(name, *rewards):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from luffy_pl.data.imitation_buffer import ImitationBuffer, imitated_group, unsolved
-from luffy_pl.data.routing import RoutingConfig, routed
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group, unsolved
+from luffy_pl.experience.routing import RoutingConfig, routed
 from luffy_pl.records import ExpertTrace, Group, Prompt, Response, Verdict
 
 PROMPT = Prompt("p", "", (1,), "1")

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from luffy_pl.data.prompts import PromptSet
-from luffy_pl.data.settings import RolloutConfig
 from luffy_pl.errors import ConfigError, DataError
+from luffy_pl.experience.settings import RolloutConfig
 
 
 def check_prompts(

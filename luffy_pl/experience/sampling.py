@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from luffy_pl.data.guidance import Given
-from luffy_pl.data.scoring import Draft, Row, Scoring, continued, rollout, text_of
 from luffy_pl.data.seeds import keyed_seed
+from luffy_pl.experience.guidance import Given
+from luffy_pl.experience.scoring import Draft, Row, Scoring, continued, rollout, text_of
 from luffy_pl.records import Completion, Group, Prompt, Response, Sampled
 from luffy_pl.reward.reward import Verifier
 from luffy_pl.reward.terms import RewardFunction, correctness

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from luffy_pl.data.guidance import Given
-from luffy_pl.data.sampling import Collector, Request, Stopwatch, answered, sample_groups
 from luffy_pl.errors import VerifierError
+from luffy_pl.experience.guidance import Given
+from luffy_pl.experience.sampling import Collector, Request, Stopwatch, answered, sample_groups
 from luffy_pl.records import Completion, Prompt, Verdict
 from luffy_pl.rollout.engine import Sampling
 

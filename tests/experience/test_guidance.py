@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy_pl.data.guidance import PrefixConfig, given_rows, shown, shown_ratio
+from luffy_pl.experience.guidance import PrefixConfig, given_rows, shown, shown_ratio
 from luffy_pl.records import ExpertTrace
 
 STRATEGIES = ["full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"]

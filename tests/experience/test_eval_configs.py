@@ -6,9 +6,9 @@ import json
 import pytest
 import yaml
 
-from luffy_pl.data.benchmarks import Benchmark
 from luffy_pl.data.columns import Columns
 from luffy_pl.data.prompts import PromptSource, load_prompts
+from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 
 MATH = {"aime24": 30, "aime25": 30, "amc": 83, "math500": 500, "minerva": 272, "olympiad": 675}

@@ -14,13 +14,13 @@ from typing import Any, Protocol, TypeVar
 import torch.distributed
 from torch import Tensor
 
-from luffy_pl.data.collate import advantage_of
-from luffy_pl.data.guidance import Given
-from luffy_pl.data.imitation_buffer import ImitationBuffer, imitated_group, unsolved
 from luffy_pl.data.prompts import PromptSet
-from luffy_pl.data.replay import ReplayPool, outcome
 from luffy_pl.data.seeds import keyed_order, phase_prompts
-from luffy_pl.data.settings import RolloutConfig
+from luffy_pl.experience.collate import advantage_of
+from luffy_pl.experience.guidance import Given
+from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group, unsolved
+from luffy_pl.experience.replay import ReplayPool, outcome
+from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Experience, Group, Prompt
 

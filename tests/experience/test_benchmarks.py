@@ -1,8 +1,8 @@
 import pytest
 
-from luffy_pl.data.benchmarks import Benchmark, check_names
 from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.benchmarks import Benchmark, check_names
 
 
 @pytest.mark.parametrize(

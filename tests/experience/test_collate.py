@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy_pl.data.collate import Steps, collate, micro_batch_rows, plan_steps
+from luffy_pl.experience.collate import Steps, collate, micro_batch_rows, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy_pl.data.replay import Outcome, ReplayConfig, ReplayPool, outcome
+from luffy_pl.experience.replay import Outcome, ReplayConfig, ReplayPool, outcome
 from luffy_pl.records import Group, Prompt, Response, Verdict
 
 

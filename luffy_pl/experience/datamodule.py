@@ -19,20 +19,20 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.benchmarks import Benchmark, check_names
-from luffy_pl.data.checks import check_prompts, check_ranks, without_bad_golds
-from luffy_pl.data.experience import collect_groups, compared
 from luffy_pl.data.fingerprint import check_same, fingerprint
-from luffy_pl.data.one_ahead import OneAhead
-from luffy_pl.data.phases import PhasePlanner, PolicyView, penalised
 from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
-from luffy_pl.data.sampling import Collector, Progress, Stopwatch, answered
 from luffy_pl.data.seeds import seed_generators
-from luffy_pl.data.settings import RolloutConfig
-from luffy_pl.data.share import Share
-from luffy_pl.data.stream import SizedStream
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ConfigError, EngineError
+from luffy_pl.experience.benchmarks import Benchmark, check_names
+from luffy_pl.experience.checks import check_prompts, check_ranks, without_bad_golds
+from luffy_pl.experience.collect import collect_groups, compared
+from luffy_pl.experience.one_ahead import OneAhead
+from luffy_pl.experience.phases import PhasePlanner, PolicyView, penalised
+from luffy_pl.experience.sampling import Collector, Progress, Stopwatch, answered
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.experience.share import Share
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.interrupt import together
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Experience, Group, Prompt

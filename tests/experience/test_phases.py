@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from luffy_pl.data.checks import check_ranks
-from luffy_pl.data.phases import PhasePlanner
-from luffy_pl.data.replay import Outcome, ReplayConfig
-from luffy_pl.data.settings import RolloutConfig
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.checks import check_ranks
+from luffy_pl.experience.phases import PhasePlanner
+from luffy_pl.experience.replay import Outcome, ReplayConfig
+from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.records import ExpertTrace, Group, Prompt, Response, Verdict
 
 VIEW = SimpleNamespace(mean_entropies=lambda rows, temperature: [0.0] * len(rows))

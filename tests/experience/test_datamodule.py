@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.benchmarks import Benchmark
-from luffy_pl.data.datamodule import LuffyDataModule
 from luffy_pl.data.prompts import PromptSource
-from luffy_pl.data.settings import RolloutConfig
-from luffy_pl.data.stream import SizedStream
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ConfigError, DataError, EngineError, ModelError
+from luffy_pl.experience.benchmarks import Benchmark
+from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.reward.reward import RewardConfig
 from luffy_pl.rollout.engine import EngineConfig
