@@ -16,8 +16,8 @@ COMMANDS = {
     "test": ("luffy_pl.run", "the same, logged as a final test"),
     "predict": ("luffy_pl.run", "write graded answers to <run_dir>/predictions"),
     "status": ("luffy_pl.status", "how far a run is, and whether it lives: status RUN"),
-    "report": ("luffy_pl.evaluation.report", "compare finished runs: report RUN [RUN ...]"),
-    "view": ("luffy_pl.evaluation.view", "curves, groups and tokens of a run as a page: view RUN"),
+    "report": ("luffy_pl.report.command", "compare finished runs: report RUN [RUN ...]"),
+    "view": ("luffy_pl.report.view", "curves, groups and tokens of a run as a page: view RUN"),
     "sweep": ("luffy_pl.sweep.command", "run a grid of cells: sweep experiments/NAME/grid.yaml"),
     "data": (
         "luffy_pl.corpus.command",

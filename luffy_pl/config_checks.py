@@ -1,6 +1,6 @@
 """Settings that contradict each other, or what is here, refused before anything loads.
 
-What one section can see of itself it checks itself: `experience/settings.py`, `training/settings.py`.
+What one section can see of itself it checks itself, in its own `settings.py`.
 """
 
 from __future__ import annotations

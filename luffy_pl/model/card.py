@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from luffy_pl.bundled import PREFIX, resolve
-from luffy_pl.evaluation.curves import plot_runs
-from luffy_pl.evaluation.outcomes import read_outcomes
 from luffy_pl.evaluation.results import markdown
 from luffy_pl.evaluation.runs import read_run
 from luffy_pl.model.export import Exported
+from luffy_pl.report.curves import plot_runs
+from luffy_pl.report.outcomes import read_outcomes
 
 CURVES, CONFIG = "curves.png", "training_config.yaml"
 # Say where something ran, not what it was.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.evaluation.curves import decorate
-from luffy_pl.evaluation.page.figures import without_temperature
+from luffy_pl.report.curves import decorate
+from luffy_pl.report.page.figures import without_temperature
 from luffy_pl.sweep.interval import SeedMean, over_seeds
 from luffy_pl.sweep.results import AFTER_AXES, BEFORE_AXES, NUMBERS, RESULTS, read_csv
 

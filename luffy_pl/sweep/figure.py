@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.evaluation.curves import decorate
+from luffy_pl.report.curves import decorate
 from luffy_pl.sweep.results import AVERAGES
 from luffy_pl.sweep.summary import Curve, GroupResult
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from luffy_pl.corpus.check.probability import RARE
 from luffy_pl.corpus.check.run import Checked
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.page.embed import content_hash, visible, visible_value
+from luffy_pl.report.page.embed import content_hash, visible, visible_value
 
 HERE = Path(__file__).parent
 SHOWN = 5

@@ -16,23 +16,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.compare import DIFFERENCE, paired_with_first
-from luffy_pl.evaluation.cost import PHASE, TOTALS, Measure, cost_rows
-from luffy_pl.evaluation.outcomes import model_of, read_outcomes
-from luffy_pl.evaluation.page import charts
-from luffy_pl.evaluation.page.answers import Answers, read_answers
-from luffy_pl.evaluation.page.cost_figures import cost_figures
-from luffy_pl.evaluation.page.embed import content_hash, json_block, visible_value
-from luffy_pl.evaluation.page.expert_figures import expert_figures
-from luffy_pl.evaluation.page.figures import (
+from luffy_pl.evaluation.runs import Run
+from luffy_pl.report.compare import DIFFERENCE, paired_with_first
+from luffy_pl.report.cost import PHASE, TOTALS, Measure, cost_rows
+from luffy_pl.report.outcomes import model_of, read_outcomes
+from luffy_pl.report.page import charts
+from luffy_pl.report.page.answers import Answers, read_answers
+from luffy_pl.report.page.cost_figures import cost_figures
+from luffy_pl.report.page.embed import content_hash, json_block, visible_value
+from luffy_pl.report.page.expert_figures import expert_figures
+from luffy_pl.report.page.figures import (
     curves,
     length_histograms,
     temperature_figures,
     timing_figures,
 )
-from luffy_pl.evaluation.page.token_values import packed
-from luffy_pl.evaluation.published import CAVEAT, HEADINGS, compare_published
-from luffy_pl.evaluation.runs import Run
+from luffy_pl.report.page.token_values import packed
+from luffy_pl.report.published import CAVEAT, HEADINGS, compare_published
 
 HERE = Path(__file__).parent
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luffy_pl.evaluation.page.charts import axis, histogram, line_chart
+from luffy_pl.report.page.charts import axis, histogram, line_chart
 
 
 @pytest.mark.parametrize(

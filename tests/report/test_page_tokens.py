@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from luffy_pl.evaluation.page.token_values import packed, read_values
+from luffy_pl.report.page.token_values import packed, read_values
 
 LINE = {
     "response": "a\x1b\N{GRINNING FACE}",

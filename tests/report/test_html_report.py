@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from evaluation.report_runs import (
+from report.report_runs import (
     HOSTILE,
     Page,
     answer,
@@ -19,8 +19,8 @@ from evaluation.report_runs import (
 )
 
 import luffy_pl
-from luffy_pl.evaluation.page import answers as answers_module
-from luffy_pl.evaluation.page.embed import json_block, visible
+from luffy_pl.report.page import answers as answers_module
+from luffy_pl.report.page.embed import json_block, visible
 
 PACKAGE = Path(luffy_pl.__file__).parent
 

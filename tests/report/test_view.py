@@ -6,9 +6,9 @@ import time
 import urllib.request
 
 import pytest
-from evaluation.report_runs import write_lines, write_run
+from report.report_runs import write_lines, write_run
 
-from luffy_pl.evaluation import view
+from luffy_pl.report import view
 
 
 @pytest.fixture

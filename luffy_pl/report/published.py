@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from luffy_pl.evaluation.outcomes import Outcome
 from luffy_pl.evaluation.tables import plain_table
+from luffy_pl.report.outcomes import Outcome
 
 FILE = Path(__file__).with_name("published.csv")
 MATH = ("aime24", "aime25", "amc", "math500", "minerva", "olympiad")

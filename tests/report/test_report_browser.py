@@ -4,8 +4,8 @@ import html
 import re
 
 import pytest
-from evaluation.browser import count, find_browser, opened_document, rendered
-from evaluation.report_runs import HOSTILE, answer, write_lines, write_run
+from report.browser import count, find_browser, opened_document, rendered
+from report.report_runs import HOSTILE, answer, write_lines, write_run
 
 MAX_READY_MS = 3000
 

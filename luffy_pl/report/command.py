@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from luffy_pl.evaluation.compare import paired_table, paired_with_first
-from luffy_pl.evaluation.cost import MEASURES, check_measured, cost_table
-from luffy_pl.evaluation.curves import plot_runs
-from luffy_pl.evaluation.outcomes import read_outcomes
-from luffy_pl.evaluation.page.build import write_page
-from luffy_pl.evaluation.published import (
+from luffy_pl.evaluation.runs import Run, read_run
+from luffy_pl.evaluation.tables import interval, percent, plain_table
+from luffy_pl.report.compare import paired_table, paired_with_first
+from luffy_pl.report.cost import MEASURES, check_measured, cost_table
+from luffy_pl.report.curves import plot_runs
+from luffy_pl.report.outcomes import read_outcomes
+from luffy_pl.report.page.build import write_page
+from luffy_pl.report.published import (
     CAVEAT,
     MATH,
     OTHER,
     compare_published,
     published_table,
 )
-from luffy_pl.evaluation.runs import Run, read_run
-from luffy_pl.evaluation.tables import interval, percent, plain_table
 
 
 def main(argv: Sequence[str]) -> int:

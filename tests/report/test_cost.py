@@ -1,11 +1,12 @@
 """Runs side by side with what they cost: `luffy-pl report`."""
 
 import pytest
-from evaluation.report_runs import Page, write_lines, write_run
-from evaluation.test_compare import write_run as write_counts
+from report.report_runs import Page, write_lines, write_run
+from report.test_compare import write_run as write_counts
 
-from luffy_pl.evaluation import curves
-from luffy_pl.evaluation.cost import (
+from luffy_pl.evaluation.runs import Run, read_lines, read_run
+from luffy_pl.report import curves
+from luffy_pl.report.cost import (
     MEASURES,
     REWARD,
     accuracy_over,
@@ -13,8 +14,7 @@ from luffy_pl.evaluation.cost import (
     series_over,
     short,
 )
-from luffy_pl.evaluation.page.expert_figures import expert_figures
-from luffy_pl.evaluation.runs import Run, read_lines, read_run
+from luffy_pl.report.page.expert_figures import expert_figures
 
 
 def add_metrics(folder, *lines):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luffy_pl.evaluation.page.embed import visible
+from luffy_pl.report.page.embed import visible
 
 # Tokens whose values a page carries: more makes it large.
 MAX_TOKENS = 3_000_000
