@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from luffy_pl.records import Verdict
+from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
+from luffy_pl.reward.answer.gate import refusal
+from luffy_pl.reward.answer.symbolic import compare_symbolically
+from luffy_pl.reward.answer.tolerance import Policy
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
-from luffy_pl.reward.gate import refusal
-from luffy_pl.reward.math_answer import compare_cheaply, is_gradable
-from luffy_pl.reward.policy import Policy
 from luffy_pl.reward.pool import ComparisonPool
-from luffy_pl.reward.symbolic import compare_symbolically
 from luffy_pl.reward.worker import Comparison
 
 CACHED_PAIRS = 1 << 16

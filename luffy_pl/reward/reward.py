@@ -9,11 +9,11 @@ from typing import Literal, Protocol, Self, get_args
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Verdict
+from luffy_pl.reward.answer.tolerance import Policy, Units
 from luffy_pl.reward.extract import AnswerForm
 from luffy_pl.reward.math_verifier import MathVerifier, Progress
-from luffy_pl.reward.policy import Policy, Units
-from luffy_pl.reward.released_text import THINK_END, Released
-from luffy_pl.reward.released_verifier import ReleasedVerifier
+from luffy_pl.reward.released.text import THINK_END, Released
+from luffy_pl.reward.released.verifier import ReleasedVerifier
 from luffy_pl.reward.terms import RewardFunction, build_reward, check_terms
 
 Grader = Literal["math", "luffy_v0", "luffy_v1", "luffy_v2", "luffy_v3", "luffy_v4", "oat"]

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from luffy_pl.errors import DataError, StorageError
 from luffy_pl.records import Verdict
-from luffy_pl.reward.released_text import THINK_END
+from luffy_pl.reward.released.text import THINK_END
 from luffy_pl.reward.reward import Grader, RewardConfig, build_verifier
 
 

@@ -2,8 +2,8 @@ r"""The released graders against verdicts worked out from their description."""
 
 import pytest
 
-from luffy_pl.reward.released_compare import is_repetitive
-from luffy_pl.reward.released_text import RELEASED, graded_part, last_box
+from luffy_pl.reward.released.compare import is_repetitive
+from luffy_pl.reward.released.text import RELEASED, graded_part, last_box
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 
 SPLIT = "</think>"

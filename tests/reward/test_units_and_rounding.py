@@ -1,9 +1,9 @@
 import pytest
 
-from luffy_pl.reward.math_answer import compare_cheaply
+from luffy_pl.reward.answer.compare import compare_cheaply
+from luffy_pl.reward.answer.symbolic import compare_symbolically
+from luffy_pl.reward.answer.tolerance import Policy
 from luffy_pl.reward.math_verifier import MathVerifier
-from luffy_pl.reward.policy import Policy
-from luffy_pl.reward.symbolic import compare_symbolically
 
 IGNORE = Policy(units="ignore")
 THREE = Policy(rounding=3)

@@ -10,8 +10,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from luffy_pl.reward.rational import read_rational
-from luffy_pl.reward.units import split_unit
+from luffy_pl.reward.answer.rational import read_rational
+from luffy_pl.reward.answer.units import split_unit
 
 MAX_TEXT_WORDS = 3
 """A gold of more words is prose, which no string comparison can grade."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from luffy_pl.reward.normalize import normalize
-from luffy_pl.reward.released_text import Released
+from luffy_pl.reward.answer.normalize import normalize
+from luffy_pl.reward.released.text import Released
 
 OAT_TIMEOUT_S = 1
 """Seconds for a parse or comparison by oat's last step."""

@@ -17,8 +17,8 @@ from luffy_pl.records import Verdict
 from luffy_pl.reward.extract import Extraction
 from luffy_pl.reward.math_verifier import Batch, Progress
 from luffy_pl.reward.pool import ComparisonPool
-from luffy_pl.reward.released_compare import compare_released
-from luffy_pl.reward.released_text import Released, last_box, read_gold, read_response
+from luffy_pl.reward.released.compare import compare_released
+from luffy_pl.reward.released.text import Released, last_box, read_gold, read_response
 from luffy_pl.reward.worker import Comparison
 
 V1_CORRECT, V1_WRONG, V1_NO_ANSWER = 1.0, -0.5, -1.0

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
-from luffy_pl.reward.intervals import are_same_union
-from luffy_pl.reward.leaves import compare_leaves, is_gradable_value, rational_of, tier_of
-from luffy_pl.reward.normalize import normalize
-from luffy_pl.reward.policy import Policy, ValueComparison
-from luffy_pl.reward.structure import Answer, has_digit_groups, read_answer
-from luffy_pl.reward.units import BASE, PERCENT, split_unit
+from luffy_pl.reward.answer.intervals import are_same_union
+from luffy_pl.reward.answer.leaves import compare_leaves, is_gradable_value, rational_of, tier_of
+from luffy_pl.reward.answer.normalize import normalize
+from luffy_pl.reward.answer.structure import Answer, has_digit_groups, read_answer
+from luffy_pl.reward.answer.tolerance import Policy, ValueComparison
+from luffy_pl.reward.answer.units import BASE, PERCENT, split_unit
 
 MAX_CHARACTERS = 512
 """Longest answer that is looked at, in characters; twice the gold's length if that is more."""

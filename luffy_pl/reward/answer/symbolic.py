@@ -14,10 +14,10 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 
-from luffy_pl.reward.leaves import rational_of
-from luffy_pl.reward.math_answer import compare_answers, compare_values_cheaply
-from luffy_pl.reward.normalize import ROW_BREAK
-from luffy_pl.reward.policy import Policy, ValueComparison
+from luffy_pl.reward.answer.compare import compare_answers, compare_values_cheaply
+from luffy_pl.reward.answer.leaves import rational_of
+from luffy_pl.reward.answer.normalize import ROW_BREAK
+from luffy_pl.reward.answer.tolerance import Policy, ValueComparison
 
 TIMEOUT_S = 2
 """Seconds for one parse or comparison. An integer: signal.alarm takes no fraction."""

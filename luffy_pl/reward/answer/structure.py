@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from luffy_pl.reward.normalize import ROW_BREAK
+from luffy_pl.reward.answer.normalize import ROW_BREAK
 
 MAX_DEPTH = 24
 """Brackets nested deeper are not taken apart."""

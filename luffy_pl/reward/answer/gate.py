@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from luffy_pl.reward.normalize import normalize
+from luffy_pl.reward.answer.normalize import normalize
 
 MAX_DEPTH = 24
 """Nested brackets; 200 hang the parser."""
