@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import StorageError
-from luffy_pl.faults import fault
+from luffy_pl.process.faults import fault
 
 FOLDER, STATE, MANIFEST = "checkpoints", "state.ckpt", "manifest.json"
 LAST, BEST, LAST_STATE = "last", "best", "last.ckpt"

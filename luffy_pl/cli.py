@@ -30,7 +30,7 @@ COMMANDS = {
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
     "estimate": ("luffy_pl.estimate.command", "memory and time before a run: --config FILE"),
     "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync or scoring"),
-    "env": ("luffy_pl.environment", "versions and hardware, for a report of a bug"),
+    "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
     "completion": ("luffy_pl.completion", "a script that completes commands and settings on Tab"),
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
     from luffy_pl.guards import make_start_safe
-    from luffy_pl.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
 
     try:
         make_start_safe()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.ranks import count_ranks
+from luffy_pl.process.ranks import count_ranks
 
 
 def check_settings(config: Any) -> None:

@@ -10,7 +10,7 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.policy.architecture import read_architecture, weightless
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.tensor_parallel import layer_plan
-from luffy_pl.ranks import SIZES, count_ranks
+from luffy_pl.process.ranks import SIZES, count_ranks
 
 
 def check_model(config: Any) -> None:

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from luffy_pl import checkpoint_folder as files
 from luffy_pl.errors import ConfigError, EngineError, StorageError, VerifierError, first_line
-from luffy_pl.interrupt import Stopped, agree
+from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from luffy_pl import interrupt
-from luffy_pl.interrupt import Stopped
+from luffy_pl.process import interrupt
+from luffy_pl.process.interrupt import Stopped
 from luffy_pl.training.module import LuffyModule
 
 STOP_FILE = "stop"

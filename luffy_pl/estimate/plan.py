@@ -16,7 +16,7 @@ from luffy_pl.estimate.activations import (
 from luffy_pl.policy.architecture import weightless
 from luffy_pl.policy.flops import ModelSize, model_size
 from luffy_pl.policy.lora import LoraConfig
-from luffy_pl.ranks import count_ranks
+from luffy_pl.process.ranks import count_ranks
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

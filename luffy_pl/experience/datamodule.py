@@ -33,8 +33,8 @@ from luffy_pl.experience.sampling import Collector, Progress, Stopwatch, answere
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.interrupt import together
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_reward_function, build_verifier
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine

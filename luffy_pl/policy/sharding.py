@@ -13,8 +13,8 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.neighbours import neighbours
 from luffy_pl.policy.tensor_parallel import TensorGroup, cut_layers
+from luffy_pl.process.neighbours import neighbours
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

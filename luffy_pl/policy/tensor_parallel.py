@@ -28,7 +28,7 @@ from transformers import PretrainedConfig
 
 from luffy_pl.errors import ConfigError, ModelError
 from luffy_pl.policy.packing import Packed
-from luffy_pl.ranks import SIZES
+from luffy_pl.process.ranks import SIZES
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from luffy_pl.errors import EngineError, LuffyError, first_line
-from luffy_pl.faults import fault
+from luffy_pl.process.faults import fault
 from luffy_pl.records import Completion
 from luffy_pl.rollout.deadline import Deadline, Late
 from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling

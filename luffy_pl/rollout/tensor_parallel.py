@@ -16,8 +16,8 @@ import torch
 from torch import distributed as dist
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.interrupt import Stopped
-from luffy_pl.neighbours import neighbours
+from luffy_pl.process.interrupt import Stopped
+from luffy_pl.process.neighbours import neighbours
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights

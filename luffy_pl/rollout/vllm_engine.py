@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from luffy_pl.errors import EngineError, first_line
-from luffy_pl.interrupt import Stopped
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights

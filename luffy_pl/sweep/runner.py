@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 from luffy_pl.errors import StorageError, printable
-from luffy_pl.interrupt import INTERRUPTED, TERMINATED
+from luffy_pl.process.interrupt import INTERRUPTED, TERMINATED
 from luffy_pl.sweep import launch_local, launch_ray, launch_slurm, plan
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell

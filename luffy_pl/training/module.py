@@ -26,12 +26,12 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.experience.collate import candidates
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import Progress
-from luffy_pl.faults import fault
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
 from luffy_pl.policy.sharding import meshes, shard_policy
+from luffy_pl.process.faults import fault
 from luffy_pl.records import Experience
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice

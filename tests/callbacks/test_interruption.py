@@ -9,7 +9,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.errors import EngineError
-from luffy_pl.interrupt import Stopped
+from luffy_pl.process.interrupt import Stopped
 
 
 @pytest.fixture

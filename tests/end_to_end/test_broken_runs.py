@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from luffy_pl.evaluation.runs import read_metrics
-from luffy_pl.faults import VARIABLE
+from luffy_pl.process.faults import VARIABLE
 
 pytestmark = pytest.mark.slow
 

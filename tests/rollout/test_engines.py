@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from luffy_pl.interrupt import Stopped
+from luffy_pl.process.interrupt import Stopped
 from luffy_pl.rollout.engine import Sampling
 from luffy_pl.rollout.hf_engine import keep_likely
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from luffy_pl.errors import EngineError
-from luffy_pl.faults import VARIABLE
+from luffy_pl.process.faults import VARIABLE
 from luffy_pl.records import Completion
 from luffy_pl.rollout import supervised, vllm_engine
 from luffy_pl.rollout.deadline import Deadline, Late

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import distributed as dist
 
-from luffy_pl import interrupt
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
-from luffy_pl.interrupt import Stopped
+from luffy_pl.process import interrupt
+from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion
 from luffy_pl.rollout import tensor_parallel
 from luffy_pl.rollout.engine import EngineConfig, Sampling

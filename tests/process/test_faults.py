@@ -3,7 +3,7 @@
 import pytest
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.faults import VARIABLE, fault
+from luffy_pl.process.faults import VARIABLE, fault
 
 
 def test_nothing_happens_unasked(monkeypatch):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from luffy_pl import interrupt
-from luffy_pl.interrupt import Stopped
+from luffy_pl.process import interrupt
+from luffy_pl.process.interrupt import Stopped
 
 
 class Alone:
@@ -107,7 +107,7 @@ def test_once_everything_is_saved_a_signal_is_an_exception_again(tmp_path):
 SECOND = """
 import os, signal, sys, time
 from pathlib import Path
-from luffy_pl import interrupt
+from luffy_pl.process import interrupt
 with interrupt.signals():
     interrupt.defer(Path(sys.argv[1]))
     os.kill(os.getpid(), signal.SIGTERM)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.ranks import Ranks, count_ranks
+from luffy_pl.process.ranks import Ranks, count_ranks
 
 
 def trainer(devices, num_nodes=1, kind="ModelParallelStrategy", **sizes):

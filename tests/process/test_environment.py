@@ -7,7 +7,7 @@ import socket
 from importlib.metadata import version
 from pathlib import Path
 
-from luffy_pl import environment
+from luffy_pl.process import environment
 
 
 def test_versions_and_hardware(command_line):
