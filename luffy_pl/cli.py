@@ -74,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
+    from luffy_pl.config.guards import make_start_safe
     from luffy_pl.errors import ConfigError, LuffyError, first_line
-    from luffy_pl.guards import make_start_safe
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from luffy_pl.config_checks import check_settings
+from luffy_pl.config.cross_checks import check_settings
 from luffy_pl.errors import ConfigError
 from luffy_pl.run import LuffyCLI, main
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-from luffy_pl.command_options import parse, sections_parser
+from luffy_pl.config.command_options import parse, sections_parser
 from luffy_pl.corpus.prepare.recipe import HUB, Recipe, SourceName
 from luffy_pl.corpus.prepare.select import Job
 from luffy_pl.corpus.prepare.shards import begin, fill, outcomes

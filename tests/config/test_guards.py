@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from luffy_pl import guards
 from luffy_pl.bundled import resolve
+from luffy_pl.config import guards
+from luffy_pl.config.guards import check_config_file, check_lightning, check_writable
+from luffy_pl.config.limits import split_allowed
 from luffy_pl.data import tokenizer
 from luffy_pl.errors import ConfigError
-from luffy_pl.guards import check_config_file, check_lightning, check_writable
-from luffy_pl.parser_limits import split_allowed
 from luffy_pl.policy import policy
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 from luffy_pl.rollout import hf_engine

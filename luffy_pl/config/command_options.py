@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from luffy_pl.config_errors import explain
+from luffy_pl.config.messages import explain
 from luffy_pl.errors import ConfigError, first_line
 
 CONFIG_HELP = "configuration of a run to take values from; may be repeated, later files win"

@@ -8,8 +8,8 @@ from jsonargparse import set_parsing_settings
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
+from luffy_pl.config.guards import check_environment_name
 from luffy_pl.errors import ConfigError
-from luffy_pl.guards import check_environment_name
 
 PACKAGES = ("lightning", "luffy_pl", "torch")
 ALLOW = "--allow_import"
