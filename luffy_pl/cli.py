@@ -11,10 +11,13 @@ from collections.abc import Sequence
 
 DEBUG = "--debug"
 COMMANDS = {
-    "fit": ("luffy_pl.run", "train: fit --config conf/quickstart.yaml"),
-    "validate": ("luffy_pl.run", "evaluate a checkpoint or a base model on data.benchmarks"),
-    "test": ("luffy_pl.run", "the same, logged as a final test"),
-    "predict": ("luffy_pl.run", "write graded answers to <run_dir>/predictions"),
+    "fit": ("luffy_pl.run.command", "train: fit --config conf/quickstart.yaml"),
+    "validate": (
+        "luffy_pl.run.command",
+        "evaluate a checkpoint or a base model on data.benchmarks",
+    ),
+    "test": ("luffy_pl.run.command", "the same, logged as a final test"),
+    "predict": ("luffy_pl.run.command", "write graded answers to <run_dir>/predictions"),
     "status": ("luffy_pl.status", "how far a run is, and whether it lives: status RUN"),
     "report": ("luffy_pl.report.command", "compare finished runs: report RUN [RUN ...]"),
     "view": ("luffy_pl.report.view", "curves, groups and tokens of a run as a page: view RUN"),
@@ -28,10 +31,13 @@ COMMANDS = {
     "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
-    "estimate": ("luffy_pl.estimate.command", "memory and time before a run: --config FILE"),
+    "estimate": ("luffy_pl.estimate.estimate", "memory and time before a run: --config FILE"),
     "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync or scoring"),
     "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
-    "completion": ("luffy_pl.completion", "a script that completes commands and settings on Tab"),
+    "completion": (
+        "luffy_pl.run.completion",
+        "a script that completes commands and settings on Tab",
+    ),
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
 
@@ -84,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
         with signals():
             module = importlib.import_module(COMMANDS[args[0]][0])
-            own = module.main(args if COMMANDS[args[0]][0] == "luffy_pl.run" else args[1:])
+            own = module.main(args if COMMANDS[args[0]][0] == "luffy_pl.run.command" else args[1:])
     except LuffyError as error:
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
         return error.exit_code

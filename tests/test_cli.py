@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from luffy_pl import run
 from luffy_pl.bundled import resolve
+from luffy_pl.run import command as run
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ["--config", "conf/quickstart.yaml"]

@@ -17,7 +17,7 @@ from typing import Any
 from docstring_parser import parse_from_object
 
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.run import LINKS, SECTIONS, LuffyCLI
+from luffy_pl.run.command import LINKS, SECTIONS, LuffyCLI
 from luffy_pl.training.module import LuffyModule
 
 PAGE = Path(__file__).parents[1] / "configuration.md"

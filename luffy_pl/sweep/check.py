@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from luffy_pl.composition import compose
 from luffy_pl.errors import LuffyError
+from luffy_pl.run.composition import compose
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.results import AVERAGES

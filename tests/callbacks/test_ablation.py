@@ -19,7 +19,7 @@ SHAPING = "model.objective.off_policy.shaping.kind"
 @pytest.fixture
 def composed(monkeypatch):
     """The configuration a run would be built from: everything but the building."""
-    from luffy_pl import run
+    from luffy_pl.run import command as run
 
     seen = []
 

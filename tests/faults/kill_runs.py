@@ -28,7 +28,7 @@ from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
 from same_run import differences
 
 import luffy_pl.rollout.hf_engine
-import luffy_pl.run  # noqa: F401
+import luffy_pl.run.command  # noqa: F401
 from faults.same_text import same_text
 from luffy_pl.checkpoint_folder import FOLDER, newest
 from luffy_pl.cli import main as luffy_pl_main

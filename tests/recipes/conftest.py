@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.cli import LightningArgumentParser
 
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.run import LINKS
+from luffy_pl.run.command import LINKS
 from luffy_pl.training.module import LuffyModule
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     own, of_fit = parser.parse_known_args(argv)
     if own.response_tokens is not None and own.response_tokens < 1:
         raise ConfigError("--response_tokens", "is too small", value=own.response_tokens, fix="1")
-    from luffy_pl.composition import compose
+    from luffy_pl.run.composition import compose
 
     found = estimate(compose(["fit", *of_fit]), own)
     if own.json:

@@ -7,7 +7,7 @@ from typing import Any
 
 from luffy_pl.config.cross_checks import check_settings
 from luffy_pl.errors import ConfigError
-from luffy_pl.run import LuffyCLI, main
+from luffy_pl.run.command import LuffyCLI, main
 
 
 class Composed(Exception):

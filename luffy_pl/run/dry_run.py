@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from luffy_pl.errors import printable
-from luffy_pl.estimate.command import estimate
+from luffy_pl.estimate.estimate import estimate
 from luffy_pl.estimate.table import lines
 from luffy_pl.experience.datamodule import LuffyDataModule
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         "~/.local/share/bash-completion/completions/luffy-pl, or source it in .zshrc.",
     )
     parser.parse_args(argv)
-    from luffy_pl.run import known_keys
+    from luffy_pl.run.command import known_keys
 
     sys.stdout.write(script(["config", "print_config", "help", *known_keys()]))
     return 0
@@ -46,6 +46,8 @@ def script(settings: Iterable[str]) -> str:
     """The script, with the dotted names of all settings of a run."""
     return SCRIPT.format(
         commands=" ".join(COMMANDS),
-        of_run=" ".join(name for name, (module, _) in COMMANDS.items() if module == "luffy_pl.run"),
+        of_run=" ".join(
+            name for name, (module, _) in COMMANDS.items() if module == "luffy_pl.run.command"
+        ),
         settings=" ".join(f"--{name}" for name in settings),
     )

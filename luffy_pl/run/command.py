@@ -48,9 +48,9 @@ from luffy_pl.config.guards import check_command_line, check_writable
 from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
-from luffy_pl.dry_run import Plan, show_plan
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.run.dry_run import Plan, show_plan
 from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.saved_state import check_state
