@@ -18,7 +18,7 @@ COMMANDS = {
     ),
     "test": ("luffy_pl.run.command", "the same, logged as a final test"),
     "predict": ("luffy_pl.run.command", "write graded answers to <run_dir>/predictions"),
-    "status": ("luffy_pl.status", "how far a run is, and whether it lives: status RUN"),
+    "status": ("luffy_pl.run_dir.status", "how far a run is, and whether it lives: status RUN"),
     "report": ("luffy_pl.report.command", "compare finished runs: report RUN [RUN ...]"),
     "view": ("luffy_pl.report.view", "curves, groups and tokens of a run as a page: view RUN"),
     "sweep": ("luffy_pl.sweep.command", "run a grid of cells: sweep experiments/NAME/grid.yaml"),

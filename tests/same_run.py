@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from luffy_pl.checkpoint_folder import newest
-from luffy_pl.evaluation.runs import read_lines, read_metrics
+from luffy_pl.run_dir.checkpoints import newest
+from luffy_pl.run_dir.read import read_lines, read_metrics
 
 NOT_TIME = ("timing_s/", "throughput/", "ledger/seconds")
 # The ledger counts seconds, and loops and callbacks of Lightning say how often a run was started.

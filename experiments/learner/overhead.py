@@ -9,7 +9,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 
 STAGES = ("generate", "score", "train")
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 
 PHASES = 3
 PROMPTS = 32

@@ -4,8 +4,8 @@ import csv
 import sys
 from pathlib import Path
 
-from luffy_pl.evaluation.runs import read_run
 from luffy_pl.report.curves import plot_runs
+from luffy_pl.run_dir.read import read_run
 
 HERE = Path(__file__).parent
 METHODS = ("luffy", "no_shaping", "clip_off_policy", "on_policy")

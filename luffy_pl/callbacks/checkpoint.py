@@ -14,10 +14,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
 
-from luffy_pl import checkpoint_folder as files
 from luffy_pl.errors import ConfigError, EngineError, StorageError, VerifierError, first_line
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
+from luffy_pl.run_dir import checkpoints as files
 from luffy_pl.training.module import LuffyModule
 
 log = logging.getLogger(__name__)

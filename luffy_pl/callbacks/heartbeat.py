@@ -18,7 +18,7 @@ import lightning as L
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Experience
-from luffy_pl.status import State, Status, write_status
+from luffy_pl.run_dir.status import State, Status, write_status
 from luffy_pl.training.module import LuffyModule
 
 log = logging.getLogger(__name__)

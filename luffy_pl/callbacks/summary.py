@@ -7,9 +7,9 @@ from pathlib import Path
 import lightning as L
 from rich.console import Console
 
-from luffy_pl.evaluation.runs import read_run
 from luffy_pl.report.command import comparison
 from luffy_pl.report.curves import plot_runs
+from luffy_pl.run_dir.read import read_run
 from luffy_pl.training.module import LuffyModule
 
 

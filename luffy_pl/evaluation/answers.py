@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.runs import read_lines
 from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.run_dir.read import read_lines
 
 UNKNOWN_TOKEN = -1
 """In place of each token of an answer that was read back: only their number is kept."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 
 FOLDERS = ("evaluation", "validate", "test")
 FILE = re.compile(r"phase-(\d+)-(.+)\.jsonl")

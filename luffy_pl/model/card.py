@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from luffy_pl.bundled import PREFIX, resolve
 from luffy_pl.evaluation.results import markdown
-from luffy_pl.evaluation.runs import read_run
 from luffy_pl.model.export import Exported
 from luffy_pl.report.curves import plot_runs
 from luffy_pl.report.outcomes import read_outcomes
+from luffy_pl.run_dir.read import read_run
 
 CURVES, CONFIG = "curves.png", "training_config.yaml"
 # Say where something ran, not what it was.

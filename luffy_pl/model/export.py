@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from luffy_pl.bundled import resolve
-from luffy_pl.checkpoint_folder import SavedPhase
 from luffy_pl.data.chat import with_chat_template
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
@@ -20,6 +19,7 @@ from luffy_pl.model.prepare import for_older_programs
 from luffy_pl.model.weights import find_checkpoint, policy_weights
 from luffy_pl.policy.lora import LoraConfig, merged_weights
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.run_dir.checkpoints import SavedPhase
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

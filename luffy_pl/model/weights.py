@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luffy_pl.checkpoint_folder import (
+from luffy_pl.errors import ModelError, StorageError, first_line
+from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
     check_hashes,
@@ -17,7 +18,6 @@ from luffy_pl.checkpoint_folder import (
     phase_of,
     what_is_missing,
 )
-from luffy_pl.errors import ModelError, StorageError, first_line
 
 PREFIX = "policy.language_model."
 """Names of the policy's weights in a state dict of the LightningModule."""

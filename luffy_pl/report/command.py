@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from luffy_pl.evaluation.runs import Run, read_run
 from luffy_pl.evaluation.tables import interval, percent, plain_table
 from luffy_pl.report.compare import paired_table, paired_with_first
 from luffy_pl.report.cost import MEASURES, check_measured, cost_table
@@ -24,6 +23,7 @@ from luffy_pl.report.published import (
     compare_published,
     published_table,
 )
+from luffy_pl.run_dir.read import Run, read_run
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.evaluation.tables import percent, plain_table
+from luffy_pl.run_dir.read import Run
 
 REWARD = "on_off_metrics/on_score"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.cost import PHASE, Measure, series_over
+from luffy_pl.run_dir.read import Run
 
 NUM_COLUMNS = 3
 PANELS = {

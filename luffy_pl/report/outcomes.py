@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
-from luffy_pl.evaluation.runs import Run
+from luffy_pl.run_dir.read import Run
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from luffy_pl.errors import ConfigError, LuffyError
-from luffy_pl.evaluation.runs import read_run
 from luffy_pl.report.cost import PHASE
 from luffy_pl.report.page.build import render, write_page
+from luffy_pl.run_dir.read import read_run
 
 LOOPBACK = "127.0.0.1"
 

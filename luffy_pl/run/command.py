@@ -18,7 +18,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
-from luffy_pl import run_dir
 from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
 from luffy_pl.callbacks.answers import Answers, answers_folder
 from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
@@ -37,7 +36,6 @@ from luffy_pl.callbacks.samples import Samples
 from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.callbacks.weight_sync import WeightSync
-from luffy_pl.checkpoint_folder import state_of
 from luffy_pl.config.cross_checks import (
     check_checkpoint,
     check_devices,
@@ -51,9 +49,11 @@ from luffy_pl.config.model_checks import check_model
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.run.dry_run import Plan, show_plan
+from luffy_pl.run_dir import begin as run_dir
+from luffy_pl.run_dir.checkpoints import state_of
+from luffy_pl.run_dir.saved_state import check_state
 from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.saved_state import check_state
 
 SECTIONS = {
     "progress": PhaseProgress,

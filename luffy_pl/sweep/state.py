@@ -21,7 +21,7 @@ from statistics import median
 from typing import Literal, get_args
 
 from luffy_pl.errors import ConfigError, StorageError
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 from luffy_pl.sweep.plan import Cell
 
 Event = Literal["started", "finished", "failed", "interrupted"]

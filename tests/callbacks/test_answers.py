@@ -8,8 +8,8 @@ import shutil
 import pytest
 import torch
 
-from luffy_pl.evaluation.runs import read_lines
 from luffy_pl.rollout.hf_engine import HfEngine
+from luffy_pl.run_dir.read import read_lines
 
 OVERLAY = """
 data:

@@ -8,8 +8,8 @@ from training.test_gradient_invariance import KeepGradients, random_experience, 
 
 from luffy_pl.callbacks.expert import ExpertMonitor, bin_pairs
 from luffy_pl.errors import ConfigError
-from luffy_pl.evaluation.runs import read_metrics
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.run_dir.read import read_metrics
 from luffy_pl.training.gradient_parts import GradientParts
 from luffy_pl.training.jsonl_logger import JsonlLogger
 from luffy_pl.training.module import LuffyModule

@@ -11,7 +11,7 @@ import pytest
 from luffy_pl.callbacks.heartbeat import HangWatch
 from luffy_pl.cli import main
 from luffy_pl.errors import StorageError
-from luffy_pl.status import Status, read_status, write_status
+from luffy_pl.run_dir.status import Status, read_status, write_status
 
 RUNNING = Status(
     state="running",

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from luffy_pl.evaluation.runs import read_lines, read_metrics
+from luffy_pl.run_dir.read import read_lines, read_metrics
 
 PROMPT, ANSWER = 9, 14
 ROW = PROMPT + ANSWER

@@ -9,8 +9,8 @@ from rich.console import Console
 from luffy_pl.callbacks.samples import Samples, append_groups, group_table, write_groups
 from luffy_pl.errors import printable
 from luffy_pl.evaluation.answers import drop_incomplete
-from luffy_pl.evaluation.runs import read_lines
 from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.run_dir.read import read_lines
 
 
 def group():

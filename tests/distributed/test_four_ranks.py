@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from recipes.small_runs import SMALL
 
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 
 pytestmark = pytest.mark.slow
 

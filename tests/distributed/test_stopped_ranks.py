@@ -12,7 +12,7 @@ from faults.kill_runs import left_running
 from recipes.small_runs import SMALL
 from same_run import differences
 
-from luffy_pl.checkpoint_folder import newest, read_manifest
+from luffy_pl.run_dir.checkpoints import newest, read_manifest
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ import torch
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
 from transformers import AutoModelForCausalLM
 
-from luffy_pl.evaluation.runs import read_lines, read_metrics
+from luffy_pl.run_dir.read import read_lines, read_metrics
 
 pytestmark = pytest.mark.slow
 

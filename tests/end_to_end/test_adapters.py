@@ -7,7 +7,7 @@ from same_run import differences, final_state
 from transformers import AutoModelForCausalLM
 
 from luffy_pl.bundled import resolve
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from luffy_pl.evaluation.runs import read_metrics
 from luffy_pl.process.faults import VARIABLE
+from luffy_pl.run_dir.read import read_metrics
 
 pytestmark = pytest.mark.slow
 

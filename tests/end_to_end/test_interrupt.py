@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 
 ROOT = Path(__file__).parents[2]
 

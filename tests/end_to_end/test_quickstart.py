@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from readme_commands import arguments
 
-from luffy_pl.evaluation.runs import read_lines, read_run
+from luffy_pl.run_dir.read import read_lines, read_run
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from readme_commands import arguments
 
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 
 pytestmark = pytest.mark.slow
 

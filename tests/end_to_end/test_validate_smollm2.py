@@ -8,7 +8,7 @@ import json
 import pytest
 from kill import kill_when
 
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 
 pytestmark = pytest.mark.long
 

@@ -3,8 +3,8 @@
 import json
 
 from luffy_pl.evaluation.results import write_results
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.outcomes import read_outcomes
+from luffy_pl.run_dir.read import Run
 
 ROW = {"benchmark": "aime24", "n": 30, "k": 32, "avg": 0.25, "low": 0.125, "high": 0.375}
 ROW |= {"temperature": 0.6, "out_of_distribution": False}

@@ -4,10 +4,10 @@ import pytest
 from rich.console import Console
 
 from luffy_pl.evaluation.problems import write_problems
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.evaluation.tables import results_table
 from luffy_pl.report.command import comparison
 from luffy_pl.report.compare import paired_table
+from luffy_pl.run_dir.read import Run
 
 ROW = {
     "benchmark": "gpqa_diamond", "n": 1172, "k": 32, "avg": 1.0, "low": 0.999, "high": 1.0,

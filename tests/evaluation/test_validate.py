@@ -5,7 +5,7 @@ import json
 import pytest
 
 from luffy_pl.evaluation.problems import read_problems
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 
 OVERLAY = """
 data:

@@ -30,10 +30,10 @@ from same_run import differences
 import luffy_pl.rollout.hf_engine
 import luffy_pl.run.command  # noqa: F401
 from faults.same_text import same_text
-from luffy_pl.checkpoint_folder import FOLDER, newest
 from luffy_pl.cli import main as luffy_pl_main
 from luffy_pl.reward import math_verifier
 from luffy_pl.reward.pool import ComparisonPool
+from luffy_pl.run_dir.checkpoints import FOLDER, newest
 
 ROOT = Path(__file__).parents[2]
 PHASES = 4

@@ -11,10 +11,10 @@ import torch
 from recipes.small_runs import SMALL
 from same_run import differences
 
-from luffy_pl import checkpoint_folder
 from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
-from luffy_pl.checkpoint_folder import newest
-from luffy_pl.evaluation.runs import read_lines, read_metrics
+from luffy_pl.run_dir import checkpoints as checkpoint_folder
+from luffy_pl.run_dir.checkpoints import newest
+from luffy_pl.run_dir.read import read_lines, read_metrics
 
 TINY = [
     "--config", "conf/quickstart.yaml", *SMALL,

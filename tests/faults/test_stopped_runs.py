@@ -8,12 +8,12 @@ from recipes.small_runs import SMALL
 from same_run import differences
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from luffy_pl import checkpoint_folder
-from luffy_pl.checkpoint_folder import newest
-from luffy_pl.evaluation.runs import read_lines
 from luffy_pl.experience import datamodule
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.rollout.hf_engine import HfEngine, SeededSampling
+from luffy_pl.run_dir import checkpoints as checkpoint_folder
+from luffy_pl.run_dir.checkpoints import newest
+from luffy_pl.run_dir.read import read_lines
 from luffy_pl.training.module import LuffyModule
 
 RUN = [

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from luffy_pl.evaluation.runs import read_metrics
 from luffy_pl.experience import one_ahead
+from luffy_pl.run_dir.read import read_metrics
 from recipes.small_runs import SMALL
 
 SETTINGS = [

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
 
 pytestmark = pytest.mark.recipes

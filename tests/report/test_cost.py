@@ -4,7 +4,6 @@ import pytest
 from report.report_runs import Page, write_lines, write_run
 from report.test_compare import write_run as write_counts
 
-from luffy_pl.evaluation.runs import Run, read_lines, read_run
 from luffy_pl.report import curves
 from luffy_pl.report.cost import (
     MEASURES,
@@ -15,6 +14,7 @@ from luffy_pl.report.cost import (
     short,
 )
 from luffy_pl.report.page.expert_figures import expert_figures
+from luffy_pl.run_dir.read import Run, read_lines, read_run
 
 
 def add_metrics(folder, *lines):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from luffy_pl.bundled import resolve
-from luffy_pl.evaluation.runs import read_metrics
+from luffy_pl.run_dir.read import read_metrics
 from luffy_pl.sweep.state import JOURNAL
 
 pytestmark = pytest.mark.slow

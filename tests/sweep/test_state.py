@@ -2,8 +2,8 @@
 
 import pytest
 
-from luffy_pl.checkpoint_folder import LAST_STATE
 from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.run_dir.checkpoints import LAST_STATE
 from luffy_pl.sweep.grid import read_grid
 from luffy_pl.sweep.plan import make_cells
 from luffy_pl.sweep.state import (

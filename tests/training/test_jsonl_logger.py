@@ -1,4 +1,4 @@
-from luffy_pl.evaluation.runs import read_lines
+from luffy_pl.run_dir.read import read_lines
 from luffy_pl.training.jsonl_logger import JsonlLogger
 
 

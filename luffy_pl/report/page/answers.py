@@ -15,9 +15,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.evaluation.runs import iterate_lines
 from luffy_pl.report.page.embed import visible
 from luffy_pl.report.page.token_values import MAX_TOKENS, Values, read_values
+from luffy_pl.run_dir.read import iterate_lines
 
 FOLDERS = {"test": "test/answers", "validate": "validate/answers", "predict": "predictions"}
 # <benchmark>-<rank>.jsonl of an evaluation, <benchmark>-<rank>-<chunk>.jsonl of a prediction.

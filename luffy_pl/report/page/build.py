@@ -16,7 +16,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.compare import DIFFERENCE, paired_with_first
 from luffy_pl.report.cost import PHASE, TOTALS, Measure, cost_rows
 from luffy_pl.report.outcomes import model_of, read_outcomes
@@ -33,6 +32,7 @@ from luffy_pl.report.page.figures import (
 )
 from luffy_pl.report.page.token_values import packed
 from luffy_pl.report.published import CAVEAT, HEADINGS, compare_published
+from luffy_pl.run_dir.read import Run
 
 HERE = Path(__file__).parent
 

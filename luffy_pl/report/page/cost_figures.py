@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.cost import MEASURES, REWARD, accuracy_over, has_ledger, series_over
 from luffy_pl.report.page.charts import Chart, Series, line_chart
+from luffy_pl.run_dir.read import Run
 
 
 def cost_figures(runs: Sequence[Run]) -> list[Chart]:

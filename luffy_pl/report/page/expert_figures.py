@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.page.charts import Chart, Series, line_chart
+from luffy_pl.run_dir.read import Run
 
 # Titles, and a metric by the name of its line; a line without a name is the run's own.
 PANELS: Mapping[str, Mapping[str, str]] = {

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from luffy_pl.evaluation.runs import Run
 from luffy_pl.report.cost import Measure, series_over
 from luffy_pl.report.curves import PANELS, watched_panels
 from luffy_pl.report.outcomes import Outcome
 from luffy_pl.report.page.answers import Lengths
 from luffy_pl.report.page.charts import Chart, Series, histogram, line_chart
 from luffy_pl.report.page.expert_figures import lines
+from luffy_pl.run_dir.read import Run
 
 Interval = dict[str, float]
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from luffy_pl.checkpoint_folder import FOLDER, newest
 from luffy_pl.errors import StorageError
+from luffy_pl.run_dir.checkpoints import FOLDER, newest
 
 FILE = "status.json"
 LATE_BEATS = 3

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from luffy_pl import checkpoint_folder as files
 from luffy_pl.errors import StorageError
+from luffy_pl.run_dir import checkpoints as files
 
 
 @pytest.fixture(autouse=True)

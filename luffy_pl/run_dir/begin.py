@@ -14,15 +14,15 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from luffy_pl.checkpoint_folder import (
+from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
     check_hashes,
     newest,
     remove,
 )
-from luffy_pl.errors import ConfigError, StorageError
-from luffy_pl.training.saved_state import check_state
+from luffy_pl.run_dir.saved_state import check_state
 
 log = logging.getLogger(__name__)
 
