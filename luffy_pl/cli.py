@@ -26,7 +26,7 @@ COMMANDS = {
         "luffy_pl.corpus.command",
         "check: find what is wrong with prompts and traces; prepare",
     ),
-    "traces": ("luffy_pl.teacher.command", "generate: expert traces from a teacher, graded"),
+    "traces": ("luffy_pl.traces.command", "generate: expert traces from a teacher, graded"),
     "serve": ("luffy_pl.rollout.serve", "a vLLM server for rollouts: serve MODEL --port 8000"),
     "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),

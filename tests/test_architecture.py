@@ -66,7 +66,7 @@ HOME_OF = {
     "pebble": {"reward/pool.py"},
     "peft": {"lora.py"},
     "jsonargparse": {"run.py", "parser_limits.py", "command_options.py"},
-    "openai": {"teacher/endpoint.py"},
+    "openai": {"traces/endpoint.py"},
     "ray": {"sweep/launch_ray.py"},
     "submitit": {"sweep/launch_slurm.py"},
 }

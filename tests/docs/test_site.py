@@ -17,13 +17,13 @@ from luffy_pl.cli import COMMANDS
 # Beginnings of commands that no page test runs, to the test that does.
 RUN_BY = {
     "luffy-pl sweep cluster_grid.yaml --summarize": "sweep/test_run.py",
-    "luffy-pl view outputs/quickstart --serve --port 8000": "evaluation/test_view.py",
-    "luffy-pl view outputs/luffy --serve --port 8000": "evaluation/test_view.py",
+    "luffy-pl view outputs/quickstart --serve --port 8000": "report/test_view.py",
+    "luffy-pl view outputs/luffy --serve --port 8000": "report/test_view.py",
     "luffy-pl data prepare openr1": "corpus/test_prepare.py",
     "luffy-pl data prepare gsm8k": "corpus/test_prepare.py",
     "luffy-pl data prepare jsonl": "corpus/test_prepare.py",
     "luffy-pl data check --config conf/gsm8k_smollm2.yaml": "corpus/test_check.py",
-    "luffy-pl traces generate": "teacher/test_generate.py",
+    "luffy-pl traces generate": "traces/test_generate.py",
     "luffy-pl model prepare": "model/test_prepare.py",
     "luffy-pl export": "model/test_export.py",
     "luffy-pl bench learner": "bench/test_learner.py",

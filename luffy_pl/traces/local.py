@@ -12,8 +12,8 @@ from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import EngineConfig, Sampling
 from luffy_pl.rollout.start import start_engine
-from luffy_pl.teacher.answer import Answer, Answered
-from luffy_pl.teacher.settings import TeacherConfig
+from luffy_pl.traces.answer import Answer, Answered
+from luffy_pl.traces.settings import TeacherConfig
 
 
 class LocalTeacher:

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from teacher.expected import recorded_and_expected
+from traces.expected import recorded_and_expected
 
 LOCAL = [
     "bundled:shorter.jsonl", "--teacher.model", "bundled:base", "--engine.kind", "hf",
@@ -167,7 +167,7 @@ def test_an_endpoint_is_a_teacher(endpoint, sums, command_line, tmp_path):
 
 
 def test_an_endpoint_that_is_not_there_is_one_line(sums, command_line, tmp_path, monkeypatch):
-    monkeypatch.setattr("luffy_pl.teacher.endpoint.RETRIES", 0)
+    monkeypatch.setattr("luffy_pl.traces.endpoint.RETRIES", 0)
     done = command_line(
         "traces", "generate", sums, "--teacher.endpoint", "http://127.0.0.1:9/v1",
         "--teacher.model", "r1", "--out", tmp_path / "traces.jsonl",

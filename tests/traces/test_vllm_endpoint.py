@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 
 from luffy_pl.bundled import resolve
-from teacher.expected import recorded_and_expected
+from traces.expected import recorded_and_expected
 
 pytestmark = pytest.mark.long
 

@@ -15,7 +15,7 @@ from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 from luffy_pl.rollout.engine import EngineConfig
-from luffy_pl.teacher.settings import TeacherConfig
+from luffy_pl.traces.settings import TeacherConfig
 
 PLACES = {
     "file": "data.train.path",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write("usage: luffy-pl traces generate FILE --teacher.model M --out OUT\n")
         return 0
     options = parse_options(argv[1:])
-    from luffy_pl.teacher import generate
+    from luffy_pl.traces import generate
 
     source = dataclasses.replace(options.source, path=resolve(options.source.path))
     config = dataclasses.replace(options.teacher, model=resolve(options.teacher.model))
@@ -59,12 +59,12 @@ def main(argv: Sequence[str]) -> int:
 def start(config: TeacherConfig, options: Any, source: PromptSource) -> tuple[Any, Any]:
     """The teacher, and the tokenizer that its log-probabilities are lined up with."""
     if config.endpoint is None:
-        from luffy_pl.teacher.local import LocalTeacher
+        from luffy_pl.traces.local import LocalTeacher
 
         local = LocalTeacher(config, options.engine, source)
         return local, local.tokenizer
     from luffy_pl.data.tokenizer import load_tokenizer
-    from luffy_pl.teacher.endpoint import EndpointTeacher
+    from luffy_pl.traces.endpoint import EndpointTeacher
 
     if config.record_logprobs and options.tokenizer is None:
         raise ConfigError(

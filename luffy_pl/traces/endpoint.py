@@ -14,8 +14,8 @@ from typing import Any
 from luffy_pl.data.chat import THINK, with_system_prompt
 from luffy_pl.data.columns import Question
 from luffy_pl.errors import EngineError, first_line
-from luffy_pl.teacher.answer import Answer, Answered
-from luffy_pl.teacher.settings import TeacherConfig
+from luffy_pl.traces.answer import Answer, Answered
+from luffy_pl.traces.settings import TeacherConfig
 
 RETRIES = 5
 """Of the client, with growing pauses: for rate limits, time-outs and a server that restarts."""

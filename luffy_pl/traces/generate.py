@@ -18,8 +18,8 @@ from luffy_pl.data.prompts import PromptSource
 from luffy_pl.data.rows import read_rows
 from luffy_pl.errors import DataError, StorageError
 from luffy_pl.reward.reward import Verifier
-from luffy_pl.teacher.answer import Answer, Answered, Teacher
-from luffy_pl.teacher.settings import TeacherConfig
+from luffy_pl.traces.answer import Answer, Answered, Teacher
+from luffy_pl.traces.settings import TeacherConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
