@@ -15,8 +15,8 @@ from luffy_pl.errors import EngineError
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Completion, Experience
 from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.probe import probe_completions
 from luffy_pl.rollout.supervised import SupervisedEngine
-from luffy_pl.rollout.weight_sync import probe_completions
 from luffy_pl.training.module import LuffyModule
 
 

@@ -182,8 +182,8 @@ def test_mistakes_are_one_line(run_dir, command_line, tmp_path):
 def test_vllm_gives_the_same_logprobs(which, request):
     exported = request.getfixturevalue(which)
     from luffy_pl.rollout.engine import EngineConfig
+    from luffy_pl.rollout.probe import probe_completions
     from luffy_pl.rollout.vllm_engine import VllmEngine
-    from luffy_pl.rollout.weight_sync import probe_completions
 
     tokenizer = AutoTokenizer.from_pretrained(exported)
     prompt = tokenizer("<user>2+3-1=?<assistant><think>", add_special_tokens=False).input_ids
