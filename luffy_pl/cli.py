@@ -31,7 +31,7 @@ COMMANDS = {
     "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
-    "estimate": ("luffy_pl.estimate.estimate", "memory and time before a run: --config FILE"),
+    "estimate": ("luffy_pl.run.estimate_command", "memory and time before a run: --config FILE"),
     "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync or scoring"),
     "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
     "completion": (
@@ -80,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
-    from luffy_pl.config.guards import make_start_safe
     from luffy_pl.errors import ConfigError, LuffyError, first_line
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.safe_start import make_start_safe
 
     try:
         make_start_safe()

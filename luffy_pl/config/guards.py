@@ -6,11 +6,9 @@ the parser which classes it may name; here is what no parser looks at.
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,9 @@ import yaml
 
 from luffy_pl.errors import ConfigError, StorageError
 
-MIN_LIGHTNING = (2, 6, 6)
 MAX_CONFIG_BYTES = 1_000_000
 MAX_CONFIG_NODES = 100_000
 
-QUIET_ENVIRONMENT = {
-    # Nobody is told that a run was made.
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    # Read by torch's C++ part when it is first imported.
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-}
-UNSAFE_ENVIRONMENT = "VLLM_ALLOW_INSECURE_SERIALIZATION"
 
 SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
@@ -39,35 +27,6 @@ SECRET = re.compile(
 )
 """What a token of a hub, a cloud or a chat looks like, and a URL with a password in it."""
 SECRET_NAME = re.compile(r"token|secret|passw|api_?key|credential|private", re.IGNORECASE)
-
-
-def make_start_safe() -> None:
-    """Telemetry off; no library that is known to run foreign code."""
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if os.environ.get(UNSAFE_ENVIRONMENT, "0") != "0":
-        raise ConfigError(
-            UNSAFE_ENVIRONMENT,
-            "lets vLLM unpickle what it is sent, and nothing here needs it",
-            fix=f"unset {UNSAFE_ENVIRONMENT}",
-        )
-    check_lightning()
-
-
-def check_lightning() -> None:
-    """Refuse versions with malicious code (2.6.2, 2.6.3) or CVE-2026-58659, not importing them."""
-    try:
-        found = version("lightning")
-    except PackageNotFoundError:
-        found = "none"
-    numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:3])
-    if numbers < MIN_LIGHTNING:
-        raise ConfigError(
-            "lightning",
-            "this version can execute what a checkpoint, or its own wheel, brings along",
-            value=found,
-            fix="pip install 'lightning>=2.6.6,<2.7'; after 2.6.2 or 2.6.3 also renew your tokens",
-        )
 
 
 def check_command_line(argv: Sequence[str]) -> None:

@@ -5,12 +5,14 @@ Shapes: N rows, L tokens of the longest row, T = L - 1 predictions.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.objective.advantage import AdvantageConfig, row_advantage
 from luffy_pl.records import Experience, Group, Response
 
@@ -109,6 +111,17 @@ def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: AdvantageCon
     )
 
 
+def penalised(
+    experience: Experience, view: PolicyView | None, advantage: AdvantageConfig
+) -> Experience:
+    """The record with rewards compared after the policy's penalty, if there is one."""
+    penalty_N = view.reward_penalty(experience) if view else None
+    if penalty_N is None:
+        return experience
+    advantage_N = advantage_of(experience.groups, experience.reward_N - penalty_N, advantage)
+    return dataclasses.replace(experience, advantage_N=advantage_N)
+
+
 def candidates(
     rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
 ) -> Experience:
@@ -154,44 +167,3 @@ def is_truncated(response: Response) -> bool:
 def has_sampler_logprobs(responses: Sequence[Response]) -> bool:
     """Whether every sampled token came with the engine's log-probability, however few there are."""
     return all(row.logprobs is not None or row.num_given == len(row.token_ids) for row in responses)
-
-
-def micro_batch_rows(
-    num_tokens: Sequence[int],
-    *,
-    token_budget: int,
-    group: Sequence[int],
-    num_prompt: Sequence[int],
-) -> list[list[int]]:
-    """Positions in `num_tokens`, put together so that their sum stays in the budget.
-
-    Groups with the longest rows first, and so their rows, which stay neighbours. Each row goes
-    where its group already is, or else to the fullest that has room: few micro-batches, and nearly
-    full ones. A single row above the budget stands alone.
-
-    Args:
-        group: of each row.
-        num_prompt: tokens that the rows of a group have in common and that count once where they
-            are together.
-    """
-    longest: dict[int, int] = {}
-    for one, length in zip(group, num_tokens, strict=True):
-        longest[one] = max(longest.get(one, 0), length)
-    batches: list[list[int]] = []
-    used: list[int] = []
-
-    def by_length(row: int) -> tuple[int, ...]:
-        return -longest[group[row]], group[row], -num_tokens[row], row
-
-    for row in sorted(range(len(num_tokens)), key=by_length):
-        own = num_tokens[row] - num_prompt[row]
-        costs = [own if group[there[-1]] == group[row] else num_tokens[row] for there in batches]
-        room = [i for i, cost in enumerate(costs) if used[i] + cost <= token_budget]
-        if room:
-            best = max(room, key=lambda i: (num_tokens[row] - costs[i], used[i]))
-            batches[best].append(row)
-            used[best] += costs[best]
-        else:
-            batches.append([row])
-            used.append(num_tokens[row])
-    return batches

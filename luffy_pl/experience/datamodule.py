@@ -26,9 +26,11 @@ from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.experience.benchmarks import Benchmark, check_names
 from luffy_pl.experience.checks import check_prompts, check_ranks, without_bad_golds
+from luffy_pl.experience.collate import penalised
 from luffy_pl.experience.collect import collect_groups, compared
 from luffy_pl.experience.one_ahead import OneAhead
-from luffy_pl.experience.phases import PhasePlanner, PolicyView, penalised
+from luffy_pl.experience.phases import PhasePlanner
+from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.sampling import Collector, Progress, Stopwatch, answered
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share

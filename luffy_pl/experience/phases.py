@@ -6,39 +6,22 @@ what came before; that state is the same on every rank, and part of a checkpoint
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed
-from torch import Tensor
 
 from luffy_pl.data.prompts import PromptSet
 from luffy_pl.data.seeds import keyed_order, phase_prompts
-from luffy_pl.experience.collate import advantage_of
 from luffy_pl.experience.guidance import Given
 from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group, unsolved
+from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.replay import ReplayPool, outcome
 from luffy_pl.experience.settings import RolloutConfig
-from luffy_pl.objective.advantage import AdvantageConfig
-from luffy_pl.records import Experience, Group, Prompt
+from luffy_pl.records import Group, Prompt
 
 Item = TypeVar("Item")
-
-
-class PolicyView(Protocol):
-    """What may be asked of the policy while a phase is collected; every rank asks together."""
-
-    def reward_penalty(self, experience: Experience) -> Tensor | None:
-        """What is taken off each row's reward before rewards are compared, [N]."""
-        ...
-
-    def mean_entropies(
-        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
-    ) -> list[float]:
-        """Mean token entropy in nats of each (prompt, response)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -178,14 +161,3 @@ class PhasePlanner:
         found: list[list[Item]] = [[] for _ in range(self.num_ranks)]
         torch.distributed.all_gather_object(found, mine)
         return [item for of_rank in found for item in of_rank]
-
-
-def penalised(
-    experience: Experience, view: PolicyView | None, advantage: AdvantageConfig
-) -> Experience:
-    """The record with rewards compared after the policy's penalty, if there is one."""
-    penalty_N = view.reward_penalty(experience) if view else None
-    if penalty_N is None:
-        return experience
-    advantage_N = advantage_of(experience.groups, experience.reward_N - penalty_N, advantage)
-    return dataclasses.replace(experience, advantage_N=advantage_N)

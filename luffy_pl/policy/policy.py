@@ -20,8 +20,8 @@ from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.tensor_parallel import TensorGroup
-from luffy_pl.training.settings import PolicyConfig
 
 
 class Policy(nn.Module):

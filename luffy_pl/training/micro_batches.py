@@ -6,13 +6,13 @@ Shapes: N rows of this rank, n rows of a micro-batch, T predictions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from luffy_pl.experience.collate import micro_batch_rows
 from luffy_pl.records import Experience
 
 
@@ -71,6 +71,47 @@ def micro_batches(
             MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens, num_shared)
         )
     return micros
+
+
+def micro_batch_rows(
+    num_tokens: Sequence[int],
+    *,
+    token_budget: int,
+    group: Sequence[int],
+    num_prompt: Sequence[int],
+) -> list[list[int]]:
+    """Positions in `num_tokens`, put together so that their sum stays in the budget.
+
+    Groups with the longest rows first, and so their rows, which stay neighbours. Each row goes
+    where its group already is, or else to the fullest that has room: few micro-batches, and nearly
+    full ones. A single row above the budget stands alone.
+
+    Args:
+        group: of each row.
+        num_prompt: tokens that the rows of a group have in common and that count once where they
+            are together.
+    """
+    longest: dict[int, int] = {}
+    for one, length in zip(group, num_tokens, strict=True):
+        longest[one] = max(longest.get(one, 0), length)
+    batches: list[list[int]] = []
+    used: list[int] = []
+
+    def by_length(row: int) -> tuple[int, ...]:
+        return -longest[group[row]], group[row], -num_tokens[row], row
+
+    for row in sorted(range(len(num_tokens)), key=by_length):
+        own = num_tokens[row] - num_prompt[row]
+        costs = [own if group[there[-1]] == group[row] else num_tokens[row] for there in batches]
+        room = [i for i, cost in enumerate(costs) if used[i] + cost <= token_budget]
+        if room:
+            best = max(room, key=lambda i: (num_tokens[row] - costs[i], used[i]))
+            batches[best].append(row)
+            used[best] += costs[best]
+        else:
+            batches.append([row])
+            used.append(num_tokens[row])
+    return batches
 
 
 def silent(experience: Experience) -> MicroBatch:

@@ -30,6 +30,7 @@ from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.sharding import meshes, shard_policy
 from luffy_pl.process.faults import fault
 from luffy_pl.records import Experience
@@ -44,7 +45,7 @@ from luffy_pl.training.optimizer import (
     make_moments,
     step_limits,
 )
-from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig, PolicyConfig
+from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig
 from luffy_pl.training.terms import Coefficients, count_terms
 
 log = logging.getLogger(__name__)

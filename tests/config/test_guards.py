@@ -11,16 +11,18 @@ import torch
 
 from luffy_pl.bundled import resolve
 from luffy_pl.config import guards
-from luffy_pl.config.guards import check_config_file, check_lightning, check_writable
+from luffy_pl.config.guards import check_config_file, check_writable
 from luffy_pl.config.limits import split_allowed
 from luffy_pl.data import tokenizer
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy import policy
+from luffy_pl.policy.settings import PolicyConfig
+from luffy_pl.process import safe_start
+from luffy_pl.process.safe_start import check_lightning
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 from luffy_pl.rollout import hf_engine
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.sweep.results import read_csv, write_csv
-from luffy_pl.training.settings import PolicyConfig
 
 QUICKSTART = ["--config", "conf/quickstart.yaml"]
 SECRET = "hf_" + "Aa0" * 12
@@ -185,7 +187,7 @@ def test_the_installed_lightning_is_allowed_and_ours():
 
 
 def test_nothing_phones_home(command_line, monkeypatch):
-    for name in guards.QUIET_ENVIRONMENT:
+    for name in safe_start.QUIET_ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     command_line("report", "no_run")
     assert os.environ["DO_NOT_TRACK"] == os.environ["VLLM_NO_USAGE_STATS"] == "1"
@@ -193,8 +195,8 @@ def test_nothing_phones_home(command_line, monkeypatch):
 
 
 def test_pickles_between_processes_are_refused(command_line, monkeypatch):
-    monkeypatch.setenv(guards.UNSAFE_ENVIRONMENT, "1")
-    refused(command_line("fit", *QUICKSTART), guards.UNSAFE_ENVIRONMENT)
+    monkeypatch.setenv(safe_start.UNSAFE_ENVIRONMENT, "1")
+    refused(command_line("fit", *QUICKSTART), safe_start.UNSAFE_ENVIRONMENT)
 
 
 @pytest.mark.parametrize("run_dir", ["s3://bucket/run", "a\x1b[31mb"])

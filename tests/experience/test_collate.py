@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy_pl.experience.collate import Steps, collate, micro_batch_rows, plan_steps
+from luffy_pl.experience.collate import Steps, collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.training.micro_batches import micro_batch_rows
 
 
 def response(source, tokens, correct, logprobs=None):

@@ -12,7 +12,7 @@ from luffy_pl.bundled import resolve
 from luffy_pl.model.weights import policy_weights
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.policy import load_policy
-from luffy_pl.training.settings import PolicyConfig
+from luffy_pl.policy.settings import PolicyConfig
 
 
 def fit_small(folder, *more):

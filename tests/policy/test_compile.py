@@ -8,7 +8,7 @@ from training.test_packing import NUM_TOKENS, gradients, rows
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy.policy import load_policy
-from luffy_pl.training.settings import PolicyConfig
+from luffy_pl.policy.settings import PolicyConfig
 
 
 @pytest.mark.slow

@@ -11,9 +11,10 @@ from training.test_gradient_invariance import random_experience, tiny_policy
 
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.policy.offload import OffloadStrategy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training import module as luffy_module
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import OptimizerConfig, PolicyConfig
+from luffy_pl.training.settings import OptimizerConfig
 
 
 class OnMeta(OffloadStrategy):

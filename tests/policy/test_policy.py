@@ -9,8 +9,9 @@ from luffy_pl.errors import ModelError
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.recompute import KEPT
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import KlConfig, ObjectiveConfig, PolicyConfig
+from luffy_pl.training.settings import KlConfig, ObjectiveConfig
 
 BASE = PolicyConfig(path="bundled:base")
 

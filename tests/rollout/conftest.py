@@ -12,9 +12,9 @@ import pytest
 
 from luffy_pl.bundled import resolve
 from luffy_pl.policy.policy import load_policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.rollout.engine import EngineConfig, ServerConfig
 from luffy_pl.rollout.start import start_engine
-from luffy_pl.training.settings import PolicyConfig
 
 EOS = 1
 START_S = 600

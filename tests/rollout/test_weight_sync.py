@@ -9,9 +9,9 @@ from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.errors import EngineError
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.policy import load_policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Prompt
 from luffy_pl.rollout.policy_weights import PolicyWeights
-from luffy_pl.training.settings import PolicyConfig
 
 
 class Strategy:

@@ -7,21 +7,15 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luffy_pl.experience.collate import collate, plan_steps
-from luffy_pl.experience.phases import penalised
+from luffy_pl.experience.collate import collate, penalised, plan_steps
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import AdvantageConfig
 from luffy_pl.policy.policy import Policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import (
-    EntropyConfig,
-    KlConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PolicyConfig,
-)
+from luffy_pl.training.settings import EntropyConfig, KlConfig, ObjectiveConfig, OptimizerConfig
 
 
 def entropy_after(*entropies, **settings):

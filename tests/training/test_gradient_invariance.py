@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.policy.policy import Policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.settings import (
@@ -21,7 +22,6 @@ from luffy_pl.training.settings import (
     OffPolicyConfig,
     OnPolicyConfig,
     OptimizerConfig,
-    PolicyConfig,
     SftConfig,
 )
 

@@ -10,6 +10,7 @@ from training.test_gradient_invariance import random_experience, tiny_policy
 from luffy_pl.errors import DeviceMemoryError, DivergedError
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.shaping import Shaping
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.process.faults import VARIABLE
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.settings import (
@@ -17,7 +18,6 @@ from luffy_pl.training.settings import (
     ObjectiveConfig,
     OffPolicyConfig,
     OptimizerConfig,
-    PolicyConfig,
 )
 
 

@@ -14,8 +14,8 @@ import torch
 from luffy_pl.corpus.check.rows import CheckedRow
 from luffy_pl.data.seeds import keyed_order
 from luffy_pl.policy.policy import load_policy
+from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import ExpertTrace
-from luffy_pl.training.settings import PolicyConfig
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90)
 RARE = 0.1

@@ -1,0 +1,24 @@
+"""What collecting a phase may ask of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from luffy_pl.records import Experience
+
+
+class PolicyView(Protocol):
+    """What may be asked of the policy while a phase is collected; every rank asks together."""
+
+    def reward_penalty(self, experience: Experience) -> Tensor | None:
+        """What is taken off each row's reward before rewards are compared, [N]."""
+        ...
+
+    def mean_entropies(
+        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
+    ) -> list[float]:
+        """Mean token entropy in nats of each (prompt, response)."""
+        ...
