@@ -14,6 +14,13 @@ from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.settings import (
+    EntropyConfig,
+    NormalizerConfig,
+    ObjectiveConfig,
+    OnPolicyConfig,
+)
+from luffy_pl.objective.terms import Coefficients, count_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.head import KEPT
 from luffy_pl.policy.policy import Policy
@@ -22,14 +29,7 @@ from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
-from luffy_pl.training.settings import (
-    EntropyConfig,
-    NormalizerConfig,
-    ObjectiveConfig,
-    OnPolicyConfig,
-    OptimizerConfig,
-)
-from luffy_pl.training.terms import Coefficients, count_terms
+from luffy_pl.training.settings import OptimizerConfig
 
 OBJECTIVE = ObjectiveConfig(
     on_policy=OnPolicyConfig(clip=(0.2, 0.2)),

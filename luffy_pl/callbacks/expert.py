@@ -14,11 +14,11 @@ from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.loss import policy_weights
 from luffy_pl.objective.metrics import Pair
+from luffy_pl.objective.terms import author_mask, behaviour_logprob, policy_mask, policy_weighting
 from luffy_pl.records import Experience
 from luffy_pl.training.gradient_parts import GradientParts, gradient_parts
 from luffy_pl.training.jsonl_logger import JsonlLogger
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.terms import author_mask, behaviour_logprob, policy_mask, policy_weighting
 
 NUM_BINS = 10
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
 from luffy_pl.objective.metrics import Pair, policy_metrics
+from luffy_pl.objective.terms import author_mask, behaviour_logprob, policy_weighting
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule, as_list
-from luffy_pl.training.terms import author_mask, behaviour_logprob, policy_weighting
 
 
 class ReleasedMetrics(L.Callback):

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.callbacks.expert import token_weights
+from luffy_pl.objective.terms import policy_mask
 from luffy_pl.records import Experience, Group
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.terms import policy_mask
 
 DECIMALS = 4
 

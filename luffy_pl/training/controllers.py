@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from luffy_pl.training.settings import EntropyConfig, KlConfig
+from luffy_pl.objective.settings import EntropyConfig, KlConfig
 
 MAX_CHANGE = 0.2
 """Most that one full horizon of rows may change the KL coefficient, as a share of it."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from luffy_pl.objective.terms import policy_term
 from luffy_pl.records import Experience
 from luffy_pl.training.minibatch import logprobs
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.terms import policy_term
 
 
 @dataclass(frozen=True)

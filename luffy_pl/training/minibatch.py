@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from luffy_pl.objective.settings import ObjectiveConfig
+from luffy_pl.objective.terms import Coefficients, micro_batch_loss
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.policy import Policy
 from luffy_pl.training.micro_batches import MicroBatch
-from luffy_pl.training.settings import ObjectiveConfig
-from luffy_pl.training.terms import Coefficients, micro_batch_loss
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from luffy_pl.experience.collate import candidates
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import Progress
 from luffy_pl.objective.kl import kl_estimate
+from luffy_pl.objective.settings import ObjectiveConfig
+from luffy_pl.objective.terms import Coefficients, count_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
@@ -45,8 +47,7 @@ from luffy_pl.training.optimizer import (
     make_moments,
     step_limits,
 )
-from luffy_pl.training.settings import ObjectiveConfig, OptimizerConfig
-from luffy_pl.training.terms import Coefficients, count_terms
+from luffy_pl.training.settings import OptimizerConfig
 
 log = logging.getLogger(__name__)
 

@@ -9,17 +9,13 @@ from training.test_gradient_invariance import KeepGradients, random_experience, 
 from luffy_pl.callbacks.expert import ExpertMonitor, bin_pairs
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.objective.settings import EntropyConfig, ObjectiveConfig, OffPolicyConfig
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.run_dir.read import read_metrics
 from luffy_pl.training.gradient_parts import GradientParts
 from luffy_pl.training.jsonl_logger import JsonlLogger
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import (
-    EntropyConfig,
-    ObjectiveConfig,
-    OffPolicyConfig,
-    OptimizerConfig,
-)
+from luffy_pl.training.settings import OptimizerConfig
 
 POLICY_TERM_ALONE = ObjectiveConfig(entropy=EntropyConfig(coef=0.0))
 

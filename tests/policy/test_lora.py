@@ -6,12 +6,12 @@ import torch
 from luffy_pl.bundled import resolve
 from luffy_pl.callbacks.checkpoint import SPARE, PhaseCheckpoint
 from luffy_pl.errors import ConfigError
+from luffy_pl.objective.settings import KlConfig, ObjectiveConfig
 from luffy_pl.policy import lora
 from luffy_pl.policy.lora import LoraConfig, merged_weights, plain_weights
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import KlConfig, ObjectiveConfig
 
 BASE = resolve("bundled:base")
 RANK_4 = LoraConfig(rank=4, alpha=8.0)

@@ -6,12 +6,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ModelError
+from luffy_pl.objective.settings import KlConfig, ObjectiveConfig
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.recompute import KEPT
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import KlConfig, ObjectiveConfig
 
 BASE = PolicyConfig(path="bundled:base")
 

@@ -12,8 +12,8 @@ import torch
 
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.routing import routed
+from luffy_pl.objective.terms import count_terms, micro_batch_loss
 from luffy_pl.records import Group, Prompt, Response, Verdict
-from luffy_pl.training.terms import count_terms, micro_batch_loss
 
 pytestmark = pytest.mark.recipes
 

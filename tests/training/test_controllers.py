@@ -10,12 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from luffy_pl.experience.collate import collate, penalised, plan_steps
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import EntropyConfig, KlConfig, ObjectiveConfig, OptimizerConfig
+from luffy_pl.training.settings import OptimizerConfig
 
 
 def entropy_after(*entropies, **settings):

@@ -9,21 +9,21 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.shaping import Shaping
-from luffy_pl.policy.policy import Policy
-from luffy_pl.policy.settings import PolicyConfig
-from luffy_pl.records import Experience, Group, Prompt
-from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import (
+from luffy_pl.objective.settings import (
     EntropyConfig,
     KlConfig,
     NormalizerConfig,
     ObjectiveConfig,
     OffPolicyConfig,
     OnPolicyConfig,
-    OptimizerConfig,
     SftConfig,
 )
+from luffy_pl.objective.shaping import Shaping
+from luffy_pl.policy.policy import Policy
+from luffy_pl.policy.settings import PolicyConfig
+from luffy_pl.records import Experience, Group, Prompt
+from luffy_pl.training.module import LuffyModule
+from luffy_pl.training.settings import OptimizerConfig
 
 VOCAB = 17
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
+from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig
+from luffy_pl.objective.terms import Coefficients, count_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.training.micro_batches import micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
-from luffy_pl.training.settings import ObjectiveConfig, OnPolicyConfig
-from luffy_pl.training.terms import Coefficients, count_terms
 
 ROWS = list(range(12))
 

@@ -9,16 +9,12 @@ from training.test_gradient_invariance import random_experience, tiny_policy
 
 from luffy_pl.errors import DeviceMemoryError, DivergedError
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.objective.settings import ObjectiveConfig, OffPolicyConfig
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.process.faults import VARIABLE
 from luffy_pl.training.module import LuffyModule
-from luffy_pl.training.settings import (
-    NonFiniteConfig,
-    ObjectiveConfig,
-    OffPolicyConfig,
-    OptimizerConfig,
-)
+from luffy_pl.training.settings import NonFiniteConfig, OptimizerConfig
 
 
 class Watch(L.Callback):

@@ -17,6 +17,7 @@ from torch import Tensor
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import policy_loss, sft_loss
 from luffy_pl.objective.normalize import token_weight
+from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.token_factors import (
     entropy_row_weight,
     mismatch_weight,
@@ -24,7 +25,6 @@ from luffy_pl.objective.token_factors import (
     top_entropy_mask,
 )
 from luffy_pl.records import Experience
-from luffy_pl.training.settings import ObjectiveConfig
 
 
 @dataclass(frozen=True)
