@@ -82,6 +82,16 @@ def known(kind: str) -> list[str]:
     return sorted({*_built_in(kind), *(point.name for point in _entry_points(kind))})
 
 
+def name_of(kind: str, found: Any) -> str:
+    """The name of a built-in, or of what an entry point of the kind has loaded."""
+    names = [name for name, one in _registered[kind].items() if one is found]
+    return (
+        names[0]
+        if names
+        else next(point.name for point in _entry_points(kind) if point.load() is found)
+    )
+
+
 def nearest(name: str, names: Any) -> str:
     """A suggestion for a mistyped name."""
     close = get_close_matches(name, list(names), n=1)

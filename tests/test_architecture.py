@@ -19,7 +19,7 @@ ARROWS = {
     "callbacks": "evaluation experience objective policy report rollout run_dir training",
     "bench": "experience objective policy reward rollout training",
     "estimate": "bench policy training",
-    "config": "policy",
+    "config": "experience objective policy",
     "corpus": "config data policy report reward",
     "traces": "config data reward rollout",
     "run": "callbacks cli config estimate experience run_dir training",

@@ -12,18 +12,15 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from luffy_pl.objective.shaping import Shaping, shape_off_policy
+from luffy_pl.objective.shaping import Clip, Identity, PDivP, Power
 
 HERE = Path(__file__).parent
 GAMMAS = (0.05, 0.1, 0.2, 0.3, 0.5)
 SHAPINGS = {
-    "p (no shaping)": Shaping(kind="identity"),
-    **{
-        f"p/(p+{gamma})": Shaping(kind="p_div_p", gamma=gamma)
-        for gamma in (0.05, 0.1, 0.2, 0.3, 0.5)
-    },
-    "sqrt(p)": Shaping(kind="power", exponent=0.5),
-    "min(p, 0.2)": Shaping(kind="clip", ceiling=0.2),
+    "p (no shaping)": Identity(),
+    **{f"p/(p+{gamma})": PDivP(gamma=gamma) for gamma in (0.05, 0.1, 0.2, 0.3, 0.5)},
+    "sqrt(p)": Power(exponent=0.5),
+    "min(p, 0.2)": Clip(ceiling=0.2),
 }
 
 
@@ -35,7 +32,7 @@ def main():
         writer.writerow(["function", "probability", "loss_weight", "gradient_weight"])
         for name, shaping in SHAPINGS.items():
             probability = p.clone().requires_grad_()
-            weight = shape_off_policy(probability.log(), shaping)
+            weight = shaping.off_policy(probability.log())
             [slope] = torch.autograd.grad(weight.sum(), probability)
             gradient = slope * p * (1 - p)
             for values in zip(p.tolist(), weight.tolist(), gradient.tolist(), strict=True):

@@ -13,7 +13,7 @@ from luffy_pl.bench.gemm import product_seconds
 from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.objective.settings import (
     EntropyConfig,
     NormalizerConfig,
@@ -98,7 +98,7 @@ def train_step(
         groups,
         phase=0,
         temperature=1.0,
-        advantage=AdvantageConfig(scale="group_std"),
+        advantage=GroupAdvantage(scale="group_std"),
         steps=plan_steps(len(groups), 1),
     )
     rows = list(range(len(experience.group_N)))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.objective.advantage import AdvantageConfig, row_advantage
+from luffy_pl.objective.advantage import Advantage, row_advantage
 from luffy_pl.records import Experience, Group, Response
 
 
@@ -44,7 +44,7 @@ def collate(
     *,
     phase: int,
     temperature: float,
-    advantage: AdvantageConfig,
+    advantage: Advantage,
     steps: Steps,
     timings_s: dict[str, float] | None = None,
 ) -> Experience:
@@ -99,7 +99,7 @@ def collate(
     )
 
 
-def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: AdvantageConfig) -> Tensor:
+def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: Advantage) -> Tensor:
     """`row_advantage` of all rows of the groups, [N]."""
     rows = [row for group in groups for row in group.responses]
     return row_advantage(
@@ -111,9 +111,7 @@ def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: AdvantageCon
     )
 
 
-def penalised(
-    experience: Experience, view: PolicyView | None, advantage: AdvantageConfig
-) -> Experience:
+def penalised(experience: Experience, view: PolicyView | None, advantage: Advantage) -> Experience:
     """The record with rewards compared after the policy's penalty, if there is one."""
     penalty_N = view.reward_penalty(experience) if view else None
     if penalty_N is None:
@@ -151,7 +149,7 @@ def candidates(
     )
 
 
-def is_learned(response: Response, reward: float | None, advantage: AdvantageConfig) -> bool:
+def is_learned(response: Response, reward: float | None, advantage: Advantage) -> bool:
     """Whether a row is trained on; without a grade it has no advantage, but can be imitated."""
     if response.role == "imitation":
         return True

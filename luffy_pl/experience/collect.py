@@ -14,7 +14,7 @@ from luffy_pl.experience.phases import Phase
 from luffy_pl.experience.routing import routed, with_roles
 from luffy_pl.experience.sampling import Collector, Request, Stopwatch, sample_groups
 from luffy_pl.experience.settings import RolloutConfig
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, ExpertTrace, Group, Prompt
 from luffy_pl.rollout.engine import Sampling
 
@@ -143,7 +143,7 @@ def compared(
     *,
     phase: int,
     rollout: RolloutConfig,
-    advantage: AdvantageConfig,
+    advantage: Advantage,
     steps_per_phase: int,
     stopwatch: Stopwatch,
 ) -> Experience:

@@ -35,7 +35,7 @@ from luffy_pl.experience.sampling import Collector, Progress, Stopwatch, answere
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_reward_function, build_verifier
@@ -83,7 +83,7 @@ class LuffyDataModule(L.LightningDataModule):
         train: PromptSource | None = None,
         benchmarks: tuple[Benchmark, ...] = (),
         rollout: RolloutConfig = RolloutConfig(),  # noqa: B008  frozen
-        advantage: AdvantageConfig = AdvantageConfig(),  # noqa: B008  frozen
+        advantage: Advantage = GroupAdvantage(),  # noqa: B008  frozen
         engine: EngineConfig = EngineConfig(),  # noqa: B008  frozen
         reward: RewardConfig = RewardConfig(),  # noqa: B008  frozen
         answers_per_chunk: int = 512,

@@ -7,11 +7,14 @@ Reference: GRPO, arXiv 2402.03300, section 4.1; without scale, Dr. GRPO, arXiv 2
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from luffy_pl.registry import register
 
 AdvantageScale = Literal["none", "group_std"]
 Baseline = Literal["all", "on_policy"]
@@ -21,8 +24,28 @@ STD_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class AdvantageConfig:
-    """How a reward becomes an advantage."""
+class Advantage(ABC):
+    """How the rewards of a group become advantages."""
+
+    truncated: Literal["keep", "zero", "mask"] = "keep"
+    """A row that ran into the length limit: keep it; give it advantage 0, still counted by the
+    divisors; or mask it out of every term (DAPO's overlong filter)."""
+
+    @abstractmethod
+    def compare(self, reward_N: Tensor, *, group_N: Tensor, is_off_policy_N: Tensor) -> Tensor:
+        """The advantage of each row, [N].
+
+        Args:
+            reward_N: NaN for a row without a grade, whose advantage is ignored.
+            group_N: any integers; rows of a group need not be neighbours.
+            is_off_policy_N: rows that somebody else wrote or began.
+        """
+
+
+@register("advantage", "group")
+@dataclass(frozen=True)
+class GroupAdvantage(Advantage):
+    """The reward minus the mean of its group (GRPO, Dr. GRPO, LUFFY)."""
 
     scale: AdvantageScale = "none"
     """What a centered reward is divided by: nothing (Dr. GRPO) or the group's deviation (GRPO)."""
@@ -31,9 +54,21 @@ class AdvantageConfig:
     rollouts: Literal["group", "sign"] = "group"
     """group: compared within the group; sign: 1 for a rollout with a reward above 0, else -1
     (SRFT), while other rows are still compared."""
-    truncated: Literal["keep", "zero", "mask"] = "keep"
-    """A row that ran into the length limit: keep it; give it advantage 0, still counted by the
-    divisors; or mask it out of every term (DAPO's overlong filter)."""
+
+    def compare(self, reward_N: Tensor, *, group_N: Tensor, is_off_policy_N: Tensor) -> Tensor:
+        """`group_advantage`, with signs for rollouts if the settings say so."""
+        advantage_N = group_advantage(
+            reward_N,
+            group_N=group_N,
+            is_off_policy_N=is_off_policy_N,
+            scale=self.scale,
+            baseline=self.baseline,
+        )
+        if self.rollouts == "sign":
+            sign_N = torch.where(reward_N > 0, 1.0, -1.0).to(reward_N.dtype)
+            is_signed_N = ~is_off_policy_N.bool() & ~reward_N.isnan()
+            advantage_N = torch.where(is_signed_N, sign_N, advantage_N)
+        return advantage_N
 
 
 def row_advantage(
@@ -42,20 +77,11 @@ def row_advantage(
     group_N: Tensor,
     is_off_policy_N: Tensor,
     is_truncated_N: Tensor,
-    config: AdvantageConfig,
+    config: Advantage,
 ) -> Tensor:
-    """The advantage of each row as `config` has it, [N]; 0 for a row without a grade (NaN)."""
-    advantage_N = group_advantage(
-        reward_N,
-        group_N=group_N,
-        is_off_policy_N=is_off_policy_N,
-        scale=config.scale,
-        baseline=config.baseline,
-    )
-    if config.rollouts == "sign":
-        sign_N = torch.where(reward_N > 0, 1.0, -1.0).to(reward_N.dtype)
-        is_signed_N = ~is_off_policy_N.bool() & ~reward_N.isnan()
-        advantage_N = torch.where(is_signed_N, sign_N, advantage_N)
+    """The advantage of each row, [N]; 0 without a grade (NaN) and, if so set, where truncated."""
+    advantage_N = config.compare(reward_N, group_N=group_N, is_off_policy_N=is_off_policy_N)
+    advantage_N = advantage_N.masked_fill(reward_N.isnan(), 0.0)
     if config.truncated != "keep":
         advantage_N = advantage_N.masked_fill(is_truncated_N, 0.0)
     return advantage_N

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from luffy_pl.objective.shaping import Shaping, shape_off_policy, shape_on_policy
+from luffy_pl.objective.shaping import Shaping
 
 
 def policy_loss(
@@ -74,8 +74,8 @@ def policy_weights(
 ) -> tuple[Tensor, Tensor]:
     """Weight of each token before and after clipping, both [N, T]; any finite value off the mask.
 
-    on-policy token: `shape_on_policy`, then the PPO clip to 1 - clip_low, 1 + clip_high.
-    off-policy token: `shape_off_policy`, then clamped to the two bounds, never PPO-clipped.
+    on-policy token: `on_policy_shaping`, then the PPO clip to 1 - clip_low, 1 + clip_high.
+    off-policy token: `off_policy_shaping`, then clamped to the two bounds, never PPO-clipped.
     None switches a bound off.
 
     Args:
@@ -85,13 +85,11 @@ def policy_weights(
     # Fill before exp: torch.where alone would let a NaN of the branch not taken into the gradient.
     is_off_NT = response_mask_NT.bool() & off_policy_mask_NT.bool()
     is_on_NT = response_mask_NT.bool() & ~off_policy_mask_NT.bool()
-    on_weight_NT = shape_on_policy(
-        logprob_NT.masked_fill(~is_on_NT, 0.0),
-        old_logprob_NT.masked_fill(~is_on_NT, 0.0),
-        on_policy_shaping,
+    on_weight_NT = on_policy_shaping.on_policy(
+        logprob_NT.masked_fill(~is_on_NT, 0.0), old_logprob_NT.masked_fill(~is_on_NT, 0.0)
     )
     log_ratio_NT = logprob_NT - behaviour_logprob_NT
-    off_weight_NT = shape_off_policy(log_ratio_NT.masked_fill(~is_off_NT, 0.0), off_policy_shaping)
+    off_weight_NT = off_policy_shaping.off_policy(log_ratio_NT.masked_fill(~is_off_NT, 0.0))
 
     clipped_on_NT = _ppo_clip(on_weight_NT, advantage_N, clip_low=clip_low, clip_high=clip_high)
     clamped_off_NT = _clamp(off_weight_NT, min_off_policy_weight, max_off_policy_weight)

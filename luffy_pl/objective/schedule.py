@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from luffy_pl.bounds import bounded
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -14,21 +16,14 @@ class Schedule:
     CHORD's mu (arXiv 2508.11408) is such a factor times its peak.
     """
 
-    warmup_phases: int = 0
+    warmup_phases: int = bounded(0, at_least=0, at_most=1e9)
     """Phases of the rise; 0 starts at 1."""
-    decay_phases: int = 0
+    decay_phases: int = bounded(0, at_least=0, at_most=1e9)
     """Phases of the fall, after the rise; 0 stays at 1."""
     shape: Literal["cosine", "linear"] = "cosine"
     """How it falls."""
-    floor: float = 0.0
+    floor: float = bounded(0.0, at_least=0, at_most=1)
     """Factor after the fall."""
-
-    def __post_init__(self) -> None:
-        if self.warmup_phases < 0 or self.decay_phases < 0 or not 0 <= self.floor <= 1:
-            raise ValueError(
-                "a schedule has warmup_phases >= 0, decay_phases >= 0 and a floor from 0 to 1, "
-                f"not {self.warmup_phases}, {self.decay_phases}, {self.floor}"
-            )
 
     def factor(self, phase: int) -> float:
         """Between 0 and 1; phase 0 is the first."""

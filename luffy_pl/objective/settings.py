@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from luffy_pl.bounds import at_least
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.kl import KlKind
 from luffy_pl.objective.schedule import Schedule
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import Identity, PDivP, Shaping
 from luffy_pl.objective.token_factors import EntropyWeight, SftTokenWeight
 
 
@@ -20,51 +20,48 @@ from luffy_pl.objective.token_factors import EntropyWeight, SftTokenWeight
 class OnPolicyConfig:
     """Weight of a rollout token: the ratio to the policy that sampled it."""
 
-    shaping: Shaping = field(default_factory=lambda: Shaping(kind="identity"))
+    shaping: Shaping = field(default_factory=Identity)
     """Function applied to the ratio."""
-    clip: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = bounded(None, at_least=0, at_most=1e6)
     """PPO clip below and above, as distances from 1: [0.2, 0.2], DAPO [0.2, 0.28]; null is off."""
-    mismatch_cap: float | None = None
+    mismatch_cap: float | None = bounded(None, above=0, at_most=1e6)
     """Cap of the ratio between the trainer's and the engine's probability, which then corrects for
     their difference (truncated importance sampling); null is off."""
     positive_weight: EntropyWeight | None = None
     """Factor of rollouts with a positive advantage (SRFT); null is 1."""
 
     def __post_init__(self) -> None:
-        at_least("model.objective.on_policy.mismatch_cap", self.mismatch_cap, 0)
-        for bound in self.clip or ():
-            at_least("model.objective.on_policy.clip", bound, 0)
+        check_bounds(self, "model.objective.on_policy")
 
 
 @dataclass(frozen=True)
 class OffPolicyConfig:
     """Weight of a token that somebody else wrote: a function of its probability."""
 
-    policy_coef: float = 1.0
+    policy_coef: float = bounded(1.0, at_least=0, at_most=1e6)
     """Factor of the policy-gradient term on these tokens; 0 leaves them to `sft`."""
     behaviour: Literal["certain", "recorded", "policy"] = "certain"
     """What the probability is divided by. certain: 1, for a teacher of unknown probability;
     recorded: that of whoever wrote the token; policy: the policy's own before the phase, as for a
     rollout, with its clip (Prefix-RFT)."""
-    top_entropy_share: float | None = None
+    top_entropy_share: float | None = bounded(None, above=0, at_most=1)
     """Share of these tokens of a row that is learned from, by the policy's entropy; null: all."""
-    shaping: Shaping = field(default_factory=lambda: Shaping(kind="p_div_p"))
+    shaping: Shaping = field(default_factory=PDivP)
     """Function applied to probability / behaviour probability (LUFFY: p / (p + gamma))."""
-    min_weight: float | None = None
+    min_weight: float | None = bounded(None, at_least=0, at_most=1e6)
     """Lower clamp of the shaped weight; null is off."""
-    max_weight: float | None = None
+    max_weight: float | None = bounded(None, above=0, at_most=1e6)
     """Upper clamp of the shaped weight; null is off."""
 
     def __post_init__(self) -> None:
-        for name in ("policy_coef", "min_weight", "max_weight"):
-            at_least("model.objective.off_policy." + name, getattr(self, name), 0)
-        share = self.top_entropy_share
-        if share is not None and not 0 < share <= 1:
+        check_bounds(self, "model.objective.off_policy")
+        low, high = self.min_weight, self.max_weight
+        if low is not None and high is not None and low > high:
             raise ConfigError(
-                "model.objective.off_policy.top_entropy_share",
-                "must be above 0 and at most 1",
-                value=share,
-                fix="use 0.2, or null",
+                "model.objective.off_policy.min_weight",
+                f"must be at most off_policy.max_weight={high}",
+                value=low,
+                fix="lower it, or raise max_weight",
             )
 
 
@@ -75,22 +72,21 @@ class NormalizerConfig:
     mode: Literal["token", "sequence", "constant"] = "constant"
     """token: by all tokens; sequence: mean over rows of each row's mean; constant: by
     `constant_tokens` for each row (Dr. GRPO)."""
-    constant_tokens: int | None = None
+    constant_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
     """Tokens a row is divided by in mode constant; null takes rollout.max_response_tokens."""
-    rows: int | None = None
+    rows: int | None = bounded(None, at_least=1, at_most=1e9)
     """Rows to divide by; null takes the rows there are. The released LUFFY divides by its number
     of ranks."""
 
     def __post_init__(self) -> None:
-        for name in ("constant_tokens", "rows"):
-            at_least("model.objective.normalizer." + name, getattr(self, name), 1)
+        check_bounds(self, "model.objective.normalizer")
 
 
 @dataclass(frozen=True)
 class SftConfig:
     """Imitation: the mean negative log-likelihood of tokens that somebody else wrote."""
 
-    coef: float = 0.0
+    coef: float = bounded(0.0, at_least=0, at_most=1e6)
     """Factor of the term; 0 is off."""
     schedule: Schedule | None = None
     """Multiplies `coef` by a factor that changes over phases; null is 1."""
@@ -102,7 +98,7 @@ class SftConfig:
     """Factor of each row (SRFT); null is 1."""
 
     def __post_init__(self) -> None:
-        at_least("model.objective.sft.coef", self.coef, 0)
+        check_bounds(self, "model.objective.sft")
         if self.complement and self.coef > 1:
             raise ConfigError(
                 "model.objective.sft.coef",
@@ -120,21 +116,20 @@ class SftConfig:
 class EntropyConfig:
     """The bonus for being undecided, or a controller that holds the entropy at a target."""
 
-    coef: float = 0.001
+    coef: float = bounded(0.001, at_least=0, at_most=1e6)
     """Factor of the mean token entropy; where a target is set, its factor at the start."""
-    target_nats: float | None = None
+    target_nats: float | None = bounded(None, above=0, at_most=100)
     """Mean token entropy to hold by changing `coef`; null keeps `coef`."""
     controller: Literal["integral", "ratio"] = "integral"
     """integral: the logarithm of the coefficient moves by lr * (target - entropy) each optimizer
     step; ratio: the coefficient is coef * target / entropy."""
-    lr: float = 0.01
+    lr: float = bounded(0.01, above=0, at_most=1e3)
     """Of the integral controller, per nat."""
-    max_coef: float | None = None
+    max_coef: float | None = bounded(None, above=0, at_most=1e6)
     """Bound of the controlled coefficient; null sets none."""
 
     def __post_init__(self) -> None:
-        for name in ("coef", "target_nats", "lr", "max_coef"):
-            at_least("model.objective.entropy." + name, getattr(self, name), 0)
+        check_bounds(self, "model.objective.entropy")
         if self.target_nats is not None and self.coef == 0:
             raise ConfigError(
                 "model.objective.entropy.coef",
@@ -148,25 +143,24 @@ class EntropyConfig:
 class KlConfig:
     """Distance from the reference policy: the model that the run starts from."""
 
-    coef: float = 0.0
+    coef: float = bounded(0.0, at_least=0, at_most=1e6)
     """Factor of the KL; 0 loads no reference."""
     place: Literal["loss", "reward"] = "loss"
     """loss: a term of its own, the mean over tokens; reward: the sum over a row's tokens is taken
     off its reward before rewards are compared."""
     estimator: KlKind = "k3"
     """Estimator of the KL from sampled tokens."""
-    target_nats: float | None = None
+    target_nats: float | None = bounded(None, above=0, at_most=1e3)
     """Mean KL per token to hold by changing `coef`; null keeps `coef` (place reward only)."""
-    horizon: int = 10000
+    horizon: int = bounded(10000, at_least=1, at_most=1e12)
     """Rows over which the controller changes `coef` by at most a fifth of itself."""
 
     def __post_init__(self) -> None:
-        at_least("model.objective.kl.coef", self.coef, 0)
-        at_least("model.objective.kl.horizon", self.horizon, 1)
-        if self.target_nats is not None and (self.target_nats <= 0 or self.place != "reward"):
+        check_bounds(self, "model.objective.kl")
+        if self.target_nats is not None and self.place != "reward":
             raise ConfigError(
                 "model.objective.kl.target_nats",
-                "must be above 0, and is for kl.place=reward",
+                "is for kl.place=reward",
                 value=self.target_nats,
                 fix="set kl.place: reward, or target_nats: null",
             )
@@ -182,7 +176,7 @@ class ObjectiveConfig:
     """Expert tokens."""
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
     """Divisor of the policy term."""
-    max_probability: float | None = None
+    max_probability: float | None = bounded(None, above=0, at_most=1)
     """Tokens more likely than this are not trained on; null is off."""
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     """Bonus for entropy, over all tokens learned from."""
@@ -195,6 +189,7 @@ class ObjectiveConfig:
     the trainer where a phase has several optimizer steps, or the engine's as sampled."""
 
     def __post_init__(self) -> None:
+        check_bounds(self, "model.objective")
         if self.on_policy.mismatch_cap is not None and self.old_logprob == "sampler":
             raise ConfigError(
                 "model.objective.on_policy.mismatch_cap",

@@ -1,5 +1,7 @@
 """Weight functions: what a token counts for, given how likely the policy finds it.
 
+Each kind is one frozen dataclass with two methods; a plugin adds one in the same way.
+
 Shapes in this file: N rows, T predictions; every function is elementwise.
 Reference: Learning to Reason under Off-Policy Guidance (LUFFY), arXiv 2504.14945, section 3.
 """
@@ -7,77 +9,122 @@ Reference: Learning to Reason under Off-Policy Guidance (LUFFY), arXiv 2504.1494
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from torch import Tensor
 
-ShapingKind = Literal["identity", "p_div_p", "clip", "power", "log", "p_plus_log"]
+from luffy_pl.bounds import bounded, check_bounds
+from luffy_pl.registry import register
 
 
-@dataclass(frozen=True)
-class Shaping:
-    """Which function f of the probability ratio r weighs a token."""
-
-    kind: ShapingKind = "identity"
-    """identity r; p_div_p r / (r + gamma); clip min(r, ceiling); power r^exponent; log and
-    p_plus_log see `weight`."""
-    gamma: float = 0.1
-    """Of p_div_p, a probability: the ratio at which f is one half. Small lifts rare tokens."""
-    ceiling: float = 0.2
-    """Of clip, a probability: tokens above it weigh no more, and have no gradient."""
-    exponent: float = 0.5
-    """Of power, without unit: 0.5 is the square root, 1 is identity."""
-    weight: float = 0.1
-    """Of log (weight * log r) and p_plus_log (r + weight * log r), per nat."""
+class Shaping(ABC):
+    """A function f of the probability ratio r that weighs a token."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(ShapingKind):
-            raise ValueError(f"kind is one of {', '.join(get_args(ShapingKind))}, not {self.kind}")
-        for name in ("gamma", "ceiling", "exponent"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and above 0, not {getattr(self, name)}")
-        if not 0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be finite and at least 0, not {self.weight}")
+        check_bounds(self)
+
+    @abstractmethod
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """f(r) of a token that somebody else wrote, [N, T]; r = exp(log_ratio).
+
+        Args:
+            log_ratio_NT: nats, logprob - behaviour logprob. The behaviour logprob of a teacher of
+                unknown probability is 0, so that r is the policy's own probability.
+        """
+
+    def on_policy(self, logprob_NT: Tensor, old_logprob_NT: Tensor) -> Tensor:
+        """f(r) of a token that the policy sampled, [N, T]; r = exp(logprob - old_logprob)."""
+        return self.off_policy(logprob_NT - old_logprob_NT)
 
 
-def shape_off_policy(log_ratio_NT: Tensor, shaping: Shaping) -> Tensor:
-    """f(r) of a token somebody else wrote; r = exp(log_ratio), f as in `Shaping`.
+@register("shaping", "identity")
+@dataclass(frozen=True)
+class Identity(Shaping):
+    """f(r) = r: importance sampling without shaping."""
 
-    The slope of p_div_p in r is gamma / (r + gamma)^2: at gamma = 0.1 it is 8.26 for r = 0.01
-    and 0.1 for r = 0.9, where the unshaped weight has 1 everywhere.
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """R."""
+        return log_ratio_NT.exp()
 
-    Args:
-        log_ratio_NT: nats, logprob - behaviour logprob. The behaviour logprob of a teacher of
-            unknown probability is 0, so that r is the policy's own probability.
+
+@register("shaping", "p_div_p")
+@dataclass(frozen=True)
+class PDivP(Shaping):
+    """f(r) = r / (r + gamma), LUFFY's policy shaping: rare tokens keep a large gradient.
+
+    The slope in r is gamma / (r + gamma)^2: at gamma = 0.1 it is 8.26 for r = 0.01 and 0.1 for
+    r = 0.9, where the unshaped weight has 1 everywhere.
     """
-    match shaping.kind:
-        case "identity":
-            return log_ratio_NT.exp()
-        case "p_div_p":
-            # r / (r + gamma), in a form that survives the overflow of r.
-            return (log_ratio_NT - math.log(shaping.gamma)).sigmoid()
-        case "clip":
-            return log_ratio_NT.exp().clamp(max=shaping.ceiling)
-        case "power":
-            return (shaping.exponent * log_ratio_NT).exp()
-        case "log":
-            return shaping.weight * log_ratio_NT
-        case "p_plus_log":
-            return log_ratio_NT.exp() + shaping.weight * log_ratio_NT
 
+    gamma: float = bounded(0.1, above=0, at_most=1e6)
+    """The ratio, a probability, at which f is one half. A small gamma lifts rare tokens."""
 
-def shape_on_policy(logprob_NT: Tensor, old_logprob_NT: Tensor, shaping: Shaping) -> Tensor:
-    """f(r) of a token the policy sampled; r = exp(logprob - old_logprob).
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """R / (r + gamma), in a form that survives the overflow of r."""
+        return (log_ratio_NT - math.log(self.gamma)).sigmoid()
 
-    As `shape_off_policy`, with two exceptions the released code makes: p_div_p is f(p) / f(p_old)
-    with f(x) = x / (x + gamma), which is 1 where the policy has not moved, and log has no weight.
-    """
-    log_ratio_NT = logprob_NT - old_logprob_NT
-    if shaping.kind == "p_div_p":
+    def on_policy(self, logprob_NT: Tensor, old_logprob_NT: Tensor) -> Tensor:
+        """f(p) / f(p_old) with f(x) = x / (x + gamma), as in the released code.
+
+        It is 1 where the policy has not moved.
+        """
         # Dividing the two sigmoids would be 0 / 0 where both probabilities underflow.
-        correction_NT = (old_logprob_NT.exp() + shaping.gamma) / (logprob_NT.exp() + shaping.gamma)
-        return log_ratio_NT.exp() * correction_NT
-    if shaping.kind == "log":
-        return log_ratio_NT
-    return shape_off_policy(log_ratio_NT, shaping)
+        correction_NT = (old_logprob_NT.exp() + self.gamma) / (logprob_NT.exp() + self.gamma)
+        return (logprob_NT - old_logprob_NT).exp() * correction_NT
+
+
+@register("shaping", "clip")
+@dataclass(frozen=True)
+class Clip(Shaping):
+    """f(r) = min(r, ceiling)."""
+
+    ceiling: float = bounded(0.2, above=0, at_most=1e6)
+    """A probability; tokens above it weigh no more, and have no gradient."""
+
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """min(r, ceiling)."""
+        return log_ratio_NT.exp().clamp(max=self.ceiling)
+
+
+@register("shaping", "power")
+@dataclass(frozen=True)
+class Power(Shaping):
+    """f(r) = r^exponent."""
+
+    exponent: float = bounded(0.5, above=0, at_most=1e3)
+    """Without unit: 0.5 is the square root, 1 is the identity."""
+
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """r^exponent."""
+        return (self.exponent * log_ratio_NT).exp()
+
+
+@register("shaping", "log")
+@dataclass(frozen=True)
+class Log(Shaping):
+    """f(r) = weight * log r."""
+
+    weight: float = bounded(0.1, at_least=0, at_most=1e6)
+    """Factor per nat, of off-policy tokens alone: the released code has none on-policy."""
+
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """Weight * log r."""
+        return self.weight * log_ratio_NT
+
+    def on_policy(self, logprob_NT: Tensor, old_logprob_NT: Tensor) -> Tensor:
+        """Log r."""
+        return logprob_NT - old_logprob_NT
+
+
+@register("shaping", "p_plus_log")
+@dataclass(frozen=True)
+class PPlusLog(Shaping):
+    """f(r) = r + weight * log r."""
+
+    weight: float = bounded(0.1, at_least=0, at_most=1e6)
+    """Factor of the logarithm, per nat."""
+
+    def off_policy(self, log_ratio_NT: Tensor) -> Tensor:
+        """R + weight * log r."""
+        return log_ratio_NT.exp() + self.weight * log_ratio_NT

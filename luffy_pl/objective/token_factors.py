@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from luffy_pl.bounds import bounded
+
 SftTokenWeight = Literal["one", "probability", "p_one_minus_p"]
 
 
@@ -23,14 +25,10 @@ class EntropyWeight:
     SRFT (arXiv 2506.19767): 0.5 exp(-H) on demonstrations, 0.1 exp(H) on right answers.
     """
 
-    scale: float = 1.0
+    scale: float = bounded(1.0, at_least=0, at_most=1e6)
     """Factor where the policy is certain (H = 0)."""
-    power: float = 0.0
+    power: float = bounded(0.0, at_least=-100, at_most=100)
     """Per nat: below 0 rows the policy is unsure of count less."""
-
-    def __post_init__(self) -> None:
-        if self.scale < 0:
-            raise ValueError(f"scale must be at least 0, not {self.scale}")
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from luffy_pl.bounds import at_least
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.remote_code import check_remote_code
@@ -34,7 +34,7 @@ class PolicyConfig:
     head_dtype: Literal["compute", "float32"] = "compute"
     """Precision of the logits' matrix product: float32 even where the layers compute in bfloat16,
     whose logits are off by percents; compute: as the layers."""
-    replicas: int = 1
+    replicas: int = bounded(1, at_least=1, at_most=1e6)
     """Whole copies of the weights, each sharded over its share of the ranks (HSDP); 1 shards one
     copy over all. One for each node keeps the gathering of weights inside it."""
     remote_code: str | None = None
@@ -42,7 +42,7 @@ class PolicyConfig:
     engine; null runs none."""
 
     def __post_init__(self) -> None:
-        at_least("model.policy.replicas", self.replicas, 1)
+        check_bounds(self, "model.policy")
         if self.compile and self.activation_checkpointing == "selective":
             raise ConfigError(
                 "model.policy.compile",

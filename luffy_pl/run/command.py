@@ -43,17 +43,23 @@ from luffy_pl.config.cross_checks import (
     check_settings,
 )
 from luffy_pl.config.guards import check_command_line, check_writable
+from luffy_pl.config.kinds import flat, register_kinds
 from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.run.dry_run import Plan, show_plan
+from luffy_pl.run.layers import Layered, layered, split_print_config
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import check_state
 from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
+
+log = logging.getLogger(__name__)
+
+register_kinds()
 
 SECTIONS = {
     "progress": PhaseProgress,
@@ -126,20 +132,38 @@ class LuffyCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Compose the configuration, then lay the ablation's one leaf over it."""
-        super().parse_arguments(parser, args)
-        self.composed = self.config[self.config.subcommand]
-        ablation = self.composed.ablation
-        if ablation.name is None and ablation.leaf is None:
-            return
-        check_leaf(ablation.name, ablation.leaf)
-        value = ablation.value if isinstance(ablation.value, str) else json.dumps(ablation.value)
-        super().parse_arguments(parser, [*args, f"--{ablation.leaf}={value}"])
-        check_one_leaf(
-            dict(self.composed.items()),
-            dict(self.config[self.config.subcommand].items()),
-            leaf=ablation.leaf,
-            derived=LINKED,
-        )
+        args, print_flags = split_print_config(args)
+        before = after = self._lay(parser, args)
+        ablation = before.config.ablation
+        if ablation.name is not None or ablation.leaf is not None:
+            check_leaf(ablation.name, ablation.leaf)
+            text = ablation.value if isinstance(ablation.value, str) else json.dumps(ablation.value)
+            after = self._lay(parser, [*args, f"--{ablation.leaf}={text}"])
+            check_one_leaf(
+                flat(before.config),
+                flat(after.config),
+                leaf=ablation.leaf,
+                derived=LINKED | after.derived_from(ablation.leaf),
+            )
+        self.composed, self.dropped = before.config, after.dropped
+        if print_flags is not None:
+            own = self._parser(self.config.subcommand)
+            shown = dict.fromkeys(print_flags, True)
+            sys.stdout.write(own.dump(after.config, **{"skip_unset": False, **shown}))
+            sys.exit(0)
+
+    def _lay(self, parser: LightningArgumentParser, args: Sequence[str]) -> Layered:
+        """Parse into `self.config`; settings without effect are refused or dropped."""
+
+        def parse(arguments: Sequence[str]) -> Any:
+            LightningCLI.parse_arguments(self, parser, list(arguments))
+            return self.config[self.config.subcommand]
+
+        def defaults() -> dict[str, Any]:
+            own = self._parser(self.config.subcommand)
+            return flat(own.get_defaults(skip_validation=True))
+
+        return layered(args, parse=parse, defaults=defaults)
 
     def _parse_ckpt_path(self) -> None:
         """Our checkpoints hold no settings for the parser, which would read all weights to look."""
@@ -147,6 +171,8 @@ class LuffyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Everything that can be known to be wrong before a class is built."""
         config = self.config[self.subcommand]
+        for one in self.dropped:
+            log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
         check_settings(config)
         if self.subcommand == "fit":
             check_recipe(config)

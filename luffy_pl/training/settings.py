@@ -8,24 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from luffy_pl.bounds import at_least
-from luffy_pl.errors import ConfigError
+from luffy_pl.bounds import bounded, check_bounds
 
 
 @dataclass(frozen=True)
 class SftOptimizerConfig:
     """A second AdamW, for optimizer steps that imitate only; betas and eps are the first one's."""
 
-    lr: float = 1e-6
+    lr: float = bounded(1e-6, above=0, at_most=1e3)
     """Learning rate."""
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: float | None = bounded(1.0, above=0)
     """Global gradient norm is clipped here; null is off."""
-    skip_grad_norm: float | None = None
+    skip_grad_norm: float | None = bounded(None, above=0)
     """A step with a larger gradient norm is left out; null is off."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "max_grad_norm", "skip_grad_norm"):
-            at_least("model.optimizer.sft." + name, getattr(self, name), 0)
+        check_bounds(self, "model.optimizer.sft")
 
 
 @dataclass(frozen=True)
@@ -37,41 +35,40 @@ class NonFiniteConfig:
 
     policy: Literal["raise", "skip"] = "skip"
     """raise: the first ends the run; skip: they are left out and counted, up to a number."""
-    max_in_a_row: int = 3
+    max_in_a_row: int = bounded(3, at_least=1, at_most=1e9)
     """The next one in a row ends the run."""
-    max_total: int = 10
+    max_total: int = bounded(10, at_least=1, at_most=1e9)
     """The next one of the run ends it."""
 
     def __post_init__(self) -> None:
-        for name in ("max_in_a_row", "max_total"):
-            at_least("model.optimizer.non_finite." + name, getattr(self, name), 1)
+        check_bounds(self, "model.optimizer.non_finite")
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW, its schedule, and how a phase is cut."""
 
-    lr: float = 1e-6
+    lr: float = bounded(1e-6, above=0, at_most=1e3)
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = bounded((0.9, 0.999), at_least=0, below=1)
     """Decay of the first and second moment."""
-    eps: float = 1e-8
+    eps: float = bounded(1e-8, at_least=0, at_most=1e3)
     """Added to the root of the second moment. At 1e-8 a batch without reward moves the weights
     as far as any other, by its entropy bonus alone; 1e-5 and more keep the proportion."""
-    weight_decay: float = 0.01
+    weight_decay: float = bounded(0.01, at_least=0, at_most=1e3)
     """Decoupled weight decay."""
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: float | None = bounded(1.0, above=0)
     """Global gradient norm is clipped here; null is off."""
-    skip_grad_norm: float | None = None
+    skip_grad_norm: float | None = bounded(None, above=0)
     """A step with a larger gradient norm is left out; null is off."""
-    warmup_steps: int = 0
+    warmup_steps: int = bounded(0, at_least=0, at_most=1e9)
     """Optimizer steps of linear warm-up."""
     sft: SftOptimizerConfig | None = None
     """Optimizer of steps that imitate only (`data.rollout.sft_phases`, `imitation_buffer`); null
     takes this one for all."""
-    steps_per_phase: int = 1
+    steps_per_phase: int = bounded(1, at_least=1, at_most=1e6)
     """Optimizer steps per rollout phase; each takes an equal share of its prompts."""
-    micro_batch_tokens: int = 16384
+    micro_batch_tokens: int = bounded(16384, at_least=1, at_most=1e12)
     """Most tokens in one forward pass of one rank; none is padding; a prompt counts once for its
     rows (`attention: sdpa`). Halved once by itself where memory runs out on a single rank: the
     gradient stays the same."""
@@ -79,13 +76,4 @@ class OptimizerConfig:
     """What becomes of a step whose loss or gradient is not finite."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "steps_per_phase", "micro_batch_tokens"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    "model.optimizer." + name,
-                    "must be positive",
-                    value=getattr(self, name),
-                    fix="use a value above 0",
-                )
-        for name in ("eps", "weight_decay", "max_grad_norm", "skip_grad_norm", "warmup_steps"):
-            at_least("model.optimizer." + name, getattr(self, name), 0)
+        check_bounds(self, "model.optimizer")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luffy_pl.experience.collate import Steps, collate, plan_steps
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.micro_batches import micro_batch_rows
 
@@ -33,7 +33,7 @@ def made(*groups):
         groups,
         phase=2,
         temperature=1.0,
-        advantage=AdvantageConfig(),
+        advantage=GroupAdvantage(),
         steps=plan_steps(len(groups), 1),
     )
 

@@ -14,7 +14,7 @@ from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.reward.reward import RewardConfig
 from luffy_pl.rollout.engine import EngineConfig
 
@@ -142,7 +142,7 @@ def test_two_benchmarks_of_one_name_are_refused_before_anything_is_read():
 
 
 def test_all_fields_of_the_advantage_are_used():
-    baseline = data_module(advantage=AdvantageConfig(baseline="on_policy"))
+    baseline = data_module(advantage=GroupAdvantage(baseline="on_policy"))
     baseline.setup("fit")
     baseline.engine.policy_version = 0
     # The expert is compared with the two failures: 1 - 0.

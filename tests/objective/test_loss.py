@@ -9,12 +9,12 @@ from torch import Tensor
 
 from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
 from luffy_pl.objective.normalize import token_weight
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import Identity, Log, PDivP
 
 NAN, INF = math.nan, math.inf
 PLAIN = {
-    "on_policy_shaping": Shaping(),
-    "off_policy_shaping": Shaping(),
+    "on_policy_shaping": Identity(),
+    "off_policy_shaping": Identity(),
     "clip_low": None,
     "clip_high": None,
     "min_off_policy_weight": None,
@@ -22,8 +22,8 @@ PLAIN = {
     "max_probability": None,
 }
 EVERYTHING = {
-    "on_policy_shaping": Shaping(kind="p_div_p", gamma=0.5),
-    "off_policy_shaping": Shaping(kind="p_div_p", gamma=0.1),
+    "on_policy_shaping": PDivP(gamma=0.5),
+    "off_policy_shaping": PDivP(gamma=0.1),
     "clip_low": 0.2,
     "clip_high": 0.3,
     "min_off_policy_weight": 0.1,
@@ -73,7 +73,7 @@ def test_one_rollout_and_one_expert_token_by_hand():
             | {
                 "clip_low": 0.1,
                 "clip_high": 0.1,
-                "off_policy_shaping": Shaping(kind="p_div_p", gamma=0.1),
+                "off_policy_shaping": PDivP(gamma=0.1),
             }
         ),
     )
@@ -111,7 +111,7 @@ def test_the_clip_is_the_pessimistic_minimum():
             math.exp(ratio),
             old=1.0,
             advantage=advantage,
-            on_policy_shaping=Shaping(kind="log"),
+            on_policy_shaping=Log(),
             clip_low=0.2,
             clip_high=0.3,
         )
@@ -122,14 +122,12 @@ def test_the_clip_is_the_pessimistic_minimum():
 def test_a_recorded_behaviour_probability_is_the_denominator():
     # 0.3 / 0.6 = 0.5; shaped 0.5 / (0.5 + 0.5) = 0.5 as well, its slope 0.5 * 0.5 / 1^2 = 0.25
     assert token(0.3, behaviour=0.6, off=True) == pytest.approx((-0.5, -0.5))
-    shaped = token(
-        0.3, behaviour=0.6, off=True, off_policy_shaping=Shaping(kind="p_div_p", gamma=0.5)
-    )
+    shaped = token(0.3, behaviour=0.6, off=True, off_policy_shaping=PDivP(gamma=0.5))
     assert shaped == pytest.approx((-0.5, -0.25))
 
 
 def test_the_off_policy_weight_is_clamped_after_shaping_and_never_ppo_clipped():
-    shaping = Shaping(kind="p_div_p", gamma=0.1)
+    shaping = PDivP(gamma=0.1)
     common = {"behaviour": 1.0, "off": True, "off_policy_shaping": shaping}
     # f(0.4) = 0.8 -> 0.7; f(0.1) = 0.5 -> 0.6; 0.65 = f(13/70) stays
     bounds = {"min_off_policy_weight": 0.6, "max_off_policy_weight": 0.7}

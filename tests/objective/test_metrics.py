@@ -6,12 +6,12 @@ from torch import Tensor
 
 from luffy_pl.objective.loss import policy_loss
 from luffy_pl.objective.metrics import mean, policy_metrics
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import Identity, PDivP
 
 NAN = math.nan
 OPTIONS = {
-    "on_policy_shaping": Shaping(),
-    "off_policy_shaping": Shaping(kind="p_div_p", gamma=0.1),
+    "on_policy_shaping": Identity(),
+    "off_policy_shaping": PDivP(gamma=0.1),
     "clip_low": 0.2,
     "clip_high": 0.2,
     "min_off_policy_weight": 0.55,

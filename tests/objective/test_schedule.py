@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luffy_pl.errors import ConfigError
 from luffy_pl.objective.schedule import Schedule
+from luffy_pl.objective.settings import SftConfig
 
 PHASES = st.integers(0, 20)
 
@@ -36,7 +38,10 @@ def test_it_rises_then_falls_to_the_floor(warmup, decay, shape, floor, phase):
     assert schedule.factor(warmup + decay) == pytest.approx(floor if decay else 1)
 
 
-@pytest.mark.parametrize("wrong", [{"warmup_phases": -1}, {"decay_phases": -1}, {"floor": 1.5}])
-def test_bounds(wrong):
-    with pytest.raises(ValueError, match="a schedule has"):
-        Schedule(**wrong)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("warmup_phases", -1), ("decay_phases", -1), ("floor", 1.5), ("floor", float("nan"))],
+)
+def test_bounds(field, value):
+    with pytest.raises(ConfigError, match=rf"^model\.objective\.sft\.schedule\.{field}: must be"):
+        SftConfig(schedule=Schedule(**{field: value}))

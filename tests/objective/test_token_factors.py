@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from luffy_pl.errors import ConfigError
+from luffy_pl.objective.settings import SftConfig
 from luffy_pl.objective.token_factors import (
     EntropyWeight,
     entropy_row_weight,
@@ -70,5 +72,6 @@ def test_the_weight_of_a_row_is_an_exponential_of_its_mean_entropy():
 
 
 def test_a_scale_below_zero():
-    with pytest.raises(ValueError, match="scale must be at least 0"):
-        EntropyWeight(scale=-1)
+    where = r"^model\.objective\.sft\.row_weight\.scale: must be at least 0"
+    with pytest.raises(ConfigError, match=where):
+        SftConfig(row_weight=EntropyWeight(scale=-1))

@@ -6,6 +6,7 @@ behaviour_prob [N, T], reward and group [N]; `advantage`, if present, is [N] or 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
 from luffy_pl.objective.metrics import mean, policy_metrics
 from luffy_pl.objective.normalize import token_weight
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import Identity, PDivP, Shaping
+from luffy_pl.registry import find
 
 Batch = dict[str, Tensor]
 
@@ -140,7 +142,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "on_policy_shaping": _shaping(options, "on_policy"),
         # A recorded probability switches the released shaping off.
-        "off_policy_shaping": Shaping() if options["use_behaviour_prob"] else off_policy_shaping,
+        "off_policy_shaping": Identity() if options["use_behaviour_prob"] else off_policy_shaping,
         "clip_low": None if clip_is_off else clip_range,
         "clip_high": None if clip_is_off else upper_bound - 1,
         "min_off_policy_weight": _number_or_none(options["off_min_clip"]),
@@ -151,12 +153,14 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 def _shaping(options: dict[str, Any], side: str) -> Shaping:
     name = options[f"{side}_reshape"]
     if name.startswith("p_div_p_"):
-        return Shaping(kind="p_div_p", gamma=float(name.removeprefix("p_div_p_")))
-    return Shaping(
-        kind=KINDS[name],
-        exponent=0.5 if name == "square_root" else options[f"{side}_reshape_pow_exp"],
-        weight=options[f"{side}_reshape_weight"],
-    )
+        return PDivP(gamma=float(name.removeprefix("p_div_p_")))
+    settings = {
+        "exponent": 0.5 if name == "square_root" else options[f"{side}_reshape_pow_exp"],
+        "weight": options[f"{side}_reshape_weight"],
+    }
+    kind = find("shaping", KINDS[name], where="kind")
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in settings.items() if name in names})
 
 
 def _weight(inputs: dict[str, Tensor], batch: Batch, options: dict[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.experience.collate import collate, penalised, plan_steps
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -96,7 +96,7 @@ def experience():
     )
     group = Group(Prompt("p", "", PROMPT, "1"), rows, tuple(reward for _, reward in ANSWERS))
     return collate(
-        [group], phase=0, temperature=1.0, advantage=AdvantageConfig(), steps=plan_steps(1, 1)
+        [group], phase=0, temperature=1.0, advantage=GroupAdvantage(), steps=plan_steps(1, 1)
     )
 
 
@@ -120,7 +120,7 @@ def trained():
         accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[keep],
     )  # fmt: skip
-    stream = SizedStream(1, lambda _: penalised(experience(), module, AdvantageConfig()))
+    stream = SizedStream(1, lambda _: penalised(experience(), module, GroupAdvantage()))
     trainer.fit(module, stream)
     return module, trainer, keep.advantages
 

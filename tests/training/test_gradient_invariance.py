@@ -18,7 +18,7 @@ from luffy_pl.objective.settings import (
     OnPolicyConfig,
     SftConfig,
 )
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import Log
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Experience, Group, Prompt
@@ -157,9 +157,7 @@ OBJECTIVES = {
     "rl_with_sft": ObjectiveConfig(
         off_policy=OffPolicyConfig(policy_coef=0.0), sft=SftConfig(coef=1.0)
     ),
-    "kl": ObjectiveConfig(
-        kl=KlConfig(coef=0.3), off_policy=OffPolicyConfig(shaping=Shaping(kind="log"))
-    ),
+    "kl": ObjectiveConfig(kl=KlConfig(coef=0.3), off_policy=OffPolicyConfig(shaping=Log())),
 }
 
 

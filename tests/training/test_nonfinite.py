@@ -10,7 +10,7 @@ from training.test_gradient_invariance import random_experience, tiny_policy
 from luffy_pl.errors import DeviceMemoryError, DivergedError
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.settings import ObjectiveConfig, OffPolicyConfig
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.shaping import PDivP
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.process.faults import VARIABLE
 from luffy_pl.training.module import LuffyModule
@@ -115,7 +115,7 @@ def test_a_phase_of_one_kind_of_rows_trains(tmp_path, given):
     experience = random_experience()
     mask_NT = experience.response_mask_NT
     experience.off_policy_mask_NT[:] = mask_NT if given else False
-    off_policy = OffPolicyConfig(shaping=Shaping(kind="p_div_p"))
+    off_policy = OffPolicyConfig(shaping=PDivP())
     module, watch = train(tmp_path, [experience], tokens=21, off_policy=off_policy)
     [parts] = watch.gradients
     assert module.left_out.total == 0

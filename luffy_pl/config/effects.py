@@ -1,0 +1,177 @@
+"""Settings that can have no effect: what each needs of others, in one table.
+
+The composition asks it of everything that somebody set, the ablation of its one leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luffy_pl.config.kinds import Dropped
+from luffy_pl.config.sources import Source, last_set
+from luffy_pl.errors import ConfigError
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a setting needs to have an effect.
+
+    holds: whether a composed configuration gives it. of: the settings that decide it. text: what is
+    needed, in words that follow "needs".
+    """
+
+    of: tuple[str, ...]
+    text: str
+    holds: Callable[[Values], bool]
+
+
+def is_set(key: str) -> Need:
+    """A setting that must not be null, false, 0 or empty."""
+    return Need((key,), f"{key} to be set", lambda values: bool(values.get(key)))
+
+
+def one_of(key: str, *allowed: Any) -> Need:
+    """A setting that must have one of some values."""
+    words = " or ".join(map(str, allowed))
+    return Need((key,), f"{key}: {words}", lambda values: values.get(key) in allowed)
+
+
+def any_of(text: str, *keys: str) -> Need:
+    """Settings of which one must be set."""
+    return Need(keys, text, lambda values: any(values.get(key) for key in keys))
+
+
+def is_section(key: str) -> Need:
+    """A section that must not be null."""
+    return Need(
+        (key,),
+        f"{key} to be set",
+        lambda values: any(
+            name.startswith(f"{key}.") or (name == key and value is not None)
+            for name, value in values.items()
+        ),
+    )
+
+
+OBJECTIVE, ROLLOUT = "model.objective", "data.rollout"
+GIVEN_ROWS = Need(
+    (f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.replay"),
+    "rows that the policy did not sample (data.rollout.expert_traces_per_group, or replay)",
+    lambda values: (
+        bool(values.get(f"{ROLLOUT}.expert_traces_per_group"))
+        or is_section(f"{ROLLOUT}.replay").holds(values)
+    ),
+)
+IMITATION = any_of(
+    "steps that imitate (data.rollout.sft_phases or imitation_buffer)",
+    f"{ROLLOUT}.sft_phases",
+    f"{ROLLOUT}.imitation_buffer",
+)
+POLICY_COEF = is_set(f"{OBJECTIVE}.off_policy.policy_coef")
+SFT = is_set(f"{OBJECTIVE}.sft.coef")
+KL = is_set(f"{OBJECTIVE}.kl.coef")
+TARGET = is_set(f"{OBJECTIVE}.entropy.target_nats")
+DECAY = is_set(f"{OBJECTIVE}.sft.schedule.decay_phases")
+MODE = f"{OBJECTIVE}.normalizer.mode"
+STRATEGY = f"{ROLLOUT}.prefix.strategy"
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    f"{OBJECTIVE}.normalizer.constant_tokens": (one_of(MODE, "constant"),),
+    f"{OBJECTIVE}.normalizer.rows": (one_of(MODE, "sequence", "constant"),),
+    f"{OBJECTIVE}.off_policy.shaping": (GIVEN_ROWS, POLICY_COEF),
+    f"{OBJECTIVE}.off_policy.min_weight": (GIVEN_ROWS, POLICY_COEF),
+    f"{OBJECTIVE}.off_policy.max_weight": (GIVEN_ROWS, POLICY_COEF),
+    f"{OBJECTIVE}.off_policy.behaviour": (GIVEN_ROWS, POLICY_COEF),
+    f"{OBJECTIVE}.off_policy.policy_coef": (GIVEN_ROWS,),
+    f"{OBJECTIVE}.entropy.controller": (TARGET,),
+    f"{OBJECTIVE}.entropy.max_coef": (TARGET,),
+    f"{OBJECTIVE}.entropy.lr": (TARGET, one_of(f"{OBJECTIVE}.entropy.controller", "integral")),
+    f"{OBJECTIVE}.kl.place": (KL,),
+    f"{OBJECTIVE}.kl.estimator": (KL,),
+    f"{OBJECTIVE}.kl.target_nats": (KL,),
+    f"{OBJECTIVE}.kl.horizon": (KL, is_set(f"{OBJECTIVE}.kl.target_nats")),
+    f"{OBJECTIVE}.sft.schedule": (SFT,),
+    f"{OBJECTIVE}.sft.schedule.shape": (SFT, DECAY),
+    f"{OBJECTIVE}.sft.schedule.floor": (SFT, DECAY),
+    f"{OBJECTIVE}.sft.complement": (SFT,),
+    f"{OBJECTIVE}.sft.token_weight": (SFT,),
+    f"{OBJECTIVE}.sft.row_weight": (SFT,),
+    "model.optimizer.sft": (IMITATION,),
+    "data.advantage.baseline": (GIVEN_ROWS,),
+    f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine"),),
+    f"{ROLLOUT}.prefix.max_ratio": (
+        one_of(STRATEGY, "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"),
+    ),
+    f"{ROLLOUT}.prefix.phases": (
+        one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine"),
+    ),
+    f"{ROLLOUT}.prefix.shared": (
+        one_of(STRATEGY, "random", "linear_max", "reverse_linear", "cosine"),
+    ),
+    "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
+    "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),
+    "data.engine.gpu_memory_utilization": (one_of("data.engine.kind", "auto", "vllm"),),
+    "data.engine.enforce_eager": (one_of("data.engine.kind", "auto", "vllm"),),
+    "data.engine.cpu_kv_cache_gib": (one_of("data.engine.kind", "auto", "vllm"),),
+}
+"""What a setting, or a section with all that is in it, needs to have an effect in training."""
+
+
+def dead_settings(
+    values: Values, defaults: Values, sources: Sequence[Source]
+) -> tuple[Dropped, ...]:
+    """Settings without effect that are to be dropped, because a later source made them so.
+
+    A value that is the default is no setting: a written-out configuration holds every one.
+
+    Raises:
+        ConfigError: a source sets such a setting beside, or after, what takes its effect.
+    """
+    dropped: list[Dropped] = []
+    for name, needs in NEEDS.items():
+        number = last_set(sources, name)
+        changed = {
+            key: value
+            for key, value in below(values, name).items()
+            if key not in defaults or value != defaults[key]
+        }
+        need = next((need for need in needs if not need.holds(values)), None)
+        if number < 0 or not changed or need is None:
+            continue
+        decided = max(last_set(sources, key) for key in need.of)
+        key, value = next(iter(changed.items()))
+        if number >= decided:
+            raise ConfigError(
+                key,
+                f"has no effect: it needs {need.text}",
+                value=value,
+                fix="leave it out, or set what it needs",
+            )
+        reason = f"needs {need.text}, and {sources[decided].name} decides otherwise"
+        dropped.append(Dropped(name, value, sources[number].name, reason))
+    return tuple(dropped)
+
+
+def below(values: Values, name: str) -> dict[str, Any]:
+    """The leaves of a section, or the one leaf that has the name."""
+    return {
+        key: value for key, value in values.items() if key == name or key.startswith(f"{name}.")
+    }
+
+
+def as_default(name: str, defaults: Values) -> Any:
+    """What a setting or a section is when nobody sets it."""
+    if name in defaults:
+        return defaults[name]
+    found: dict[str, Any] = {}
+    for key, value in below(defaults, name).items():
+        inner = found
+        *path, last = key.removeprefix(f"{name}.").split(".")
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return found

@@ -1,0 +1,80 @@
+"""The layers of a configuration, laid over each other: kinds selected, dead settings dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luffy_pl.config.effects import as_default, dead_settings
+from luffy_pl.config.kinds import SECTIONS, Dropped, flat, select_kinds
+from luffy_pl.config.sources import read_sources
+from luffy_pl.errors import ConfigError
+
+PRINT_CONFIG = "--print_config"
+PRINT_FLAGS = {"skip_default", "skip_unset"}
+MAX_ROUNDS = 5
+"""A dropped setting can take the effect of another; no chain in the table is longer."""
+
+
+@dataclass(frozen=True)
+class Layered:
+    """A parsed configuration, and what later layers took the effect of."""
+
+    config: Any
+    dropped: tuple[Dropped, ...]
+
+    def derived_from(self, leaf: str) -> set[str]:
+        """Settings that change because `leaf` does: fields of another kind, and dropped ones."""
+        section = leaf.removesuffix(".kind")
+        derived = {one.key for one in self.dropped}
+        if section != leaf and section in SECTIONS:
+            derived |= {key for key in flat(self.config) if key.startswith(f"{section}.")}
+        return derived - {leaf}
+
+
+def layered(
+    args: Sequence[str],
+    *,
+    parse: Callable[[Sequence[str]], Any],
+    defaults: Callable[[], dict[str, Any]],
+) -> Layered:
+    """The configuration that the arguments give.
+
+    Args:
+        parse: parses arguments.
+        defaults: the value of every setting that nobody sets, by dotted key; asked if needed.
+
+    Raises:
+        ConfigError: a setting has no effect, and no earlier layer is to blame.
+    """
+    sources = read_sources(args)
+    arguments, dropped = select_kinds(args, sources)
+    for _ in range(MAX_ROUNDS):
+        config = parse(arguments)
+        usual = defaults()
+        dead = dead_settings(flat(config), usual, sources)
+        if not dead:
+            break
+        dropped += dead
+        arguments = arguments + [
+            f"--{one.key}={json.dumps(as_default(one.key, usual))}" for one in dead
+        ]
+    return Layered(config, dropped)
+
+
+def split_print_config(args: Sequence[str]) -> tuple[list[str], set[str] | None]:
+    """The arguments without `--print_config`, and its flags; None where it is not asked for.
+
+    The parser would print before the ablation and what has no effect are known.
+    """
+    asked = [argument for argument in args if argument.partition("=")[0] == PRINT_CONFIG]
+    if not asked:
+        return list(args), None
+    flags = set(filter(None, asked[-1].partition("=")[2].split(",")))
+    if flags - PRINT_FLAGS:
+        raise ConfigError(
+            PRINT_CONFIG, "has unknown flags", value=sorted(flags), fix=" or ".join(PRINT_FLAGS)
+        )
+    return [argument for argument in args if argument not in asked], flags
