@@ -5,6 +5,7 @@ What one section can see of itself it checks itself, in its own `settings.py`.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.ranks import count_ranks
+
+log = logging.getLogger(__name__)
 
 
 def check_settings(config: Any) -> None:
@@ -63,6 +66,12 @@ def check_recipe(config: Any) -> None:
     objective, rollout = config.model.objective, config.data.rollout
     if rollout.overlap is not None:
         check_overlap(config)
+    one_step = config.model.optimizer.steps_per_phase == 1
+    if objective.on_policy.clip and one_step and objective.old_logprob == "trainer":
+        log.warning(
+            "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
+            "with model.optimizer.steps_per_phase=1"
+        )
     num_guided = rollout.expert_traces_per_group
     if num_guided and config.data.train is None:
         raise ConfigError(

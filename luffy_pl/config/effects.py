@@ -137,10 +137,10 @@ def dead_settings(
         changed = {
             key: value
             for key, value in below(values, name).items()
-            if key not in defaults or value != defaults[key]
+            if last_set(sources, key) >= 0 and (key not in defaults or value != defaults[key])
         }
         need = next((need for need in needs if not need.holds(values)), None)
-        if number < 0 or not changed or need is None:
+        if not changed or need is None:
             continue
         decided = max(last_set(sources, key) for key in need.of)
         key, value = next(iter(changed.items()))

@@ -1,0 +1,145 @@
+"""A setting without effect is refused where it is set, or dropped where a later file made it so."""
+
+import pytest
+
+from luffy_pl.config.effects import NEEDS
+from luffy_pl.config.kinds import flat
+from luffy_pl.errors import ConfigError
+from luffy_pl.run.composition import compose
+from luffy_pl.run.layers import MAX_ROUNDS
+
+OBJECTIVE, ROLLOUT = "model.objective", "data.rollout"
+GAMMA = f"{OBJECTIVE}.off_policy.shaping.gamma"
+
+
+def quickstart(*overlays, **settings):
+    files = ["conf/quickstart.yaml", *(f"conf/{name}.yaml" for name in overlays)]
+    pairs = [f"--{key}={value}" for key, value in settings.items()]
+    return ["fit", *(arg for file in files for arg in ("--config", file)), *pairs]
+
+
+@pytest.mark.parametrize(
+    ("overlays", "settings", "named", "needed"),
+    [
+        (["recipe/srft", "ablation/gamma_0.3"], {}, GAMMA, "kind identity"),
+        (["recipe/srft"], {GAMMA: 0.3}, GAMMA, "kind identity"),
+        ([], {f"{OBJECTIVE}.off_policy.shaping": '{"kind": "identity", "gamma": 0.3}'},
+         GAMMA, "kind identity"),
+        (["recipe/dapo"], {f"{OBJECTIVE}.normalizer.constant_tokens": 9},
+         f"{OBJECTIVE}.normalizer.constant_tokens", "normalizer.mode: constant"),
+        (["recipe/dapo"], {f"{OBJECTIVE}.normalizer.rows": 9},
+         f"{OBJECTIVE}.normalizer.rows", "normalizer.mode: sequence or constant"),
+        ([], {f"{ROLLOUT}.prefix.phases": 9}, f"{ROLLOUT}.prefix.phases", "prefix.strategy"),
+        ([], {f"{ROLLOUT}.prefix.max_ratio": 0.5},
+         f"{ROLLOUT}.prefix.max_ratio", "prefix.strategy"),
+        ([], {f"{OBJECTIVE}.entropy.controller": "ratio"},
+         f"{OBJECTIVE}.entropy.controller", "entropy.target_nats"),
+        ([], {f"{OBJECTIVE}.entropy.max_coef": 0.1},
+         f"{OBJECTIVE}.entropy.max_coef", "entropy.target_nats"),
+        (["recipe/kl_in_loss"], {f"{OBJECTIVE}.kl.horizon": 9},
+         f"{OBJECTIVE}.kl.horizon", "kl.target_nats"),
+        ([], {f"{OBJECTIVE}.kl.estimator": "k2"}, f"{OBJECTIVE}.kl.estimator", "kl.coef"),
+        ([], {f"{OBJECTIVE}.sft.token_weight": "probability"},
+         f"{OBJECTIVE}.sft.token_weight", "sft.coef"),
+        ([], {f"{OBJECTIVE}.sft.schedule": '{"decay_phases": 9}'},
+         f"{OBJECTIVE}.sft.schedule.decay_phases", "sft.coef"),
+        (["recipe/on_policy", "ablation/gamma_0.3"], {}, GAMMA, "rows that the policy did not"),
+        ([], {"model.optimizer.sft.lr": 0.1}, "model.optimizer.sft.lr", "steps that imitate"),
+    ],
+)  # fmt: skip
+def test_refused_where_it_is_set(overlays, settings, named, needed):
+    with pytest.raises(ConfigError) as refused:
+        compose(quickstart(*overlays, **settings))
+    assert refused.value.where == named
+    assert needed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "dropped"),
+    [
+        ("recipe/srft", {f"{OBJECTIVE}.normalizer.constant_tokens", GAMMA}),
+        ("ablation/token_mean", {f"{OBJECTIVE}.normalizer.constant_tokens"}),
+        ("ablation/no_shaping", {GAMMA}),
+    ],
+)
+def test_dropped_where_a_later_file_makes_it_so_and_said(command_line, tmp_path, overlay, dropped):
+    done = command_line(*quickstart(overlay), "--dry_run=true", f"--run_dir={tmp_path / 'run'}")
+    assert done.returncode == 0
+    lines = [line for line in done.stderr.splitlines() if "is dropped" in line]
+    assert {line.partition("=")[0] for line in lines} == dropped
+    assert all(("conf/quickstart.yaml" in line and f"conf/{overlay}" in line) or "command" in line
+               for line in lines)  # fmt: skip
+
+
+def test_a_dropped_setting_is_the_default():
+    config = flat(compose(quickstart("recipe/srft")))
+    assert config[f"{OBJECTIVE}.normalizer.constant_tokens"] is None
+    assert GAMMA not in config
+
+
+def test_what_is_written_out_composes_again(tmp_path, command_line):
+    shown = command_line(*quickstart("recipe/srft"), "--print_config").stdout
+    (tmp_path / "whole.yaml").write_text(shown)
+    again = command_line("fit", "--config", tmp_path / "whole.yaml", "--print_config")
+    assert again.stdout == shown
+    assert not again.stderr
+
+
+def test_a_kind_can_change_and_change_back():
+    shaping = f"{OBJECTIVE}.off_policy.shaping"
+    config = flat(
+        compose(quickstart("recipe/srft", **{shaping: '{"kind": "p_div_p", "gamma": 0.5}'}))
+    )
+    assert config[GAMMA] == 0.5
+    assert config[f"{shaping}.kind"] == "p_div_p"
+
+
+def test_what_earlier_versions_wrote_of_a_shaping_is_read():
+    earlier = '{"kind": "clip", "gamma": 0.1, "ceiling": 0.3, "exponent": 0.5, "weight": 0.1}'
+    config = flat(compose(quickstart(**{f"{OBJECTIVE}.off_policy.shaping": earlier})))
+    assert config[f"{OBJECTIVE}.off_policy.shaping.ceiling"] == 0.3
+    assert GAMMA not in config
+
+
+def test_a_clip_that_cannot_bind_is_warned_of(command_line, tmp_path):
+    done = command_line(
+        *quickstart("recipe/on_policy"), "--model.optimizer.steps_per_phase=1",
+        "--dry_run=true", f"--run_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "model.objective.on_policy.clip" in done.stderr
+    assert "steps_per_phase" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('{"kind": "pdivp"}', "did you mean p_div_p?"),
+        ('{"kind": "p_div_p", "gama": 0.1}', "did you mean gamma?"),
+        ('{"kind": "p_div_p", "gamma": -1}', f"{GAMMA}: must be above 0"),
+        ('{"kind": "p_div_p", "gamma": .nan}', f"{GAMMA}: must be above 0"),
+        ('{"kind": "p_div_p", "gamma": "much"}', f"{GAMMA}: must be float"),
+        ("3", "must be a section"),
+    ],
+)
+def test_a_wrong_kind_or_field_is_one_line(command_line, value, words):
+    done = command_line(*quickstart(), "--model.objective.off_policy.shaping", value)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_table_names_settings_and_no_chain_is_longer_than_the_rounds():
+    config = flat(compose(quickstart()))
+    optional = {f"{OBJECTIVE}.sft.schedule", "model.optimizer.sft"}
+    for name, needs in NEEDS.items():
+        names = {name, *(key for need in needs for key in need.of)}
+        for key in names:
+            known = any(one == key or one.startswith(f"{key}.") for one in config)
+            assert known or any(key.startswith(section) for section in optional), key
+
+    def depth(name):
+        needed = {key for need in NEEDS.get(name, ()) for key in need.of}
+        return 1 + max(map(depth, needed), default=0)
+
+    assert max(map(depth, NEEDS)) < MAX_ROUNDS
