@@ -16,7 +16,9 @@ from typing import Any
 
 from docstring_parser import parse_from_object
 
+from luffy_pl.config.kinds import BASES, as_fields
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.registry import find, known
 from luffy_pl.run.command import LINKS, SECTIONS, LuffyCLI
 from luffy_pl.training.module import LuffyModule
 
@@ -59,6 +61,7 @@ def page() -> str:
     sections = {"model": LuffyModule, "data": LuffyDataModule, **SECTIONS}
     parts = [HEAD, "## A run\n\n" + table(run_options())]
     parts += [part for name, cls in sections.items() for part in section(name, cls)]
+    parts += [part for kind in dict.fromkeys(BASES.values()) for part in kinds(kind)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
@@ -80,13 +83,16 @@ def section(name: str, cls: type, given: Any = None) -> Iterator[str]:
     `given` is the record that the setting has by default, whose values may not be the class's.
     """
     rows, nested = [], []
-    described = {one.arg_name: one.description for one in parse_from_object(cls).params}
+    described = descriptions(cls)
     for field, kind, default in fields(cls):
         path = f"{name}.{field}"
         if path in LINKED:
             continue
         text = " ".join((described.get(field) or "").split())
-        if inner := record_in(kind):
+        if base := next((base for base in BASES if base in (kind, *typing.get_args(kind))), None):
+            text += f" One of the [kinds of {BASES[base]}](#kinds-of-{BASES[base]})."
+            default = as_fields(default) if isinstance(default, base) else default
+        elif inner := record_in(kind):
             text += f" See [below](#{anchor(path)})."
             nested.append((path, inner, default if isinstance(default, inner) else None))
         default = getattr(given, field, default)
@@ -95,6 +101,30 @@ def section(name: str, cls: type, given: Any = None) -> Iterator[str]:
         yield f"{'#' * min(4, 2 + name.count('.'))} `{name}`\n\n{summary(cls)}\n\n{table(rows)}"
     for path, inner, default in nested:
         yield from section(path, inner, default)
+
+
+def kinds(kind: str) -> Iterator[str]:
+    """A heading, and what each built-in of a kind is and takes."""
+    yield f"## Kinds of {kind}"
+    yield "A section `{kind: name, fields}`. A [plugin](tutorials/plugins.md) adds more."
+    for name in known(kind):
+        cls = find(kind, name, where=kind)
+        described = descriptions(cls)
+        rows = [
+            (field, type_name(of), shown(default), " ".join((described.get(field) or "").split()))
+            for field, of, default in fields(cls)
+        ]
+        yield f"#### `{{kind: {name}}}`\n\n{summary(cls)}"
+        if rows:
+            yield table(rows)
+
+
+def descriptions(cls: type) -> dict[str, str | None]:
+    """What the docstrings of a class and its bases say of each field."""
+    bases = [base for base in reversed(cls.__mro__) if base.__module__.startswith("luffy_pl")]
+    return {
+        one.arg_name: one.description for base in bases for one in parse_from_object(base).params
+    }
 
 
 def fields(cls: type) -> Iterator[tuple[str, Any, Any]]:
@@ -138,7 +168,7 @@ def type_name(kind: Any) -> str:
         return (
             f"{kind.__origin__.__name__} of {', '.join(dict.fromkeys(map(type_name, arguments)))}"
         )
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or kind in BASES:
         return "section"
     return getattr(kind, "__name__", str(kind))
 
@@ -151,6 +181,8 @@ def shown(default: Any) -> str:
         return ""
     if default is None:
         return "null"
+    if isinstance(default, dict) and "kind" in default:
+        return f"{{{', '.join(f'{name}: {shown(value)}' for name, value in default.items())}}}"
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, tuple | list):
