@@ -14,13 +14,14 @@ from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.objective.advantage import AdvantageConfig
+from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import (
     EntropyConfig,
     NormalizerConfig,
     ObjectiveConfig,
     OnPolicyConfig,
 )
-from luffy_pl.objective.terms import Coefficients, count_terms
+from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.head import KEPT
 from luffy_pl.policy.policy import Policy
@@ -93,7 +94,7 @@ def train_step(
     groups: list[Group],
     config: OptimizerConfig,
 ) -> tuple[Tensor, Tensor, list[MicroBatch]]:
-    """Graded groups to moved weights; returns loss, gradient norm and the micro-batches."""
+    """Train on graded groups; returns loss, gradient norm and the micro-batches."""
     experience = collate(
         groups,
         phase=0,
@@ -109,15 +110,17 @@ def train_step(
         shares_prompts=policy.shares_prompts,
     )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
-    losses, _ = backward_micro_batches(
+    done = backward_micro_batches(
         policy,
         micros,
+        step=OptimizerStep(
+            objective=OBJECTIVE,
+            terms=active_terms(OBJECTIVE, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
+            totals=count_terms(experience, rows, OBJECTIVE),
+            max_response_tokens=1,
+        ),
         forwards=ForwardCount(),
         reference=None,
-        objective=OBJECTIVE,
-        coefficients=Coefficients(policy=1.0, entropy=0.0, imitation=0.0, kl=0.0),
-        totals=count_terms(experience, rows, OBJECTIVE),
-        max_response_tokens=1,
         old_NT=old_NT,
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
@@ -125,4 +128,4 @@ def train_step(
     norm = grad_norm_and_clip(policy.parameters(), max_norm=config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return losses.sum(), norm, micros
+    return done.losses.sum(), norm, micros
