@@ -1,4 +1,4 @@
-"""Optimizer steps by the functions that a run uses, timed; without Lightning, engine or files."""
+"""Time optimizer steps with the functions of a run, without Lightning, engine or files."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ OBJECTIVE = ObjectiveConfig(
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times of a step in s, tokens per s, peak memory of the process in MiB; see docs.
+    """Measure seconds and tokens per second of a step, and peak memory of the process in MiB.
 
-    gemm_fraction: CPU time of the matrix products that no implementation can leave out, at the
-    rate they reach alone right after a step, over the CPU time of that step; the median.
+    gemm_fraction: median over steps of the CPU time of the matrix products that every
+    implementation needs, timed alone right after the step, over the CPU time of the step.
     """
     keep_freed_memory()
     groups = make_groups(args)
@@ -52,7 +52,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     config = OptimizerConfig(
         lr=1e-6,
         weight_decay=0.0,
-        # Fewer than asked for, where that many logits can be kept: one product of four less.
+        # Fewer than asked for if all logits can then be kept, which saves one product of four.
         micro_batch_tokens=min(most, max(longest, KEPT["cpu"] // args.vocab)),
     )
     policy = Policy(make_model(args)).train()

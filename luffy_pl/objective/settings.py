@@ -191,7 +191,7 @@ class ObjectiveConfig:
     kl: KlConfig = field(default_factory=KlConfig)
     """Distance from the reference."""
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Further terms, registered by packages or plugins: name to settings, `coef` among them, as in
+    """Further terms, each the name of a registered `loss_term` with its settings, such as
     {mine: {coef: 0.1}}."""
     old_logprob: Literal["trainer", "sampler"] = "trainer"
     """Whose log-probability of a rollout token is the denominator of its ratio: recomputed by
