@@ -1,4 +1,4 @@
-"""Optimizer steps by the functions that a run uses, timed; without Lightning, engine or files."""
+"""Time optimizer steps with the functions of a run, without Lightning, engine or files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.objective.advantage import GroupAdvantage
+from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import (
     EntropyConfig,
     NormalizerConfig,
     ObjectiveConfig,
     OnPolicyConfig,
 )
-from luffy_pl.objective.terms import Coefficients, count_terms
+from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.head import KEPT
 from luffy_pl.policy.policy import Policy
@@ -39,10 +40,10 @@ OBJECTIVE = ObjectiveConfig(
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Times of a step in s, tokens per s, peak memory of the process in MiB; see docs.
+    """Measure seconds and tokens per second of a step, and peak memory of the process in MiB.
 
-    gemm_fraction: CPU time of the matrix products that no implementation can leave out, at the
-    rate they reach alone right after a step, over the CPU time of that step; the median.
+    gemm_fraction: median over steps of the CPU time of the matrix products that every
+    implementation needs, timed alone right after the step, over the CPU time of the step.
     """
     keep_freed_memory()
     groups = make_groups(args)
@@ -51,7 +52,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     config = OptimizerConfig(
         lr=1e-6,
         weight_decay=0.0,
-        # Fewer than asked for, where that many logits can be kept: one product of four less.
+        # Fewer than asked for if all logits can then be kept, which saves one product of four.
         micro_batch_tokens=min(most, max(longest, KEPT["cpu"] // args.vocab)),
     )
     policy = Policy(make_model(args)).train()
@@ -93,7 +94,7 @@ def train_step(
     groups: list[Group],
     config: OptimizerConfig,
 ) -> tuple[Tensor, Tensor, list[MicroBatch]]:
-    """Graded groups to moved weights; returns loss, gradient norm and the micro-batches."""
+    """Train on graded groups; returns loss, gradient norm and the micro-batches."""
     experience = collate(
         groups,
         phase=0,
@@ -109,15 +110,17 @@ def train_step(
         shares_prompts=policy.shares_prompts,
     )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
-    losses, _ = backward_micro_batches(
+    done = backward_micro_batches(
         policy,
         micros,
+        step=OptimizerStep(
+            objective=OBJECTIVE,
+            terms=active_terms(OBJECTIVE, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
+            totals=count_terms(experience, rows, OBJECTIVE),
+            max_response_tokens=1,
+        ),
         forwards=ForwardCount(),
         reference=None,
-        objective=OBJECTIVE,
-        coefficients=Coefficients(policy=1.0, entropy=0.0, imitation=0.0, kl=0.0),
-        totals=count_terms(experience, rows, OBJECTIVE),
-        max_response_tokens=1,
         old_NT=old_NT,
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
@@ -125,4 +128,4 @@ def train_step(
     norm = grad_norm_and_clip(policy.parameters(), max_norm=config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return losses.sum(), norm, micros
+    return done.losses.sum(), norm, micros

@@ -14,25 +14,27 @@ from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.loss import policy_weights
 from luffy_pl.objective.metrics import Pair
-from luffy_pl.objective.terms import author_mask, behaviour_logprob, policy_mask, policy_weighting
+from luffy_pl.objective.normalize import policy_mask
+from luffy_pl.objective.tokens import Weighting
 from luffy_pl.records import Experience
 from luffy_pl.training.gradient_parts import GradientParts, gradient_parts
 from luffy_pl.training.jsonl_logger import JsonlLogger
+from luffy_pl.training.minibatch import seen_tokens
 from luffy_pl.training.module import LuffyModule
 
 NUM_BINS = 10
 
 
 class ExpertMonitor(L.Callback):
-    """Logs what is known of given tokens: expert, prefix or replay. Nothing where there are none.
+    """Logs how the policy sees given tokens: expert, prefix or replay.
 
-    expert/nll_nats: imitation left, mean -log p of given tokens.
+    expert/nll_nats: mean -log p of given tokens, what is left to imitate.
     expert/probability_hist/0.0 to /0.9: share of given tokens in each tenth of probability;
         expert/weight_hist/...: of those in the policy term, by their weight after shaping and
-        clamping. A bin is named by its lower end; what lies outside 0 to 1 is in the first or
-        last. Both are histograms in TensorBoard.
-    expert/grad_norm_share, expert/grad_cosine: of the gradient of given tokens' part of the policy
-        term against that of the others, on the phase's first minibatch before its update.
+        clamping. A bin is named by its lower end; values outside 0 to 1 are in the first or last
+        bin. Both are histograms in TensorBoard.
+    expert/grad_norm_share, expert/grad_cosine: the policy term's gradient by given tokens against
+        that by the others, on the phase's first minibatch before its update.
 
     Args:
         every_n_phases: phases between two looks at the gradient, each of which costs the first
@@ -53,14 +55,14 @@ class ExpertMonitor(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: LuffyModule, batch: Experience, index: int
     ) -> None:
-        """Look at the gradient where it is due."""
+        """Compute the gradient's parts in phases where that is due."""
         is_due = self.every_n_phases and module.phases_trained % self.every_n_phases == 0
         self.parts = gradient_parts(module, batch) if is_due else None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: LuffyModule, outputs: Any, batch: Experience, index: int
     ) -> None:
-        """One line of metrics per phase, and two histograms."""
+        """Log one line of metrics per phase, and two histograms."""
         phase, given_NT = module.phases_trained, batch.off_policy_mask_NT
         logprob_NT = outputs["logprob_NT"]
         weighed_NT = given_NT & policy_mask(batch, module.objective.off_policy.policy_coef)
@@ -88,27 +90,19 @@ class ExpertMonitor(L.Callback):
 
 def token_weights(module: LuffyModule, outputs: Any, batch: Experience) -> Tensor:
     """Weight of each token in the policy term, shaped and clamped, [N, T]."""
-    _, weight_NT = policy_weights(
-        logprob_NT=outputs["logprob_NT"],
-        old_logprob_NT=outputs["old_logprob_NT"],
-        behaviour_logprob_NT=behaviour_logprob(batch, module.objective),
-        advantage_N=batch.advantage_N,
-        response_mask_NT=batch.response_mask_NT,
-        off_policy_mask_NT=author_mask(batch, module.objective),
-        **policy_weighting(module.objective),
-    )
+    _, weight_NT = policy_weights(seen_tokens(batch, outputs), Weighting.of(module.objective))
     return weight_NT
 
 
 def bin_pairs(value_M: Tensor) -> list[Pair]:
-    """Values in each bin, and all of them."""
+    """Share of the values in each bin, as pairs."""
     bin_M = (value_M * NUM_BINS).long().clamp(0, NUM_BINS - 1)
     count_B = torch.bincount(bin_M, minlength=NUM_BINS)
     return [(count, count_B.sum()) for count in count_B]
 
 
 def gradient_values(parts: GradientParts | None) -> dict[str, float]:
-    """Metrics of a look at the gradient; what does not exist is left out."""
+    """Metrics of the gradient's parts, without those that are undefined."""
     if parts is None:
         return {}
     values = {"expert/grad_norm_share": parts.norm_share, "expert/grad_cosine": parts.cosine}
@@ -118,7 +112,7 @@ def gradient_values(parts: GradientParts | None) -> dict[str, float]:
 def draw_histograms(
     logger: TensorBoardLogger, shares: dict[str, float], names: Sequence[str], *, phase: int
 ) -> None:
-    """Those that have a token, from the shares of their bins."""
+    """Draw the histograms that hold a token, from the shares of their bins."""
     for name in names:
         prefix = f"expert/{name}_hist/"
         counts = [share for metric, share in shares.items() if metric.startswith(prefix)]

@@ -12,20 +12,22 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
+from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair, single
 from luffy_pl.objective.metrics import Pair, policy_metrics
-from luffy_pl.objective.terms import author_mask, behaviour_logprob, policy_weighting
+from luffy_pl.objective.tokens import Weighting
 from luffy_pl.records import Experience
-from luffy_pl.training.module import LuffyModule, as_list
+from luffy_pl.training.minibatch import seen_tokens
+from luffy_pl.training.module import LuffyModule
+from luffy_pl.training.optimizer import as_list
 
 
 class ReleasedMetrics(L.Callback):
-    """One set of values per phase."""
+    """Logs one set of values per phase."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: LuffyModule, outputs: Any, batch: Experience, index: int
     ) -> None:
-        """Compute from the batch and what the step saw; nothing is computed twice by the model."""
+        """Compute metrics from the batch and the outputs of the step."""
         pairs = {
             **actor_pairs(module, outputs, batch),
             **reward_pairs(batch),
@@ -42,17 +44,14 @@ class ReleasedMetrics(L.Callback):
 
 
 def actor_pairs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[str, Pair]:
-    """Loss terms, probabilities, weights: `actor/*`."""
-    pairs = policy_metrics(
-        logprob_NT=outputs["logprob_NT"],
-        old_logprob_NT=outputs["old_logprob_NT"],
-        behaviour_logprob_NT=behaviour_logprob(batch, module.objective),
-        advantage_N=batch.advantage_N,
-        response_mask_NT=batch.response_mask_NT & batch.in_policy_N[:, None],
-        off_policy_mask_NT=author_mask(batch, module.objective),
-        **policy_weighting(module.objective),
-    )
+    """Loss terms, probabilities and weights, as `actor/*`.
+
+    A term of `model.objective.terms` has its mean before its coefficient in `actor/<name>_loss`.
+    """
+    pairs = policy_metrics(seen_tokens(batch, outputs), Weighting.of(module.objective))
     pairs["grad_norm"] = pair(outputs["grad_norm"])
+    for name, mean in outputs["term_means"].items():
+        pairs[f"{name}_loss"] = single(mean, mean.device)
     return {f"actor/{name}": value for name, value in pairs.items()}
 
 
@@ -71,8 +70,8 @@ def reward_pairs(batch: Experience) -> dict[str, Pair]:
 def length_pairs(batch: Experience) -> dict[str, Pair]:
     """Tokens of prompts and responses.
 
-    clip_ratio is the share of rollouts that ran into the limit, avg_prefix_ratio the share of its
-    tokens that a guided row was given.
+    clip_ratio is the share of rollouts that reached the length limit, avg_prefix_ratio the share
+    of given tokens in a guided row.
     """
     is_given_N = given_rows(batch)
     rows = [row for group in batch.groups for row in group.responses]
@@ -91,7 +90,7 @@ def length_pairs(batch: Experience) -> dict[str, Pair]:
 
 
 def group_pairs(batch: Experience) -> dict[str, Pair]:
-    """Share of groups that are solved by all rows, by none, and by the expert alone."""
+    """Shares of groups that all rows solve, no row solves, and the expert alone solves."""
     num_groups = int(batch.group_N.max()) + 1
     rows = [row for group in batch.groups for row in group.responses]
     # Not the reward: a wrong answer may be paid for its form.
@@ -119,7 +118,7 @@ def group_pairs(batch: Experience) -> dict[str, Pair]:
 
 
 def given_rows(batch: Experience) -> Tensor:
-    """True for rows that hold any token the policy did not sample now, graded or not."""
+    """True for rows that hold any given token, graded or not."""
     return torch.tensor(
         [row.source != "rollout" for group in batch.groups for row in group.responses],
         device=batch.reward_N.device,

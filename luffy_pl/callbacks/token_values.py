@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.callbacks.expert import token_weights
-from luffy_pl.objective.terms import policy_mask
+from luffy_pl.objective.normalize import policy_mask
 from luffy_pl.records import Experience, Group
 from luffy_pl.training.module import LuffyModule
 
@@ -44,7 +44,7 @@ def token_values(
     learned_nt = rows.response_mask_NT
     seen = {
         name: outputs[name][: len(responses), : learned_nt.shape[1]]
-        for name in ("logprob_NT", "old_logprob_NT")
+        for name in ("logprob_NT", "old_logprob_NT", "entropy_NT")
     }
     weighed_nt = policy_mask(rows, module.objective.off_policy.policy_coef)
     weight_nt = token_weights(module, seen, rows).masked_fill(~weighed_nt, torch.nan)

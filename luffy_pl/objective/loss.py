@@ -8,95 +8,72 @@ Reference: Learning to Reason under Off-Policy Guidance (LUFFY), arXiv 2504.1494
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.tokens import Tokens, Weighting
 
 
-def policy_loss(
-    *,
-    logprob_NT: Tensor,
-    old_logprob_NT: Tensor,
-    behaviour_logprob_NT: Tensor,
-    advantage_N: Tensor,
-    response_mask_NT: Tensor,
-    off_policy_mask_NT: Tensor,
-    on_policy_shaping: Shaping,
-    off_policy_shaping: Shaping,
-    clip_low: float | None,
-    clip_high: float | None,
-    min_off_policy_weight: float | None,
-    max_off_policy_weight: float | None,
-    max_probability: float | None,
-) -> Tensor:
+def policy_loss(tokens: Tokens, weighting: Weighting) -> Tensor:
     """Minus advantage times weight, [N, T]; the weights are those of `policy_weights`.
 
-    Exactly 0, in value and gradient, outside the response mask and on tokens likelier than
-    `max_probability` (None: no ceiling). What the inputs hold there is never read.
-
-    Args:
-        logprob_NT: current policy; carries the gradient.
-        response_mask_NT: true on tokens to learn from, false on prompt and padding.
+    The loss is exactly 0, in value and gradient, outside the response mask and on tokens likelier
+    than `max_probability`. What the inputs hold there is never read.
     """
-    kept_NT = response_mask_NT.bool() & probability_ceiling_mask(logprob_NT, max_probability)
-    _, weight_NT = policy_weights(
-        logprob_NT=logprob_NT,
-        old_logprob_NT=old_logprob_NT,
-        behaviour_logprob_NT=behaviour_logprob_NT,
-        advantage_N=advantage_N,
-        response_mask_NT=kept_NT,
-        off_policy_mask_NT=off_policy_mask_NT,
-        on_policy_shaping=on_policy_shaping,
-        off_policy_shaping=off_policy_shaping,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        min_off_policy_weight=min_off_policy_weight,
-        max_off_policy_weight=max_off_policy_weight,
+    kept_NT = tokens.response_mask_NT.bool() & probability_ceiling_mask(
+        tokens.logprob_NT, weighting.max_probability
     )
-    return masked_loss(weight_NT, advantage_N=advantage_N, mask_NT=kept_NT)
+    _, weight_NT = policy_weights(replace(tokens, response_mask_NT=kept_NT), weighting)
+    return masked_loss(weight_NT, advantage_N=tokens.advantage_N, mask_NT=kept_NT)
 
 
-def policy_weights(
-    *,
-    logprob_NT: Tensor,
-    old_logprob_NT: Tensor,
-    behaviour_logprob_NT: Tensor,
-    advantage_N: Tensor,
-    response_mask_NT: Tensor,
-    off_policy_mask_NT: Tensor,
-    on_policy_shaping: Shaping,
-    off_policy_shaping: Shaping,
-    clip_low: float | None,
-    clip_high: float | None,
-    min_off_policy_weight: float | None,
-    max_off_policy_weight: float | None,
-) -> tuple[Tensor, Tensor]:
+def policy_weights(tokens: Tokens, weighting: Weighting) -> tuple[Tensor, Tensor]:
     """Weight of each token before and after clipping, both [N, T]; any finite value off the mask.
 
     on-policy token: `on_policy_shaping`, then the PPO clip to 1 - clip_low, 1 + clip_high.
     off-policy token: `off_policy_shaping`, then clamped to the two bounds, never PPO-clipped.
-    None switches a bound off.
 
-    Args:
-        old_logprob_NT: the policy that sampled; read on on-policy tokens only.
-        behaviour_logprob_NT: whoever wrote the token; read on off-policy tokens only.
+    A probability ceiling is not applied.
     """
     # Fill before exp: torch.where alone would let a NaN of the branch not taken into the gradient.
-    is_off_NT = response_mask_NT.bool() & off_policy_mask_NT.bool()
-    is_on_NT = response_mask_NT.bool() & ~off_policy_mask_NT.bool()
-    on_weight_NT = on_policy_shaping.on_policy(
-        logprob_NT.masked_fill(~is_on_NT, 0.0), old_logprob_NT.masked_fill(~is_on_NT, 0.0)
+    mask_NT, off_NT = tokens.response_mask_NT.bool(), author_mask(tokens, weighting)
+    is_off_NT, is_on_NT = mask_NT & off_NT, mask_NT & ~off_NT
+    logprob_NT, advantage_N = tokens.logprob_NT, tokens.advantage_N
+    on_weight_NT = weighting.on_policy_shaping.on_policy(
+        logprob_NT.masked_fill(~is_on_NT, 0.0), tokens.old_logprob_NT.masked_fill(~is_on_NT, 0.0)
     )
-    log_ratio_NT = logprob_NT - behaviour_logprob_NT
-    off_weight_NT = off_policy_shaping.off_policy(log_ratio_NT.masked_fill(~is_off_NT, 0.0))
+    log_ratio_NT = logprob_NT - behaviour_logprob(tokens, weighting)
+    off_weight_NT = weighting.off_policy_shaping.off_policy(
+        log_ratio_NT.masked_fill(~is_off_NT, 0.0)
+    )
 
-    clipped_on_NT = _ppo_clip(on_weight_NT, advantage_N, clip_low=clip_low, clip_high=clip_high)
-    clamped_off_NT = _clamp(off_weight_NT, min_off_policy_weight, max_off_policy_weight)
+    clipped_on_NT = _ppo_clip(
+        on_weight_NT, advantage_N, clip_low=weighting.clip_low, clip_high=weighting.clip_high
+    )
+    clamped_off_NT = _clamp(
+        off_weight_NT, weighting.min_off_policy_weight, weighting.max_off_policy_weight
+    )
     return (
         torch.where(is_off_NT, off_weight_NT, on_weight_NT),
         torch.where(is_off_NT, clamped_off_NT, clipped_on_NT),
     )
+
+
+def author_mask(tokens: Tokens, weighting: Weighting) -> Tensor:
+    """Given tokens whose weight is a ratio to their author, [N, T].
+
+    There are none where `behaviour` is policy: a given token then weighs as a rollout token does.
+    """
+    given_NT = tokens.off_policy_mask_NT.bool()
+    return torch.zeros_like(given_NT) if weighting.behaviour == "policy" else given_NT
+
+
+def behaviour_logprob(tokens: Tokens, weighting: Weighting) -> Tensor:
+    """Log-probability of given tokens under their author, [N, T]; 0 for a teacher taken as sure."""
+    recorded_NT = tokens.behaviour_logprob_NT
+    return recorded_NT if weighting.behaviour == "recorded" else torch.zeros_like(recorded_NT)
 
 
 def masked_loss(weight_NT: Tensor, *, advantage_N: Tensor, mask_NT: Tensor) -> Tensor:
@@ -108,8 +85,8 @@ def masked_loss(weight_NT: Tensor, *, advantage_N: Tensor, mask_NT: Tensor) -> T
 def probability_ceiling_mask(logprob_NT: Tensor, max_probability: float | None) -> Tensor:
     """True on tokens that are not likelier than `max_probability` now, [N, T].
 
-    The released `all_max_clip`; there the token mean counts only the tokens left, so a caller
-    that normalises by tokens takes `total_tokens` from this mask.
+    This is the released `all_max_clip`. The released token mean divides by the tokens left; a run
+    divides by all tokens, since its divisors are counted before the forward pass.
     """
     if max_probability is None:
         return torch.ones_like(logprob_NT, dtype=torch.bool)

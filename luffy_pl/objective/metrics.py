@@ -1,37 +1,25 @@
-"""What a micro-batch tells about the policy term, in pairs that can be added before dividing.
+"""Metrics of the policy term, as pairs that can be added over rows before dividing.
 
 Shapes in this file: N rows of a micro-batch, T predictions.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from luffy_pl.objective.kl import kl_estimate
-from luffy_pl.objective.loss import masked_loss, policy_weights
-from luffy_pl.objective.shaping import Shaping
+from luffy_pl.objective.loss import author_mask, masked_loss, policy_weights
+from luffy_pl.objective.tokens import Tokens, Weighting
 
 Pair = tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def policy_metrics(
-    *,
-    logprob_NT: Tensor,
-    old_logprob_NT: Tensor,
-    behaviour_logprob_NT: Tensor,
-    advantage_N: Tensor,
-    response_mask_NT: Tensor,
-    off_policy_mask_NT: Tensor,
-    on_policy_shaping: Shaping,
-    off_policy_shaping: Shaping,
-    clip_low: float | None,
-    clip_high: float | None,
-    min_off_policy_weight: float | None,
-    max_off_policy_weight: float | None,
-) -> dict[str, Pair]:
-    """Numerator and number of tokens of each metric; arguments as for `policy_loss`.
+def policy_metrics(tokens: Tokens, weighting: Weighting) -> dict[str, Pair]:
+    """Numerator and number of tokens of each metric, over the rows in the policy term.
 
     off_pg_loss, on_pg_loss: the loss per off-policy and per on-policy token.
     on_pg_clipfrac: share of on-policy tokens whose loss the PPO clip changed.
@@ -43,22 +31,12 @@ def policy_metrics(
 
     A probability ceiling is not applied, as in the released code.
     """
-    mask_NT, off_NT = response_mask_NT.bool(), off_policy_mask_NT.bool()
+    mask_NT = tokens.response_mask_NT.bool() & tokens.in_policy_N[:, None]
+    off_NT = author_mask(tokens, weighting)
     is_on_NT, is_off_NT = mask_NT & ~off_NT, mask_NT & off_NT
-    raw_NT, weight_NT = policy_weights(
-        logprob_NT=logprob_NT,
-        old_logprob_NT=old_logprob_NT,
-        behaviour_logprob_NT=behaviour_logprob_NT,
-        advantage_N=advantage_N,
-        response_mask_NT=mask_NT,
-        off_policy_mask_NT=off_NT,
-        on_policy_shaping=on_policy_shaping,
-        off_policy_shaping=off_policy_shaping,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        min_off_policy_weight=min_off_policy_weight,
-        max_off_policy_weight=max_off_policy_weight,
-    )
+    logprob_NT, old_logprob_NT = tokens.logprob_NT, tokens.old_logprob_NT
+    advantage_N = tokens.advantage_N
+    raw_NT, weight_NT = policy_weights(replace(tokens, response_mask_NT=mask_NT), weighting)
     loss_NT = masked_loss(weight_NT, advantage_N=advantage_N, mask_NT=mask_NT)
     # Without an advantage there is nothing to clip: both weights give a loss of 0.
     is_clipped_NT = (raw_NT != weight_NT) & (advantage_N[:, None] != 0)

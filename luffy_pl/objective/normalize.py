@@ -1,15 +1,42 @@
 """What a token's term is divided by.
 
-Shapes in this file: N rows of a micro-batch, T predictions.
+Shapes in this file: N rows, T predictions.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
+from luffy_pl.objective.settings import ObjectiveConfig
+from luffy_pl.records import Experience
+
 NormalizeMode = Literal["token", "sequence", "constant"]
+DIVISORS = ("tokens", "imitation_tokens", "policy_tokens", "policy_rows")
+"""Counts of `count_terms` that a term can be divided by."""
+
+
+class Masks(Protocol):
+    """Rows that say which of their tokens each term takes: an `Experience`, or `Tokens`."""
+
+    @property
+    def response_mask_NT(self) -> Tensor:
+        """Tokens to learn from."""
+
+    @property
+    def off_policy_mask_NT(self) -> Tensor:
+        """Tokens that were given."""
+
+    @property
+    def in_policy_N(self) -> Tensor:
+        """Rows in the policy term."""
+
+    @property
+    def in_imitation_N(self) -> Tensor:
+        """Rows in the imitation term."""
 
 
 def token_weight(
@@ -49,3 +76,67 @@ def token_weight(
             divisor = constant_tokens * total_rows
     # Where nothing is counted the divisor is 0 and so is the mask: the weight is 0, not NaN.
     return (mask_NT / divisor).masked_fill(mask_NT == 0, 0.0)
+
+
+def count_terms(
+    experience: Experience, rows: list[int], objective: ObjectiveConfig
+) -> dict[str, Tensor]:
+    """Count the tokens and rows of a minibatch that terms are divided by, on this rank."""
+    policy_nt = policy_mask(experience, objective.off_policy.policy_coef)[rows]
+    return {
+        "tokens": experience.response_mask_NT[rows].sum(),
+        "imitation_tokens": imitation_mask(experience)[rows].sum(),
+        "policy_tokens": policy_nt.sum(),
+        "policy_rows": policy_nt.any(dim=1).sum(),
+    }
+
+
+def divisor_weight(
+    divisor: str, rows: Masks, objective: ObjectiveConfig, totals: Mapping[str, Tensor]
+) -> Tensor:
+    """Weights [N, T] with which a plain sum over the step is divided by one of `DIVISORS`.
+
+    They are 0 on tokens that the count leaves out.
+    """
+    match divisor:
+        case "tokens":
+            mask_NT = rows.response_mask_NT
+        case "imitation_tokens":
+            mask_NT = imitation_mask(rows)
+        case _:
+            mask_NT = policy_mask(rows, objective.off_policy.policy_coef)
+    return token_weight(mask_NT, mode="token", total_tokens=totals[divisor], total_rows=1)
+
+
+def policy_term_weight(
+    rows: Masks,
+    objective: ObjectiveConfig,
+    *,
+    totals: Mapping[str, Tensor],
+    max_response_tokens: int,
+) -> Tensor:
+    """Divisor of the policy term as weights [N, T], with the off-policy coefficient.
+
+    Args:
+        max_response_tokens: divisor of mode constant where the objective gives none.
+    """
+    normalizer, coef = objective.normalizer, objective.off_policy.policy_coef
+    weight_NT = token_weight(
+        policy_mask(rows, coef),
+        mode=normalizer.mode,
+        total_tokens=totals["policy_tokens"],
+        total_rows=normalizer.rows or totals["policy_rows"],
+        constant_tokens=normalizer.constant_tokens or max_response_tokens,
+    )
+    return torch.where(rows.off_policy_mask_NT, coef * weight_NT, weight_NT)
+
+
+def policy_mask(rows: Masks, policy_coef: float) -> Tensor:
+    """Tokens in the policy term, [N, T]: of rows that are in it, with or without the given ones."""
+    mask_NT = rows.response_mask_NT & rows.in_policy_N[:, None]
+    return mask_NT & ~rows.off_policy_mask_NT if policy_coef == 0 else mask_NT
+
+
+def imitation_mask(rows: Masks) -> Tensor:
+    """Tokens to imitate, [N, T]: the given ones of rows that are in that term."""
+    return rows.off_policy_mask_NT & rows.in_imitation_N[:, None]

@@ -6,7 +6,7 @@ Bounds are checked on construction, so a wrong value is an error before any weig
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
@@ -184,6 +184,9 @@ class ObjectiveConfig:
     """Imitation of expert tokens."""
     kl: KlConfig = field(default_factory=KlConfig)
     """Distance from the reference."""
+    terms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further terms, each the name of a registered `loss_term` with its settings, such as
+    {mine: {coef: 0.1}}."""
     old_logprob: Literal["trainer", "sampler"] = "trainer"
     """Whose log-probability of a rollout token is the denominator of its ratio: recomputed by
     the trainer where a phase has several optimizer steps, or the engine's as sampled."""

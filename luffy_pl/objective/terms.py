@@ -1,22 +1,33 @@
-"""The objective of a micro-batch: policy, entropy, imitation and KL terms, each with its divisor.
+"""The loss of a micro-batch: a loop over terms, each a value per token times a weight.
 
-Every term is a plain sum over tokens of value times weight; the weights hold divisors counted over
-all micro-batches and ranks of the optimizer step, so the terms of all micro-batches just add up.
+The weights hold divisors counted over all micro-batches and ranks of the optimizer step, so the
+terms of all micro-batches add up to the loss of the step.
 
 Shapes: n rows of a micro-batch, T predictions. Log-probabilities are in nats.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import reduce
+from operator import add
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import policy_loss, sft_loss
-from luffy_pl.objective.normalize import token_weight
+from luffy_pl.objective.normalize import (
+    DIVISORS,
+    divisor_weight,
+    imitation_mask,
+    policy_term_weight,
+)
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.token_factors import (
     entropy_row_weight,
@@ -24,123 +35,156 @@ from luffy_pl.objective.token_factors import (
     sft_token_weight,
     top_entropy_mask,
 )
-from luffy_pl.records import Experience
+from luffy_pl.objective.tokens import Tokens, Weighting
+from luffy_pl.registry import find, nearest, register
+
+WHERE = "model.objective.terms"
+
+
+class LossTerm(Protocol):
+    """One summand of the loss: a frozen dataclass, registered as a `loss_term`.
+
+    Its fields are what a configuration can set, `coef` among them.
+    """
+
+    @property
+    def coef(self) -> float:
+        """Factor of the term; 0 leaves the term out."""
+
+    @property
+    def divisor(self) -> str | None:
+        """One of `DIVISORS`: the term is a sum over the tokens of that count, divided by it.
+
+        None: `token_loss` divides by itself, with the totals of the step.
+        """
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Value of each token, [n, T], before coefficient and divisor; finite everywhere."""
 
 
 @dataclass(frozen=True)
-class Coefficients:
-    """What the terms of one optimizer step are multiplied by."""
+class OptimizerStep:
+    """What all micro-batches of one optimizer step have in common.
 
-    policy: float
-    entropy: float
-    imitation: float
-    kl: float
-
-
-def micro_batch_loss(
-    micro: Experience,
-    objective: ObjectiveConfig,
-    *,
-    logprob_nt: Tensor,
-    entropy_nt: Tensor,
-    old_logprob_nt: Tensor,
-    reference_logprob_nt: Tensor | None,
-    coefficients: Coefficients,
-    totals: dict[str, Tensor],
-    max_response_tokens: int,
-) -> Tensor:
-    """This micro-batch's share of the loss of its optimizer step.
-
-    Args:
-        totals: counts of `count_terms`, summed over ranks.
-        max_response_tokens: divisor of mode constant where the objective gives none.
+    terms: by name, in the order in which they are added.
+    totals: counts of `count_terms`, summed over ranks.
+    max_response_tokens: divisor of mode constant where the objective gives none.
     """
-    policy_nt = policy_term(
-        micro,
-        objective,
-        logprob_nt=logprob_nt,
-        entropy_nt=entropy_nt,
-        old_logprob_nt=old_logprob_nt,
-        totals=totals,
-        max_response_tokens=max_response_tokens,
-    )
-    loss = coefficients.policy * policy_nt.sum()
-    mean_nt = mean_weight(micro.response_mask_NT, totals["tokens"])
-    if coefficients.entropy:  # a gradient of zeros would cost passes over all logits
-        loss = loss - coefficients.entropy * (entropy_nt * mean_nt).sum()
-    if coefficients.imitation > 0:
-        term_nt = imitation_term(micro, objective, logprob_nt=logprob_nt, entropy_nt=entropy_nt)
-        given_mean_nt = mean_weight(imitation_mask(micro), totals["imitation_tokens"])
-        loss = loss + coefficients.imitation * (term_nt * given_mean_nt).sum()
-    if reference_logprob_nt is not None and coefficients.kl > 0:
-        kl_nt = kl_estimate(logprob_nt, reference_logprob_nt, objective.kl.estimator)
-        loss = loss + coefficients.kl * (kl_nt * mean_nt).sum()
-    return loss
+
+    objective: ObjectiveConfig
+    terms: Mapping[str, LossTerm]
+    totals: Mapping[str, Tensor]
+    max_response_tokens: int
 
 
-def policy_term(
-    micro: Experience,
-    objective: ObjectiveConfig,
-    *,
-    logprob_nt: Tensor,
-    entropy_nt: Tensor,
-    old_logprob_nt: Tensor,
-    totals: dict[str, Tensor],
-    max_response_tokens: int,
-) -> Tensor:
-    """Each token's part of the policy term, divisor included, [n, T]."""
-    policy_nt = policy_loss(
-        logprob_NT=logprob_nt,
-        old_logprob_NT=old_logprob_nt,
-        behaviour_logprob_NT=behaviour_logprob(micro, objective),
-        advantage_N=micro.advantage_N,
-        response_mask_NT=micro.response_mask_NT,
-        off_policy_mask_NT=author_mask(micro, objective),
-        max_probability=objective.max_probability,
-        **policy_weighting(objective),
-    )
-    weight_nt = policy_term_weight(
-        micro, objective, totals=totals, max_response_tokens=max_response_tokens
-    )
-    factor_nt = policy_factor(
-        micro, objective, entropy_nt=entropy_nt.detach(), old_logprob_nt=old_logprob_nt
-    )
-    return policy_nt * weight_nt * factor_nt
+def micro_batch_loss(tokens: Tokens, step: OptimizerStep) -> tuple[Tensor, dict[str, Tensor]]:
+    """This micro-batch's share of the loss of its optimizer step, and of each term of it.
+
+    The shares of terms come before their coefficients: summed over micro-batches and ranks they
+    are the means that the loss is made of.
+    """
+    shares = {name: weighted(name, tokens, step).sum() for name in step.terms}
+    return reduce(add, (step.terms[name].coef * share for name, share in shares.items())), shares
 
 
-def policy_term_weight(
-    micro: Experience,
-    objective: ObjectiveConfig,
-    *,
-    totals: dict[str, Tensor],
-    max_response_tokens: int,
-) -> Tensor:
-    """Divisor of the policy term as weights [n, T], with the off-policy coefficient."""
-    normalizer, coef = objective.normalizer, objective.off_policy.policy_coef
-    weight_nt = token_weight(
-        policy_mask(micro, coef),
-        mode=normalizer.mode,
-        total_tokens=totals["policy_tokens"],
-        total_rows=normalizer.rows or totals["policy_rows"],
-        constant_tokens=normalizer.constant_tokens or max_response_tokens,
-    )
-    return torch.where(micro.off_policy_mask_NT, coef * weight_nt, weight_nt)
+def weighted(name: str, tokens: Tokens, step: OptimizerStep) -> Tensor:
+    """Each token's part of a term, divided but without coefficient, [n, T]."""
+    term = step.terms[name]
+    loss_nt = term.token_loss(tokens, step)
+    if loss_nt.shape != tokens.logprob_NT.shape:  # it would be broadcast to a wrong sum
+        raise ConfigError(
+            f"{WHERE}.{name}",
+            f"gives a loss of shape {list(loss_nt.shape)} for tokens of shape "
+            f"{list(tokens.logprob_NT.shape)}",
+            fix="let token_loss give one value per token",
+        )
+    if term.divisor is None:
+        return loss_nt
+    return loss_nt * divisor_weight(term.divisor, tokens, step.objective, step.totals)
 
 
-def policy_factor(
-    micro: Experience, objective: ObjectiveConfig, *, entropy_nt: Tensor, old_logprob_nt: Tensor
-) -> Tensor:
+# -- built-in terms ------------------------------------------------------------------------------
+
+
+@register("loss_term", "policy")
+@dataclass(frozen=True)
+class PolicyTerm:
+    """Advantage times weight, divided as `objective.normalizer` says."""
+
+    coef: float
+    divisor: ClassVar[None] = None
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Each token's part of the policy term, divisor included."""
+        objective = step.objective
+        loss_nt = policy_loss(tokens, Weighting.of(objective))
+        weight_nt = policy_term_weight(
+            tokens, objective, totals=step.totals, max_response_tokens=step.max_response_tokens
+        )
+        return loss_nt * weight_nt * policy_factor(tokens, objective)
+
+
+@register("loss_term", "entropy")
+@dataclass(frozen=True)
+class EntropyTerm:
+    """Minus the mean entropy of all tokens that are learned from."""
+
+    coef: float
+    divisor: ClassVar[str] = "tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Minus the entropy."""
+        return -tokens.entropy_NT
+
+
+@register("loss_term", "imitation")
+@dataclass(frozen=True)
+class ImitationTerm:
+    """Mean negative log-likelihood of given tokens, weighted as `objective.sft` says."""
+
+    coef: float
+    divisor: ClassVar[str] = "imitation_tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Negative log-likelihood times the factors of token and row."""
+        sft, mask_nt = step.objective.sft, imitation_mask(tokens)
+        row_n1 = entropy_row_weight(tokens.entropy_NT.detach(), mask_nt, sft.row_weight)
+        token_nt = sft_token_weight(tokens.logprob_NT, sft.token_weight)
+        return sft_loss(logprob_NT=tokens.logprob_NT, mask_NT=mask_nt) * token_nt * row_n1
+
+
+@register("loss_term", "kl")
+@dataclass(frozen=True)
+class KlTerm:
+    """Mean distance from the reference of all tokens that are learned from."""
+
+    coef: float
+    divisor: ClassVar[str] = "tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Estimate of the KL."""
+        if tokens.reference_logprob_NT is None:
+            raise ValueError("the KL term needs log-probabilities of the reference")
+        return kl_estimate(
+            tokens.logprob_NT, tokens.reference_logprob_NT, step.objective.kl.estimator
+        )
+
+
+def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
     """Further factors of a token's policy term, without gradient, [n, T]."""
-    on_policy, given_nt = objective.on_policy, micro.off_policy_mask_NT
-    sampled_nt = micro.response_mask_NT & ~given_nt
+    on_policy, given_nt = objective.on_policy, tokens.off_policy_mask_NT
+    entropy_nt, sampled_nt = tokens.entropy_NT.detach(), tokens.response_mask_NT & ~given_nt
     factor_nt = torch.ones_like(entropy_nt)
-    if on_policy.mismatch_cap is not None and micro.sampler_logprob_NT is not None:
+    if on_policy.mismatch_cap is not None and tokens.sampler_logprob_NT is not None:
         factor_nt = factor_nt * mismatch_weight(
-            old_logprob_nt, micro.sampler_logprob_NT, mask_NT=sampled_nt, cap=on_policy.mismatch_cap
+            tokens.old_logprob_NT,
+            tokens.sampler_logprob_NT,
+            mask_NT=sampled_nt,
+            cap=on_policy.mismatch_cap,
         )
     if on_policy.positive_weight is not None:
         row_n1 = entropy_row_weight(entropy_nt, sampled_nt, on_policy.positive_weight)
-        is_positive_nt = sampled_nt & (micro.advantage_N > 0)[:, None]
+        is_positive_nt = sampled_nt & (tokens.advantage_N > 0)[:, None]
         factor_nt = torch.where(is_positive_nt, factor_nt * row_n1, factor_nt)
     share = objective.off_policy.top_entropy_share
     if share is not None:
@@ -149,67 +193,80 @@ def policy_factor(
     return factor_nt
 
 
-def imitation_term(
-    micro: Experience, objective: ObjectiveConfig, *, logprob_nt: Tensor, entropy_nt: Tensor
-) -> Tensor:
-    """Weighted negative log-likelihood of given tokens, [n, T]."""
-    sft, mask_nt = objective.sft, imitation_mask(micro)
-    row_n1 = entropy_row_weight(entropy_nt.detach(), mask_nt, sft.row_weight)
-    token_nt = sft_token_weight(logprob_nt, sft.token_weight)
-    return sft_loss(logprob_NT=logprob_nt, mask_NT=mask_nt) * token_nt * row_n1
+# -- which terms there are -----------------------------------------------------------------------
+
+BUILT_IN = ("policy", "entropy", "imitation", "kl")
+"""Terms that have settings of their own in `model.objective`, in the order of the loss."""
 
 
-def mean_weight(mask_nt: Tensor, total_tokens: Tensor) -> Tensor:
-    """Weights [n, T] that make a sum the mean over all masked tokens of the step."""
-    return token_weight(mask_nt, mode="token", total_tokens=total_tokens, total_rows=1)
+def active_terms(
+    objective: ObjectiveConfig,
+    phase: int,
+    *,
+    entropy_coef: float,
+    kl_coef: float,
+    foreign: Mapping[str, LossTerm],
+) -> dict[str, LossTerm]:
+    """The terms of an optimizer step, built-in ones first.
 
+    A term with coefficient 0 is left out: its gradient of zeros would cost passes over all logits.
+    The policy term always stays, so that there is something to differentiate.
 
-def count_terms(
-    experience: Experience, rows: list[int], objective: ObjectiveConfig
-) -> dict[str, Tensor]:
-    """Tokens and rows that the terms of a minibatch are divided by, on this rank."""
-    policy_nt = policy_mask(experience, objective.off_policy.policy_coef)[rows]
-    return {
-        "tokens": experience.response_mask_NT[rows].sum(),
-        "imitation_tokens": imitation_mask(experience)[rows].sum(),
-        "policy_tokens": policy_nt.sum(),
-        "policy_rows": policy_nt.any(dim=1).sum(),
+    Args:
+        entropy_coef, kl_coef: what the controllers have reached.
+    """
+    sft = objective.sft
+    imitation_coef = sft.coefficient(phase)
+    built_in: dict[str, LossTerm] = {
+        "policy": PolicyTerm(1.0 - imitation_coef if sft.complement else 1.0),
+        "entropy": EntropyTerm(entropy_coef),
+        "imitation": ImitationTerm(imitation_coef),
+        "kl": KlTerm(kl_coef if objective.kl.place == "loss" else 0.0),
     }
+    terms = {**built_in, **foreign}
+    return {name: term for name, term in terms.items() if term.coef or name == "policy"}
 
 
-def policy_mask(experience: Experience, policy_coef: float) -> Tensor:
-    """Tokens in the policy term: of rows that are in it, with or without the given ones."""
-    mask_nt = experience.response_mask_NT & experience.in_policy_N[:, None]
-    return mask_nt & ~experience.off_policy_mask_NT if policy_coef == 0 else mask_nt
+def foreign_terms(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, LossTerm]:
+    """Build the terms that `model.objective.terms` switches on; a coefficient of 0 is off.
+
+    Raises:
+        ConfigError: nothing has that name, or the term refuses its settings.
+    """
+    terms = {name: foreign_term(name, fields) for name, fields in settings.items()}
+    return {name: term for name, term in terms.items() if term.coef}
 
 
-def imitation_mask(experience: Experience) -> Tensor:
-    """Tokens to imitate: the given ones of rows that are in that term."""
-    return experience.off_policy_mask_NT & experience.in_imitation_N[:, None]
-
-
-def behaviour_logprob(experience: Experience, objective: ObjectiveConfig) -> Tensor:
-    """Log-probability of given tokens under their author, [N, T]; 0 for a teacher taken as sure."""
-    if objective.off_policy.behaviour == "recorded":
-        return experience.behaviour_logprob_NT
-    return torch.zeros_like(experience.behaviour_logprob_NT)
-
-
-def author_mask(experience: Experience, objective: ObjectiveConfig) -> Tensor:
-    """Given tokens whose weight is a ratio to their author; none if it is one to the policy."""
-    if objective.off_policy.behaviour == "policy":
-        return torch.zeros_like(experience.off_policy_mask_NT)
-    return experience.off_policy_mask_NT
-
-
-def policy_weighting(objective: ObjectiveConfig) -> dict[str, Any]:
-    """The part of the objective that weighs tokens, as arguments of `policy_weights`."""
-    clip_low, clip_high = objective.on_policy.clip or (None, None)
-    return {
-        "on_policy_shaping": objective.on_policy.shaping,
-        "off_policy_shaping": objective.off_policy.shaping,
-        "clip_low": clip_low,
-        "clip_high": clip_high,
-        "min_off_policy_weight": objective.off_policy.min_weight,
-        "max_off_policy_weight": objective.off_policy.max_weight,
-    }
+def foreign_term(name: str, fields: Mapping[str, Any]) -> LossTerm:
+    """Build one term from the fields that a configuration gives it."""
+    where = f"{WHERE}.{name}"
+    if name in BUILT_IN:
+        raise ConfigError(
+            where, "is part of every loss", fix="use its own settings in model.objective"
+        )
+    kind = find("loss_term", name, where=WHERE)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ConfigError(where, "is no dataclass", value=kind, fix="correct its code")
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for field in fields:
+        if field not in known:
+            raise ConfigError(f"{where}.{field}", "is no such setting", fix=nearest(field, known))
+    try:
+        term: Any = kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(where, first_line(error), fix="correct its settings") from error
+    missing = [part for part in ("coef", "divisor", "token_loss") if not hasattr(term, part)]
+    if missing:
+        raise ConfigError(where, f"has no {' nor '.join(missing)}", fix="correct its code")
+    if not isinstance(term.coef, int | float) or not math.isfinite(term.coef):
+        raise ConfigError(
+            f"{where}.coef", "must be a finite number", value=term.coef, fix="use 0.01"
+        )
+    if term.divisor not in (*DIVISORS, None):
+        raise ConfigError(
+            f"{where}.divisor",
+            "is nothing that tokens can be divided by",
+            value=term.divisor,
+            fix=nearest(str(term.divisor), DIVISORS),
+        )
+    return term

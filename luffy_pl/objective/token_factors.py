@@ -1,6 +1,6 @@
 """Factors of single tokens and rows that carry no gradient: which tokens count, and how much.
 
-They multiply the weights of `normalize.token_weight`; the loss itself stays as it is.
+Terms multiply them with their values.
 
 Shapes in this file: N rows of a micro-batch, T predictions. Log-probabilities are in nats.
 """
@@ -65,9 +65,10 @@ def top_entropy_mask(entropy_NT: Tensor, mask_NT: Tensor, *, share: float) -> Te
 
 @torch.no_grad()
 def sft_token_weight(logprob_NT: Tensor, kind: SftTokenWeight) -> Tensor:
-    """One 1; probability p; p_one_minus_p p (1 - p), largest where the policy is undecided, [N, T].
+    """Factor of each imitated token, [N, T].
 
-    The last is CHORD-phi, arXiv 2508.11408; the second its variant by importance sampling.
+    one: 1; probability: p, CHORD's variant by importance sampling; p_one_minus_p: p (1 - p),
+    largest where the policy is undecided (CHORD-phi, arXiv 2508.11408).
     """
     probability_NT = logprob_NT.exp()
     match kind:

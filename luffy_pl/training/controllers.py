@@ -1,6 +1,6 @@
-"""Coefficients that follow what they act on. Their state is one number, kept in checkpoints.
+"""Controllers of the entropy and KL coefficients. Their state is one number, kept in checkpoints.
 
-Every rank gives them the same value, a mean over all ranks, so they stay equal.
+Every rank updates them with the same value, a mean over all ranks, so they stay equal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class EntropyController:
         self.coef = config.coef
 
     def resume(self, coef: float) -> None:
-        """Go on from a checkpoint; a coefficient that nothing controls is the configuration's."""
+        """Restore a checkpoint's coefficient; without a target the configuration's stays."""
         if self.config.target_nats is not None:
             self.coef = coef
 
     def update(self, entropy_nats: float) -> None:
-        """Take in the mean token entropy of an optimizer step."""
+        """Follow the mean token entropy of an optimizer step; one that is not finite is ignored."""
         config = self.config
-        if config.target_nats is None:
+        if config.target_nats is None or not math.isfinite(entropy_nats):
             return
         if config.controller == "ratio":
             self.coef = config.coef * config.target_nats / max(entropy_nats, 1e-6)
@@ -50,13 +50,13 @@ class KlController:
         self.coef = config.coef
 
     def resume(self, coef: float) -> None:
-        """Go on from a checkpoint, as `EntropyController.resume`."""
+        """Restore a checkpoint's coefficient; without a target the configuration's stays."""
         if self.config.target_nats is not None:
             self.coef = coef
 
     def update(self, kl_nats: float, *, num_rows: int) -> None:
-        """Take in the mean KL per token of a phase of `num_rows` rows."""
-        if self.config.target_nats is None:
+        """Follow the mean KL per token of `num_rows` rows; one that is not finite is ignored."""
+        if self.config.target_nats is None or not math.isfinite(kl_nats):
             return
         error = kl_nats / self.config.target_nats - 1
         change = max(-MAX_CHANGE, min(MAX_CHANGE, error))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from luffy_pl.objective.terms import policy_term
+from luffy_pl.objective.terms import weighted
+from luffy_pl.objective.tokens import Tokens
 from luffy_pl.records import Experience
 from luffy_pl.training.minibatch import logprobs
 from luffy_pl.training.module import LuffyModule
@@ -15,7 +16,7 @@ from luffy_pl.training.module import LuffyModule
 
 @dataclass(frozen=True)
 class GradientParts:
-    """Squared norms and product of the two gradients, of all ranks."""
+    """Squared norms of the two gradients and their product, summed over ranks."""
 
     given_squared: float
     own_squared: float
@@ -29,16 +30,16 @@ class GradientParts:
 
     @property
     def cosine(self) -> float | None:
-        """Between the two; None where one is 0."""
+        """Cosine of the angle between the two; None where one is 0."""
         norms = (self.given_squared * self.own_squared) ** 0.5
         return self.product / norms if norms > 0 else None
 
 
 def gradient_parts(module: LuffyModule, experience: Experience) -> GradientParts:
-    """Of the phase's first minibatch, before its update; training goes on as if never asked.
+    """Compute both gradients of the phase's first minibatch, before its update.
 
-    The gradients are what training would get, which has none when a phase begins; they are taken
-    away again, and what dropout draws is put back. Every rank calls this together.
+    Training is not affected: gradients, which are empty when a phase begins, are emptied again, and
+    the random state that dropout draws from is restored. Every rank calls this together.
     """
     rows = (experience.step_N == 0).nonzero()[:, 0].tolist()
     devices = [module.device] if module.device.type == "cuda" else []
@@ -57,22 +58,20 @@ def gradient_parts(module: LuffyModule, experience: Experience) -> GradientParts
 def part_gradient(
     module: LuffyModule, experience: Experience, rows: list[int], *, given: bool
 ) -> list[Tensor]:
-    """Gradient of the policy term of one kind of token: of each parameter this rank's shard."""
+    """Compute the gradient of one kind of token's policy term: this rank's shards, by parameter."""
     module.policy.train()
-    totals = module.term_totals(experience, rows)
+    step = module.step_of(experience, rows)
     for found in module.micro_batches(experience, rows):
-        # Not counted: what is only looked at is no work of the run.
+        # The pass is not counted: it is no work of the run.
         logprob_nt, entropy_nt = logprobs(module.policy, found)
         micro = found.rows
-        term_nt = policy_term(
+        tokens = Tokens.of(
             micro,
-            module.objective,
-            logprob_nt=logprob_nt,
-            entropy_nt=entropy_nt,
-            old_logprob_nt=first_old_logprob(module, micro, logprob_nt),
-            totals=totals,
-            max_response_tokens=module.max_response_tokens,
+            logprob_NT=logprob_nt,
+            old_logprob_NT=first_old_logprob(module, micro, logprob_nt),
+            entropy_NT=entropy_nt,
         )
+        term_nt = weighted("policy", tokens, step)
         part_nt = term_nt.masked_fill(micro.off_policy_mask_NT != given, 0.0)
         module.manual_backward(part_nt.sum() * module.trainer.world_size)
     gradient = [local_gradient(parameter) for parameter in module.policy.trained_weights()]

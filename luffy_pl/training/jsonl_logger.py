@@ -1,4 +1,4 @@
-"""metrics.jsonl: what was logged, readable without any tool."""
+"""metrics.jsonl: all metrics of a run as JSON Lines."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ class JsonlLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "jsonl"
 
     @property
     def version(self) -> str:
-        """There is one per run."""
+        """Empty: a run has one log."""
         return ""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """One line."""
+        """Append one line."""
         self._append({"step": step, **metrics})
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Such as the name of an ablation."""
+        """Append one line of hyperparameters, such as the name of an ablation."""
         self._append({"hyperparameters": params if isinstance(params, dict) else vars(params)})
 
     def _append(self, line: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Memory in training: kept for the next micro-batch, measured, and what to say when it runs out."""
+"""Memory in training: keep it for the next micro-batch, measure it, explain when it runs out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from luffy_pl.errors import DeviceMemoryError
 
 GIB = 1 << 30
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep up to a GiB of the host's memory that tensors gave back.
+    """Let this process keep up to a GiB of host memory that tensors have freed.
 
-    glibc returns what a micro-batch frees to the kernel, and the next one pays for it again, page
-    by page. PyTorch has no cache of its own on a CPU. Tensors above 32 MiB, the most that glibc
-    takes for this limit, are still returned.
+    glibc returns freed memory to the kernel, so that the next micro-batch faults it in again page
+    by page, and PyTorch has no cache of its own on a CPU. Tensors above 32 MiB, the largest limit
+    that glibc accepts, are still returned.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_TRIM_THRESHOLD, GIB)
@@ -38,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_advice(token_budget: Callable[[], int]) -> Iterator[None]:
-    """Turn running out of memory into one line: how much there was, and which setting to lower."""
+    """Turn an out-of-memory error into one line: the memory used, and which setting to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -62,7 +62,7 @@ def used() -> str:
 
 
 def peak_bytes() -> int:
-    """Most memory of the host that this process has had."""
+    """Peak host memory of this process."""
     status = Path("/proc/self/status")
     if not status.exists():  # not Linux
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Rows of an optimizer step, cut into what one forward pass takes.
+"""Micro-batches: the rows of an optimizer step, cut into what one forward pass takes.
 
 Shapes: N rows of this rank, n rows of a micro-batch, T predictions.
 """
@@ -18,11 +18,12 @@ from luffy_pl.records import Experience
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows of a record.
+    """Rows of a record that go through the model together.
 
-    index_n: where they are in it; none for a micro-batch that nothing is learned from.
+    index_n: position of each row in the record; empty for a silent micro-batch.
     num_tokens: length of each row, on the host.
-    num_shared: tokens of its prompt that the last row without such is computed with.
+    num_shared: leading prompt tokens that each row shares with the previous row of its group; they
+        are computed only once.
     """
 
     index_n: Tensor
@@ -39,16 +40,18 @@ class MicroBatch:
 def micro_batches(
     experience: Experience, rows: list[int], *, token_budget: int, shares_prompts: bool
 ) -> list[MicroBatch]:
-    """Those of `rows` that have something to learn, at most `token_budget` tokens together.
+    """Cut those of `rows` that have a token to learn from into micro-batches.
 
-    Where it `shares_prompts`, a micro-batch has the prompt of a group once.
+    Args:
+        token_budget: most tokens of a micro-batch.
+        shares_prompts: whether the rows of a group in a micro-batch share their prompt's tokens.
     """
     host, device = experience.on_host, experience.token_ids_NL.device
     lengths = host.num_tokens_N.tolist()
     is_trained = host.response_mask_NT.any(dim=1).tolist()
     rows = [row for row in rows if is_trained[row]]
     group_N = host.group_N.tolist()
-    # A record that is only looked at has no groups, and each of its rows is another prompt's.
+    # A record without groups is one of `candidates`, whose rows have different prompts.
     prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
     prompt_N = [prompts[group] if prompts else 0 for group in group_N]
     cut = micro_batch_rows(
@@ -80,16 +83,15 @@ def micro_batch_rows(
     group: Sequence[int],
     num_prompt: Sequence[int],
 ) -> list[list[int]]:
-    """Positions in `num_tokens`, put together so that their sum stays in the budget.
+    """Distribute rows over micro-batches within the budget; returns positions in `num_tokens`.
 
-    Groups with the longest rows first, and so their rows, which stay neighbours. Each row goes
-    where its group already is, or else to the fullest that has room: few micro-batches, and nearly
-    full ones. A single row above the budget stands alone.
+    Groups are sorted by their longest row, rows within a group by length; the rows of a group stay
+    adjacent. Each row goes to the micro-batch that holds its group, or else to the fullest one with
+    room, which makes few micro-batches and nearly full ones. A row above the budget stands alone.
 
     Args:
-        group: of each row.
-        num_prompt: tokens that the rows of a group have in common and that count once where they
-            are together.
+        group: group of each row.
+        num_prompt: prompt tokens that the rows of a group share; they count once per micro-batch.
     """
     longest: dict[int, int] = {}
     for one, length in zip(group, num_tokens, strict=True):
@@ -115,7 +117,7 @@ def micro_batch_rows(
 
 
 def silent(experience: Experience) -> MicroBatch:
-    """A micro-batch of one row with nothing to learn from, and no row to write back to."""
+    """A micro-batch of one row that has nothing to learn from and no place in the record."""
     shortest = experience.on_host.num_tokens_N.argmin()[None]
     one = unlearned(experience.rows(shortest))
     nowhere = shortest[:0].to(one.token_ids_NL.device)
@@ -123,7 +125,7 @@ def silent(experience: Experience) -> MicroBatch:
 
 
 def unlearned(record: Experience) -> Experience:
-    """The record without a token to learn from."""
+    """A copy of the record without a token to learn from."""
     nothing_nt = torch.zeros_like(record.response_mask_NT)
     host = None if record.host is None else unlearned(record.host)
     return dataclasses.replace(

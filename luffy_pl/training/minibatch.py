@@ -5,16 +5,17 @@ Shapes: N rows of this rank, n rows of a micro-batch, T predictions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from luffy_pl.objective.settings import ObjectiveConfig
-from luffy_pl.objective.terms import Coefficients, micro_batch_loss
+from luffy_pl.objective.terms import OptimizerStep, micro_batch_loss
+from luffy_pl.objective.tokens import Tokens
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.policy import Policy
+from luffy_pl.records import Experience
 from luffy_pl.training.micro_batches import MicroBatch
 
 
@@ -28,8 +29,33 @@ class Seen:
 
     @classmethod
     def like(cls, values_NT: Tensor) -> Seen:
-        """Zeros."""
+        """Make room for as many values, all 0."""
         return cls(*(torch.zeros_like(values_NT) for _ in range(3)))
+
+
+def seen_tokens(rows: Experience, outputs: Mapping[str, Tensor]) -> Tokens:
+    """Join collected rows with `Seen` as a training step puts it out, by name."""
+    return Tokens.of(
+        rows,
+        logprob_NT=outputs["logprob_NT"],
+        old_logprob_NT=outputs["old_logprob_NT"],
+        entropy_NT=outputs["entropy_NT"],
+    )
+
+
+@dataclass(frozen=True)
+class BackwardPass:
+    """What the passes of a minibatch computed beside gradients, on this rank.
+
+    losses: the loss of each micro-batch.
+    entropy: sum over tokens.
+    terms: this rank's share of each term's mean, by name.
+    """
+
+    micros: Sequence[MicroBatch]
+    losses: Tensor
+    entropy: Tensor
+    terms: dict[str, Tensor]
 
 
 def logprobs(
@@ -37,7 +63,8 @@ def logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability and entropy [n, T] of the masked predictions of a micro-batch.
 
-    `forwards` counts the pass; None where it is no work of the run.
+    Args:
+        forwards: counts the pass; None for one that is no work of the run.
     """
     rows = micro.rows
     if forwards is not None:
@@ -55,54 +82,82 @@ def logprobs(
     )
 
 
+@torch.no_grad()
+def logprobs_before(
+    policy: Policy, experience: Experience, micros: Iterable[MicroBatch], *, forwards: ForwardCount
+) -> Tensor:
+    """Log-probability [N, T] of the rows in `micros` before an update; NaN in all other rows."""
+    dtype = torch.promote_types(next(policy.parameters()).dtype, torch.float32)
+    before_NT = experience.advantage_N.new_full(
+        experience.response_mask_NT.shape, torch.nan, dtype=dtype
+    )
+    for micro in micros:
+        logprob_nt, _ = logprobs(policy, micro, forwards=forwards)
+        before_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
+    return before_NT
+
+
 def backward_micro_batches(
     policy: Policy,
     micros: Sequence[MicroBatch],
     *,
+    step: OptimizerStep,
     forwards: ForwardCount,
     reference: Policy | None,
-    objective: ObjectiveConfig,
-    coefficients: Coefficients,
-    totals: dict[str, Tensor],
-    max_response_tokens: int,
     old_NT: Tensor,
     seen: Seen,
     backward: Callable[[Tensor], None],
-) -> tuple[Tensor, Tensor]:
-    """Add the gradient of the micro-batches; returns each one's loss, and the sum of entropies.
+) -> BackwardPass:
+    """Add the gradient of the micro-batches to the parameters.
 
     Args:
         forwards: counts the passes.
+        reference: asked only if the loss has a KL term.
         old_NT: log-probability before the phase; NaN where it is the current one.
-        totals: counts of `count_terms`, summed over ranks.
+        seen: gets what the passes computed.
         backward: called with the loss of each micro-batch.
     """
     losses = torch.zeros(len(micros), dtype=torch.double, device=old_NT.device)
     entropy_sum = torch.zeros((), dtype=torch.double, device=old_NT.device)
+    term_sums = {name: torch.zeros_like(entropy_sum) for name in step.terms}
     for number, micro in enumerate(micros):
         logprob_nt, entropy_nt = logprobs(policy, micro, forwards=forwards)
         width = logprob_nt.shape[1]
-        old_nt = old_NT[micro.index_n, :width]
-        old_nt = torch.where(old_nt.isnan(), logprob_nt.detach(), old_nt)
+        old_nt = logprob_nt.detach()
+        if len(micro.index_n):  # a silent micro-batch has a row here and none in the record
+            before_nt = old_NT[micro.index_n, :width]
+            old_nt = torch.where(before_nt.isnan(), old_nt, before_nt)
         reference_nt = None
-        if reference is not None and coefficients.kl:
+        if reference is not None and "kl" in step.terms:
             with torch.no_grad():
                 reference_nt, _ = logprobs(reference, micro, forwards=forwards)
-        loss = micro_batch_loss(
+        tokens = Tokens.of(
             micro.rows,
-            objective,
-            logprob_nt=logprob_nt,
-            entropy_nt=entropy_nt,
-            old_logprob_nt=old_nt,
-            reference_logprob_nt=reference_nt,
-            coefficients=coefficients,
-            totals=totals,
-            max_response_tokens=max_response_tokens,
+            logprob_NT=logprob_nt,
+            old_logprob_NT=old_nt,
+            entropy_NT=entropy_nt,
+            reference_logprob_NT=reference_nt,
         )
+        loss, shares = micro_batch_loss(tokens, step)
         backward(loss)
         losses[number] = loss.detach()
         entropy_sum += entropy_nt.detach().sum()
+        for name, share in shares.items():
+            term_sums[name] += share.detach()
         seen.logprob_NT[micro.index_n, :width] = logprob_nt.detach()
         seen.old_logprob_NT[micro.index_n, :width] = old_nt
         seen.entropy_NT[micro.index_n, :width] = entropy_nt.detach()
-    return losses, entropy_sum
+    return BackwardPass(micros, losses, entropy_sum, term_sums)
+
+
+def term_means(
+    passes: Sequence[BackwardPass], names: Iterable[str], *, num_ranks: int
+) -> dict[str, Tensor]:
+    """Mean of each named term over the optimizer steps of a phase.
+
+    A step's mean is the sum of what ranks contribute. The values returned are scaled so that it is
+    their mean over ranks, which is how metrics are logged.
+    """
+    return {
+        name: num_ranks * torch.stack([one.terms[name] for one in passes]).mean() for name in names
+    }

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,11 @@ from torch import Tensor
 
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
-from luffy_pl.experience.collate import candidates
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import Progress
-from luffy_pl.objective.kl import kl_estimate
+from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
-from luffy_pl.objective.terms import Coefficients, count_terms
+from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
@@ -39,14 +36,22 @@ from luffy_pl.records import Experience
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
-from luffy_pl.training.minibatch import Seen, backward_micro_batches, logprobs
+from luffy_pl.training.minibatch import (
+    BackwardPass,
+    Seen,
+    backward_micro_batches,
+    logprobs_before,
+    term_means,
+)
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
 from luffy_pl.training.optimizer import (
+    as_list,
     build_optimizers,
     grad_norm_and_clip,
     make_moments,
     step_limits,
 )
+from luffy_pl.training.policy_view import TrainedPolicyView
 from luffy_pl.training.settings import OptimizerConfig
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,7 @@ class LuffyModule(L.LightningModule):
         objective: the loss.
         optimizer: AdamW, its schedule, and how a phase is cut.
         max_response_tokens: linked from `data.rollout`; divisor of mode constant by default.
-        seed: linked from `seed_everything`; of the start of adapters.
+        seed: linked from `seed_everything`; initializes adapters.
     """
 
     policy: Policy
@@ -85,6 +90,7 @@ class LuffyModule(L.LightningModule):
         self.token_budget = optimizer.micro_batch_tokens
         self.entropy_controller = EntropyController(objective.entropy)
         self.kl_controller = KlController(objective.kl)
+        self.foreign_terms = foreign_terms(objective.terms)
         self.report_progress: Progress = lambda stage, done, total: None
         self.forwards = ForwardCount()
         self.reference: Policy | None = None
@@ -111,24 +117,24 @@ class LuffyModule(L.LightningModule):
                 shard_policy(policy, ranks, compute_dtype=compute_dtype, on_host=on_host)
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
-        """AdamW with a warm-up that counts optimizer steps, and one more for imitation if set."""
+        """AdamW with a warm-up that counts optimizer steps, and another for imitation if set."""
         return build_optimizers(self.policy.trained_weights(), self.optimizer_config)
 
     def on_fit_start(self) -> None:
-        """Make the moments, and let the data module ask the policy: it has no other way to.
+        """Allocate optimizer state, and give the data module access to the policy.
 
-        Before a checkpoint is loaded, and after Lightning moved what an optimizer held to the
-        device, which is not where moments of offloaded weights belong.
+        No checkpoint is loaded yet, and Lightning has moved what an optimizer held to the device:
+        moments of offloaded weights belong on the host.
         """
         if self.device.type == "cpu":
             keep_freed_memory()
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
             make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
-            self.trainer.datamodule.policy_view = self
+            self.trainer.datamodule.policy_view = self.view()
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
-        """Train on one phase; returns per-token tensors [N, T] for the callbacks to look at."""
+        """Train on one phase; returns what callbacks read, per-token tensors [N, T] among it."""
         with memory_advice(lambda: self.token_budget):
             return self._train_phase(experience)
 
@@ -142,17 +148,17 @@ class LuffyModule(L.LightningModule):
         ]
         old_NT = self._old_logprob(experience, minibatches[1:])
         seen = Seen.like(old_NT)
-        grad_norms = []
+        passes, grad_norms = [], []
         for step, rows in enumerate(minibatches):
-            losses, micros = self._backward_minibatch(experience, rows, old_NT=old_NT, seen=seen)
-            grad_norms.append(
-                self._optimizer_step(experience, losses, micros, imitates=steps[step])
-            )
+            done = self._backward_minibatch(experience, rows, old_NT=old_NT, seen=seen)
+            passes.append(done)
+            grad_norms.append(self._optimizer_step(experience, done, imitates=steps[step]))
             self.report_progress("train", step + 1, len(steps))
         self.phases_trained += 1
         return {
             **vars(seen),
             "grad_norm": torch.stack(grad_norms).nanmean(),
+            "term_means": term_means(passes, self.foreign_terms, num_ranks=self.trainer.world_size),
             "train_s": torch.tensor(time.monotonic() - started),
         }
 
@@ -165,7 +171,7 @@ class LuffyModule(L.LightningModule):
     predict_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Plain values only: a checkpoint must load with weights_only=True.
+        """Add plain values only: a checkpoint must load with weights_only=True.
 
         The reference is left out: it is always loaded from `policy.path`.
         """
@@ -185,98 +191,40 @@ class LuffyModule(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue counting phases, with the coefficients the controllers had reached."""
+        """Restore the count of phases and the coefficients that controllers had reached."""
         saved = checkpoint["luffy_pl"]
         self.phases_trained = saved["phases_trained"]
         self.entropy_controller.resume(saved["entropy_coef"])
         self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
 
-    # -- log-probabilities -------------------------------------------------------------------
+    # -- one optimizer step ------------------------------------------------------------------
 
-    @torch.no_grad()
     def _old_logprob(self, experience: Experience, later: list[list[int]]) -> Tensor:
         """Log-probability before the phase's first update, [N, T]; NaN where it is the current one.
 
         Only minibatches after the first need a pass of their own: before the first update the
         current log-probability, detached, is the old one.
         """
-        if self.objective.old_logprob == "sampler":
-            if experience.sampler_logprob_NT is None:
-                raise ConfigError(
-                    "model.objective.old_logprob",
-                    "the rollouts came without log-probabilities",
-                    value="sampler",
-                    fix="set data.sampler_logprobs, or use old_logprob: trainer",
-                )
-            return experience.sampler_logprob_NT
-        dtype = torch.promote_types(next(self.policy.parameters()).dtype, torch.float32)
-        old_NT = experience.advantage_N.new_full(
-            experience.response_mask_NT.shape, torch.nan, dtype=dtype
-        )
-        for rows in later:
-            for micro in self.micro_batches(experience, rows):
-                logprob_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
-                old_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
-        return old_NT
-
-    # -- what the data module may ask (PolicyView) -------------------------------------------
-
-    @torch.no_grad()
-    def reward_penalty(self, experience: Experience) -> Tensor | None:
-        """What each row's distance from the reference takes off its reward, [N]; None if nothing.
-
-        The controller then sees the mean over rows, of all ranks, of the mean over tokens.
-        """
-        kl = self.objective.kl
-        if kl.place != "reward" or self.reference is None:
-            return None
-        on_device = experience.to(self.device)
-        sums_N = torch.zeros(len(experience.reward_N), dtype=torch.double, device=self.device)
-        for micro in self.micro_batches(on_device, list(range(len(sums_N)))):
-            current_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
-            reference_nt, _ = logprobs(self.reference, micro, forwards=self.forwards)
-            difference_nt = kl_estimate(current_nt, reference_nt, kl.estimator)
-            sums_N[micro.index_n] = difference_nt.sum(dim=1, dtype=torch.double)
-        count_N = on_device.response_mask_NT.sum(dim=1)
-        means_N = sums_N / count_N.clamp(min=1)
-        summed = self.trainer.strategy.reduce(
-            torch.stack([means_N.sum(), (count_N > 0).sum().double()]), reduce_op="sum"
-        )
-        penalty_N = self.kl_controller.coef * sums_N.cpu()
-        num_rows, kl_nats = int(summed[1].item()), summed[0].item()
-        if math.isfinite(kl_nats):
-            self.kl_controller.update(kl_nats / max(1, num_rows), num_rows=num_rows)
-        return penalty_N.to(experience.reward_N.dtype)
-
-    @torch.no_grad()
-    def mean_entropies(
-        self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
-    ) -> list[float]:
-        """Mean token entropy in nats of each (prompt, response) under the current policy.
-
-        Every rank calls this with as many rows, since sharded weights are gathered for it.
-        """
-        if not rows:
-            return []
-        asked = candidates(rows, temperature=temperature).to(self.device)
-        found = [0.0] * len(rows)
-        for micro in self.micro_batches(asked, list(range(len(rows)))):
-            _, entropy_nt = logprobs(self.policy, micro, forwards=self.forwards)
-            mean_n = entropy_nt.sum(1) / micro.rows.response_mask_NT.sum(dim=1).clamp(min=1)
-            for row, value in zip(micro.index_n.tolist(), mean_n, strict=False):
-                found[row] = value.item()
-        return found
-
-    # -- one optimizer step ------------------------------------------------------------------
+        if self.objective.old_logprob == "trainer":
+            micros = (one for rows in later for one in self.micro_batches(experience, rows))
+            return logprobs_before(self.policy, experience, micros, forwards=self.forwards)
+        if experience.sampler_logprob_NT is None:
+            raise ConfigError(
+                "model.objective.old_logprob",
+                "the rollouts came without log-probabilities",
+                value="sampler",
+                fix="set data.sampler_logprobs, or use old_logprob: trainer",
+            )
+        return experience.sampler_logprob_NT
 
     def _backward_minibatch(
         self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
-    ) -> tuple[Tensor, list[MicroBatch]]:
-        """Add the gradient of the minibatch `rows`; note what the forward passes computed.
+    ) -> BackwardPass:
+        """Add the gradient of the minibatch `rows`; note in `seen` what forward passes computed.
 
-        Returns the loss of each micro-batch, and these. Where memory runs out the same is done
-        again in smaller pieces, once; not with several ranks, where the others would wait.
+        If memory runs out this is repeated once with smaller micro-batches; not with several ranks,
+        where the others would wait.
         """
         try:
             return self._backward(experience, rows, old_NT=old_NT, seen=seen)
@@ -293,66 +241,61 @@ class LuffyModule(L.LightningModule):
 
     def _backward(
         self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
-    ) -> tuple[Tensor, list[MicroBatch]]:
+    ) -> BackwardPass:
         if fault("oom", self.trainer.global_step):
             raise torch.OutOfMemoryError("LUFFY_FAULT")
         if fault("nan_loss", self.trainer.global_step):
             not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
             experience = dataclasses.replace(experience, advantage_N=not_finite_N)
-        totals = self.term_totals(experience, rows)
-        micros = self.micro_batches(experience, rows)
-        losses, entropy_sum = backward_micro_batches(
+        step = self.step_of(experience, rows)
+        done = backward_micro_batches(
             self.policy,
-            micros,
+            self.micro_batches(experience, rows),
+            step=step,
             forwards=self.forwards,
             reference=self.reference,
-            objective=self.objective,
-            coefficients=self._coefficients(experience.phase),
-            totals=totals,
-            max_response_tokens=self.max_response_tokens,
             old_NT=old_NT,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
             backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
         )
         if self.objective.entropy.target_nats is not None:
-            total = self.trainer.strategy.reduce(entropy_sum, reduce_op="sum")
-            mean = (total / totals["tokens"].clamp(min=1)).item()
-            if math.isfinite(mean):
-                self.entropy_controller.update(mean)
-        return losses, micros
+            total = self.sum_over_ranks(done.entropy)
+            self.entropy_controller.update((total / step.totals["tokens"].clamp(min=1)).item())
+        return done
 
-    def _coefficients(self, phase: int) -> Coefficients:
-        """What the terms are multiplied by now."""
-        sft, kl = self.objective.sft, self.objective.kl
-        imitation = sft.coefficient(phase)
-        return Coefficients(
-            policy=1.0 - imitation if sft.complement else 1.0,
-            entropy=self.entropy_controller.coef,
-            imitation=imitation,
-            kl=self.kl_controller.coef if kl.place == "loss" else 0.0,
+    def step_of(self, experience: Experience, rows: list[int]) -> OptimizerStep:
+        """The optimizer step that trains `rows`: its terms, and their divisors over all ranks."""
+        counts = count_terms(experience, rows, self.objective)
+        summed = self.sum_over_ranks(torch.stack(list(counts.values())).double())
+        return OptimizerStep(
+            objective=self.objective,
+            terms=active_terms(
+                self.objective,
+                experience.phase,
+                entropy_coef=self.entropy_controller.coef,
+                kl_coef=self.kl_controller.coef,
+                foreign=self.foreign_terms,
+            ),
+            totals=dict(zip(counts, summed, strict=True)),
+            max_response_tokens=self.max_response_tokens,
         )
 
     def _optimizer_step(
-        self,
-        experience: Experience,
-        losses: Tensor,
-        micros: list[MicroBatch],
-        *,
-        imitates: bool,
+        self, experience: Experience, done: BackwardPass, *, imitates: bool
     ) -> Tensor:
         """Clip, check, step; returns the global gradient norm before clipping."""
         number, limits = step_limits(self.optimizer_config, imitates=imitates)
         optimizer = as_list(self.optimizers())[number]
         norm = grad_norm_and_clip(self.policy.trained_weights(), max_norm=limits.max_grad_norm)
         norm = norm.to(self.device)  # offloaded gradients have theirs on the host
-        is_bad = ~(losses.isfinite().all() & norm.isfinite())
+        is_bad = ~(done.losses.isfinite().all() & norm.isfinite())
         if self._max_over_ranks(int(is_bad)):
             self.left_out.add(
                 self.optimizer_config.non_finite,
                 experience,
-                offending_rows(losses, micros),
-                losses=losses,
+                offending_rows(done.losses, done.micros),
+                losses=done.losses,
                 norm=norm,
                 folder=Path(self.trainer.default_root_dir) / "debug",
                 rank=self.trainer.global_rank,
@@ -365,21 +308,30 @@ class LuffyModule(L.LightningModule):
         as_list(self.lr_schedulers())[number].step()
         return norm
 
-    # -- counting over ranks -----------------------------------------------------------------
+    # -- ranks -------------------------------------------------------------------------------
 
-    def term_totals(self, experience: Experience, rows: list[int]) -> dict[str, Tensor]:
-        """Tokens and rows of a minibatch over all ranks, by term."""
-        counts = count_terms(experience, rows, self.objective)
-        summed = self.trainer.strategy.reduce(
-            torch.stack(list(counts.values())).double(), reduce_op="sum"
+    def view(self) -> TrainedPolicyView:
+        """What the data module may ask of the policy."""
+        return TrainedPolicyView(
+            policy=self.policy,
+            reference=self.reference,
+            kl=self.objective.kl,
+            kl_controller=self.kl_controller,
+            forwards=self.forwards,
+            device=self.device,
+            micro_batches=self.micro_batches,
+            sum_over_ranks=self.sum_over_ranks,
         )
-        return dict(zip(counts, summed, strict=True))
+
+    def sum_over_ranks(self, value: Tensor) -> Tensor:
+        """The sum of each rank's tensor."""
+        return self.trainer.strategy.reduce(value, reduce_op="sum")
 
     def micro_batches(self, experience: Experience, rows: list[int]) -> list[MicroBatch]:
         """The micro-batches of `rows`; every rank makes the same number.
 
-        Sharded weights are gathered in each forward, so a rank that ran out of rows joins with
-        one row it learns nothing from.
+        Sharded weights are gathered in each forward pass, so a rank without further rows joins with
+        a row that it learns nothing from.
         """
         micros = micro_batches(
             experience,
@@ -395,8 +347,3 @@ class LuffyModule(L.LightningModule):
             return count
         count_1 = torch.tensor([float(count)], device=self.device)
         return int(self.trainer.strategy.reduce(count_1, reduce_op="max").item())
-
-
-def as_list(found: Any) -> list[Any]:
-    """Lightning hands out a single optimizer or schedule without a list."""
-    return found if isinstance(found, list) else [found]

@@ -1,4 +1,4 @@
-"""Optimizer steps whose loss or gradient is not finite: left out, counted, kept for a look."""
+"""Optimizer steps whose loss or gradient is not finite: skipped, counted, and their rows kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class LeftOut:
-    """How many steps were left out: in a row until now, and in the run."""
+    """Counts of skipped steps: consecutive ones until now, and all of the run."""
 
     in_a_row: int = 0
     total: int = 0
@@ -38,10 +38,10 @@ class LeftOut:
         folder: Path,
         rank: int,
     ) -> None:
-        """One more; its rows `index_n` are kept in `folder`.
+        """Count a skipped step and keep its rows `index_n` in `folder`.
 
         Raises:
-            DivergedError: it is one too many. Nothing of the step has reached the weights.
+            DivergedError: the limit is exceeded. Nothing of the step has reached the weights.
         """
         self.in_a_row += 1
         self.total += 1
@@ -62,15 +62,15 @@ class LeftOut:
 
 
 def offending_rows(losses: Tensor, micros: Sequence[MicroBatch]) -> Tensor:
-    """Rows [n] of the micro-batches whose loss is not finite; of all where each one is."""
+    """Rows [n] of the micro-batches whose loss is not finite; all rows if every loss is finite."""
     bad = [micro for micro, loss in zip(micros, losses.tolist(), strict=True) if not _finite(loss)]
     return torch.cat([micro.index_n for micro in bad or micros])
 
 
 def keep_rows(path: Path, experience: Experience, index_n: Tensor, **values: Any) -> Path | None:
-    """Write rows for a look: a dictionary of tensors and plain values, for torch.load.
+    """Write rows as a dictionary of tensors and plain values, for torch.load; returns the path.
 
-    None where the disk does not take them: that must not hide what went wrong.
+    None if the disk refuses them: a second error must not hide the first.
     """
     if not len(index_n):
         return None

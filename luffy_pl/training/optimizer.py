@@ -17,7 +17,10 @@ from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
 def build_optimizers(
     parameters: list[nn.Parameter], config: OptimizerConfig
 ) -> list[dict[str, Any]]:
-    """In the form `configure_optimizers` returns; each schedule counts its own optimizer steps."""
+    """Build optimizers and schedules in the form that `configure_optimizers` returns.
+
+    Each schedule counts the steps of its own optimizer.
+    """
     rates = [config.lr] + ([config.sft.lr] if config.sft else [])
     return [_adamw(parameters, config, lr=lr) for lr in rates]
 
@@ -51,10 +54,10 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
 
 
 def make_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Make now what AdamW would make at its first step, where the weights are.
+    """Allocate now, on the device of the weights, the state that AdamW allocates at its first step.
 
-    To save or load shards, torch makes it by a step with zero gradients, and that step is counted:
-    an optimizer that has not stepped yet would go on from the checkpoint as if it had.
+    To save or load shards, torch would allocate it by a step with zero gradients, and count that
+    step: an optimizer that has not stepped yet would continue from the checkpoint as if it had.
     """
     for weight in chain.from_iterable(group["params"] for group in optimizer.param_groups):
         optimizer.state[weight] = {
@@ -79,8 +82,13 @@ def grad_norm_and_clip(parameters: Iterable[nn.Parameter], *, max_norm: float | 
 
 
 def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Those that are spread over the same ranks in the same way: torch takes no others together."""
+    """Group parameters by device mesh, since torch cannot combine norms of different meshes."""
     groups: dict[Any, list[nn.Parameter]] = {}
     for parameter in parameters:
         groups.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
     return list(groups.values())
+
+
+def as_list(found: Any) -> list[Any]:
+    """Lightning hands out a single optimizer or schedule without a list."""
+    return found if isinstance(found, list) else [found]

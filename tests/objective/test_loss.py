@@ -10,11 +10,13 @@ from torch import Tensor
 from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
 from luffy_pl.objective.normalize import token_weight
 from luffy_pl.objective.shaping import Identity, Log, PDivP
+from luffy_pl.objective.tokens import Tokens, Weighting
 
 NAN, INF = math.nan, math.inf
 PLAIN = {
     "on_policy_shaping": Identity(),
     "off_policy_shaping": Identity(),
+    "behaviour": "recorded",
     "clip_low": None,
     "clip_high": None,
     "min_off_policy_weight": None,
@@ -24,12 +26,19 @@ PLAIN = {
 EVERYTHING = {
     "on_policy_shaping": PDivP(gamma=0.5),
     "off_policy_shaping": PDivP(gamma=0.1),
+    "behaviour": "recorded",
     "clip_low": 0.2,
     "clip_high": 0.3,
     "min_off_policy_weight": 0.1,
     "max_off_policy_weight": 0.9,
     "max_probability": 0.8,
 }
+
+
+def loss_of(options: dict[str, object], **inputs: Tensor) -> Tensor:
+    """`policy_loss` of inputs by name; it reads neither entropy nor the terms a row is in."""
+    unread = dict.fromkeys(("entropy_NT", "in_policy_N", "in_imitation_N"), torch.tensor(NAN))
+    return policy_loss(Tokens(**inputs, **unread), Weighting(**options))
 
 
 def token(
@@ -43,14 +52,14 @@ def token(
 ) -> tuple[float, float]:
     """Loss of a single token and its derivative by the log-probability."""
     logprob_NT = torch.tensor([[p]], dtype=torch.float64).log().requires_grad_()
-    loss_NT = policy_loss(
+    loss_NT = loss_of(
+        PLAIN | options,
         logprob_NT=logprob_NT,
         old_logprob_NT=torch.tensor([[old]], dtype=torch.float64).log(),
         behaviour_logprob_NT=torch.tensor([[behaviour]], dtype=torch.float64).log(),
         advantage_N=torch.tensor([advantage], dtype=torch.float64),
         response_mask_NT=torch.ones(1, 1),
         off_policy_mask_NT=torch.tensor([[off]]),
-        **(PLAIN | options),
     )
     loss_NT.sum().backward()
     return loss_NT.item(), logprob_NT.grad.item()
@@ -61,21 +70,19 @@ def test_one_rollout_and_one_expert_token_by_hand():
     # expert:  p = 0.1, 0.1 / (0.1 + 0.1) = 0.5,       advantage 0.5   -> 0.25
     #          gradient by log p: 0.5 * 0.1 * 0.1 / (0.1 + 0.1)^2 = 0.125
     logprob_NT = torch.tensor([[0.6], [0.1]]).log().requires_grad_()
-    loss_NT = policy_loss(
+    loss_NT = loss_of(
+        PLAIN
+        | {
+            "clip_low": 0.1,
+            "clip_high": 0.1,
+            "off_policy_shaping": PDivP(gamma=0.1),
+        },
         logprob_NT=logprob_NT,
         old_logprob_NT=torch.tensor([[0.5], [NAN]]).log(),  # never read for the expert
         behaviour_logprob_NT=torch.tensor([[NAN], [0.0]]),  # never read for the rollout
         advantage_N=torch.tensor([1.0, 0.5]),
         response_mask_NT=torch.ones(2, 1).bool(),
         off_policy_mask_NT=torch.tensor([[False], [True]]),
-        **(
-            PLAIN
-            | {
-                "clip_low": 0.1,
-                "clip_high": 0.1,
-                "off_policy_shaping": PDivP(gamma=0.1),
-            }
-        ),
     )
     torch.testing.assert_close(loss_NT, torch.tensor([[-1.10], [-0.25]]))
     loss_NT.sum().backward()
@@ -185,7 +192,7 @@ def loss_and_gradient(
     batch: dict[str, Tensor], options: dict[str, object], weight_NT: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     logprob_NT = batch["logprob_NT"].clone().requires_grad_()
-    loss_NT = policy_loss(**(batch | {"logprob_NT": logprob_NT}), **options)
+    loss_NT = loss_of(options, **(batch | {"logprob_NT": logprob_NT}))
     (loss_NT if weight_NT is None else loss_NT * weight_NT).sum().backward()
     return loss_NT.detach(), logprob_NT.grad
 
@@ -243,7 +250,7 @@ def test_gradients_are_the_derivatives():
     del batch["logprob_NT"]
     options = EVERYTHING | {"max_probability": None}
     torch.autograd.gradcheck(
-        lambda x: policy_loss(logprob_NT=x, **batch, **options),
+        lambda x: loss_of(options, logprob_NT=x, **batch),
         random_batch(3)["logprob_NT"].requires_grad_(),
     )
 

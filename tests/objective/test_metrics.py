@@ -7,16 +7,19 @@ from torch import Tensor
 from luffy_pl.objective.loss import policy_loss
 from luffy_pl.objective.metrics import mean, policy_metrics
 from luffy_pl.objective.shaping import Identity, PDivP
+from luffy_pl.objective.tokens import Tokens, Weighting
 
 NAN = math.nan
-OPTIONS = {
-    "on_policy_shaping": Identity(),
-    "off_policy_shaping": PDivP(gamma=0.1),
-    "clip_low": 0.2,
-    "clip_high": 0.2,
-    "min_off_policy_weight": 0.55,
-    "max_off_policy_weight": 0.7,
-}
+WEIGHTING = Weighting(
+    on_policy_shaping=Identity(),
+    off_policy_shaping=PDivP(gamma=0.1),
+    behaviour="recorded",
+    clip_low=0.2,
+    clip_high=0.2,
+    min_off_policy_weight=0.55,
+    max_off_policy_weight=0.7,
+    max_probability=None,
+)
 
 
 def batch() -> dict[str, Tensor]:
@@ -36,13 +39,16 @@ def batch() -> dict[str, Tensor]:
         "advantage_N": torch.tensor([1.0, -1.0, 0.0]),
         "response_mask_NT": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0]]).bool(),
         "off_policy_mask_NT": torch.tensor([[0, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]]).bool(),
+        "entropy_NT": torch.full((3, 4), NAN),
+        "in_policy_N": torch.ones(3).bool(),
+        "in_imitation_N": torch.ones(3).bool(),
     }
 
 
 def test_by_hand():
     pairs = {
         name: (numerator.item(), denominator.item())
-        for name, (numerator, denominator) in policy_metrics(**batch(), **OPTIONS).items()
+        for name, (numerator, denominator) in policy_metrics(Tokens(**batch()), WEIGHTING).items()
     }
     # six rollout tokens: ratios 1.5 -> 1.2, 0.5, 1 (A = 1); 0.25 -> 0.8 (A = -1); 3, 1 (A = 0)
     # two expert tokens:  f(0.4) = 0.8 -> 0.7, f(0.1) = 0.5 -> 0.55                (A = -1)
@@ -65,16 +71,18 @@ def test_by_hand():
 
 
 def test_the_two_losses_are_the_policy_loss():
-    pairs = policy_metrics(**batch(), **OPTIONS)
-    loss_NT = policy_loss(**batch(), **OPTIONS, max_probability=None)
+    pairs = policy_metrics(Tokens(**batch()), WEIGHTING)
+    loss_NT = policy_loss(Tokens(**batch()), WEIGHTING)
     total = pairs["on_pg_loss"][0] + pairs["off_pg_loss"][0]
     torch.testing.assert_close(total, loss_NT.sum())
 
 
 def test_micro_batches_add_up():
-    whole = policy_metrics(**batch(), **OPTIONS)
+    whole = policy_metrics(Tokens(**batch()), WEIGHTING)
     parts = [
-        policy_metrics(**{name: value[row : row + 1] for name, value in batch().items()}, **OPTIONS)
+        policy_metrics(
+            Tokens(**{name: value[row : row + 1] for name, value in batch().items()}), WEIGHTING
+        )
         for row in range(3)
     ]
     for name, pair in whole.items():
@@ -88,7 +96,7 @@ def test_nothing_to_count_is_zero_and_never_nan(absent: str):
     off_NT = tensors["off_policy_mask_NT"]
     keep_NT = {"off_policy": ~off_NT, "on_policy": off_NT, "all": torch.zeros_like(off_NT)}
     tensors["response_mask_NT"] &= keep_NT[absent]
-    pairs = policy_metrics(**tensors, **OPTIONS)
+    pairs = policy_metrics(Tokens(**tensors), WEIGHTING)
     assert all(math.isfinite(mean(pair).item()) for pair in pairs.values())
     empty = {
         "off_policy": {name for name in pairs if name.startswith("off_")},
@@ -101,5 +109,5 @@ def test_nothing_to_count_is_zero_and_never_nan(absent: str):
 def test_metrics_carry_no_gradient():
     tensors = batch()
     tensors["logprob_NT"].requires_grad_()
-    pairs = policy_metrics(**tensors, **OPTIONS)
+    pairs = policy_metrics(Tokens(**tensors), WEIGHTING)
     assert not any(part.requires_grad for pair in pairs.values() for part in pair)

@@ -18,6 +18,7 @@ from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_l
 from luffy_pl.objective.metrics import mean, policy_metrics
 from luffy_pl.objective.normalize import token_weight
 from luffy_pl.objective.shaping import Identity, PDivP, Shaping
+from luffy_pl.objective.tokens import Tokens, Weighting
 from luffy_pl.registry import find
 
 Batch = dict[str, Tensor]
@@ -50,14 +51,19 @@ BEHAVIOUR_EPSILON = 1e-6
 
 def run_reference_case(batch: Batch, options: dict[str, Any]) -> dict[str, Any]:
     """pg_loss, grad (of log_prob) and the released scalars of the mixed loss."""
-    inputs, settings = _inputs(batch, options), _settings(options)
+    inputs, weighting = _inputs(batch, options), _weighting(options)
     logprob_NT = inputs["logprob_NT"].requires_grad_()
-    loss_NT = policy_loss(
-        **inputs, **settings, max_probability=_number_or_none(options["all_max_clip"])
+    is_row_N = torch.ones(len(logprob_NT), dtype=torch.bool)
+    tokens = Tokens(
+        **inputs,
+        entropy_NT=torch.zeros_like(logprob_NT),
+        in_policy_N=is_row_N,
+        in_imitation_N=is_row_N,
     )
+    loss_NT = policy_loss(tokens, weighting)
     loss = (loss_NT * _weight(inputs, batch, options)).sum()
     (gradient_NT,) = torch.autograd.grad(loss, logprob_NT)
-    metrics = policy_metrics(**inputs, **settings)
+    metrics = policy_metrics(tokens, weighting)
     return {
         "pg_loss": loss.item(),
         "grad": gradient_NT.reshape(batch["log_prob"].shape),
@@ -135,19 +141,21 @@ def _inputs(batch: Batch, options: dict[str, Any]) -> dict[str, Tensor]:
     return inputs | {"advantage_N": inputs["advantage_N"].squeeze(1)}
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
+def _weighting(options: dict[str, Any]) -> Weighting:
     clip_is_off, clip_range = options["loss_remove_clip"], options["cliprange"]
     upper_bound = max(options["clip_upper_bound"], 1 + clip_range)
     off_policy_shaping = _shaping(options, "off_policy")
-    return {
-        "on_policy_shaping": _shaping(options, "on_policy"),
+    return Weighting(
+        on_policy_shaping=_shaping(options, "on_policy"),
         # A recorded probability switches the released shaping off.
-        "off_policy_shaping": Identity() if options["use_behaviour_prob"] else off_policy_shaping,
-        "clip_low": None if clip_is_off else clip_range,
-        "clip_high": None if clip_is_off else upper_bound - 1,
-        "min_off_policy_weight": _number_or_none(options["off_min_clip"]),
-        "max_off_policy_weight": _number_or_none(options["off_max_clip"]),
-    }
+        off_policy_shaping=Identity() if options["use_behaviour_prob"] else off_policy_shaping,
+        behaviour="recorded",
+        clip_low=None if clip_is_off else clip_range,
+        clip_high=None if clip_is_off else upper_bound - 1,
+        min_off_policy_weight=_number_or_none(options["off_min_clip"]),
+        max_off_policy_weight=_number_or_none(options["off_max_clip"]),
+        max_probability=_number_or_none(options["all_max_clip"]),
+    )
 
 
 def _shaping(options: dict[str, Any], side: str) -> Shaping:

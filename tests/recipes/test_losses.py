@@ -12,7 +12,9 @@ import torch
 
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.routing import routed
-from luffy_pl.objective.terms import count_terms, micro_batch_loss
+from luffy_pl.objective.normalize import count_terms
+from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
+from luffy_pl.objective.tokens import Tokens
 from luffy_pl.records import Group, Prompt, Response, Verdict
 
 pytestmark = pytest.mark.recipes
@@ -59,19 +61,31 @@ def loss_of(found, phase=0, *, group=None, reference=None):
     for row, numbers in enumerate((RIGHT, WRONG, EXPERT)[: len(group.responses)]):
         for name, tensor in tensors.items():
             tensor[row, 1 : 1 + len(numbers[name])] = torch.tensor(numbers[name])
-    rows = list(range(len(group.responses)))
-    loss = micro_batch_loss(
+    tokens = Tokens.of(
         experience,
+        logprob_NT=tensors["new"],
+        entropy_NT=tensors["entropy"],
+        old_logprob_NT=tensors["old"],
+        reference_logprob_NT=None if reference is None else tensors[reference],
+    )
+    return step_loss(tokens, experience, objective, phase)
+
+
+def step_loss(tokens, experience, objective, phase):
+    """The loss of an optimizer step on all rows, with the coefficients that a run starts with."""
+    step = OptimizerStep(
         objective,
-        logprob_nt=tensors["new"],
-        entropy_nt=tensors["entropy"],
-        old_logprob_nt=tensors["old"],
-        reference_logprob_nt=None if reference is None else tensors[reference],
-        coefficients=found.module._coefficients(phase),
-        totals=count_terms(experience, rows, objective),
+        terms=active_terms(
+            objective,
+            phase,
+            entropy_coef=objective.entropy.coef,
+            kl_coef=objective.kl.coef,
+            foreign={},
+        ),
+        totals=count_terms(experience, list(range(len(tokens.advantage_N))), objective),
         max_response_tokens=LENGTH,
     )
-    return loss.item()
+    return micro_batch_loss(tokens, step)[0].item()
 
 
 make_group = group
@@ -237,7 +251,6 @@ def expert_only(role="both"):
 
 def expert_loss(found, role):
     """The loss of a group of one expert row."""
-    objective = found.module.objective
     experience = collate(
         [expert_only(role)],
         phase=0,
@@ -247,17 +260,8 @@ def expert_loss(found, role):
     )
     new, entropy = torch.zeros(1, 4), torch.zeros(1, 4)
     new[0, 1:], entropy[0, 1:] = torch.tensor(EXPERT["new"]), torch.tensor(EXPERT["entropy"])
-    return micro_batch_loss(
-        experience,
-        objective,
-        logprob_nt=new,
-        entropy_nt=entropy,
-        old_logprob_nt=new,
-        reference_logprob_nt=None,
-        coefficients=found.module._coefficients(0),
-        totals=count_terms(experience, [0], objective),
-        max_response_tokens=LENGTH,
-    ).item()
+    tokens = Tokens.of(experience, logprob_NT=new, entropy_NT=entropy, old_logprob_NT=new)
+    return step_loss(tokens, experience, found.module.objective, 0)
 
 
 def test_sft_is_the_mean_negative_log_likelihood(recipe):

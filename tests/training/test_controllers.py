@@ -120,7 +120,7 @@ def trained():
         accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[keep],
     )  # fmt: skip
-    stream = SizedStream(1, lambda _: penalised(experience(), module, GroupAdvantage()))
+    stream = SizedStream(1, lambda _: penalised(experience(), module.view(), GroupAdvantage()))
     trainer.fit(module, stream)
     return module, trainer, keep.advantages
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
-from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig
-from luffy_pl.objective.terms import Coefficients, count_terms
+from luffy_pl.objective.normalize import count_terms
+from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig, SftConfig
+from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.training.micro_batches import micro_batches, silent
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
@@ -22,25 +23,29 @@ ROWS = list(range(12))
 
 def run(experience, policy, *, silent_ones=0):
     """Forward and backward passes of a minibatch, as a run does them; returns the loss."""
-    objective = ObjectiveConfig(on_policy=OnPolicyConfig(clip=(0.2, 0.2)))
+    on_policy, sft = OnPolicyConfig(clip=(0.2, 0.2)), SftConfig(coef=0.5)
+    objective = ObjectiveConfig(on_policy=on_policy, sft=sft)
     micros = micro_batches(experience, ROWS, token_budget=40, shares_prompts=True)
     assert len(micros) > 2
     micros += silent_ones * [silent(experience)]
     old_NT = torch.full_like(experience.behaviour_logprob_NT, torch.nan, dtype=torch.double)
-    losses, _ = backward_micro_batches(
-        policy,
-        micros,
-        forwards=ForwardCount(),
-        reference=None,
-        objective=objective,
-        coefficients=Coefficients(policy=1.0, entropy=0.001, imitation=0.5, kl=0.0),
+    step = OptimizerStep(
+        objective,
+        terms=active_terms(objective, 0, entropy_coef=0.001, kl_coef=0.0, foreign={}),
         totals=count_terms(experience, ROWS, objective),
         max_response_tokens=16,
+    )
+    done = backward_micro_batches(
+        policy,
+        micros,
+        step=step,
+        forwards=ForwardCount(),
+        reference=None,
         old_NT=old_NT,
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )
-    return losses
+    return done.losses
 
 
 @pytest.fixture(autouse=True)
