@@ -1,20 +1,31 @@
-"""Which rows of a group learn, decided by how many of the policy's own answers are right.
-
-HPT (arXiv 2509.04419): a prompt the policy cannot solve is imitated, any other is reinforced.
-"""
+"""Which rows of a group learn, decided by what came of the group: the kind `router`."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Group, Role
+from luffy_pl.registry import register
 
 
+class Router(Protocol):
+    """Decides for a graded group which of its rows learn, and in which term of the loss."""
+
+    def route(self, group: Group) -> Group:
+        """Return the group with the role of each row; rows and rewards stay as they are."""
+        ...
+
+
+@register("router", "solve_count")
 @dataclass(frozen=True)
 class RoutingConfig:
     """Bounds on the number of right rollouts of a group.
+
+    HPT (arXiv 2509.04419): a prompt that the policy cannot solve is imitated, any other is
+    reinforced.
 
     At most `imitate_up_to`: only the expert rows learn, by imitation. At most `guide_up_to`: only
     the expert rows learn, in the policy term. More: only the rollouts learn, in the policy term.
@@ -35,15 +46,16 @@ class RoutingConfig:
                 fix="correct them",
             )
 
-
-def routed(group: Group, config: RoutingConfig) -> Group:
-    """The group with the role of each row."""
-    solved = sum(row.source == "rollout" and row.verdict.correct is True for row in group.responses)
-    if solved <= config.imitate_up_to:
-        return with_roles(group, rollouts="none", given="imitation")
-    if config.guide_up_to is not None and solved <= config.guide_up_to:
-        return with_roles(group, rollouts="none", given="policy")
-    return with_roles(group, rollouts="policy", given="none")
+    def route(self, group: Group) -> Group:
+        """See `Router.route`."""
+        solved = sum(
+            row.source == "rollout" and row.verdict.correct is True for row in group.responses
+        )
+        if solved <= self.imitate_up_to:
+            return with_roles(group, rollouts="none", given="imitation")
+        if self.guide_up_to is not None and solved <= self.guide_up_to:
+            return with_roles(group, rollouts="none", given="policy")
+        return with_roles(group, rollouts="policy", given="none")
 
 
 def with_roles(group: Group, *, rollouts: Role, given: Role) -> Group:

@@ -121,6 +121,12 @@ class RolloutConfig:
                     f"set overlap: null, or {name}: null",
                 )
 
+    def num_rows(self, phase: int) -> int:
+        """Rows of a group: while the run only imitates, the expert's alone."""
+        if phase < self.sft_phases:
+            return max(1, self.expert_traces_per_group)
+        return self.group_size
+
     @property
     def max_staleness(self) -> int:
         """Phases by which the weights that sample may be behind those that are trained."""

@@ -125,7 +125,8 @@ class LuffyModule(L.LightningModule):
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
             make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
-            self.trainer.datamodule.policy_view = self
+            self.trainer.datamodule.attach(policy=self)
+            self.report_progress = self.trainer.datamodule.report_progress
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
         """Train on one phase; returns per-token tensors [N, T] for the callbacks to look at."""
