@@ -125,7 +125,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Experience:
-    """One rollout phase of one rank: rollouts and expert traces, already compared.
+    """One rollout phase of one rank: rollouts and expert traces, graded and padded.
 
     token_ids_NL: prompt then response, padded on the right.
     num_tokens_N: length of each row; nothing is ever inferred from a padding id.
@@ -134,7 +134,8 @@ class Experience:
     behaviour_logprob_NT: nats, log-probability under whoever wrote an off-policy token;
         0 (probability 1) for a teacher that recorded none.
     sampler_logprob_NT: nats, the engine's, for sampled tokens; None if not asked for.
-    advantage_N, reward_N: per row; a row without a grade has reward NaN and no mask.
+    advantage_N, reward_N: per row; a row without a grade has reward NaN and no mask. An advantage
+        is NaN until rewards are compared (`experience/compare.py`).
     group_N: number of the row's group within this record; rows of a group are neighbours.
     in_policy_N, in_imitation_N: whether the row is in the policy term, and its given tokens in
         the imitation term.

@@ -13,6 +13,7 @@ from luffy_pl.bench.gemm import product_seconds
 from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import (
@@ -94,13 +95,11 @@ def train_step(
     groups: list[Group],
     config: OptimizerConfig,
 ) -> tuple[Tensor, Tensor, list[MicroBatch]]:
-    """Train on graded groups; returns loss, gradient norm and the micro-batches."""
-    experience = collate(
-        groups,
-        phase=0,
-        temperature=1.0,
-        advantage=GroupAdvantage(scale="group_std"),
-        steps=plan_steps(len(groups), 1),
+    """Graded groups to moved weights; returns loss, gradient norm and the micro-batches."""
+    experience = compare(
+        collate(groups, phase=0, temperature=1.0, steps=plan_steps(len(groups), 1)),
+        None,
+        GroupAdvantage(scale="group_std"),
     )
     rows = list(range(len(experience.group_N)))
     micros = micro_batches(

@@ -9,7 +9,7 @@ import torch
 
 from luffy_pl.bench.machine import median_seconds
 from luffy_pl.bundled import resolve
-from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.vllm_engine import VllmEngine
 
 GROUP_SIZE = 8
@@ -27,23 +27,33 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         (torch.randint(WORDS, (args.prompt_len,), generator=generator) + FIRST_WORD).tolist()
         for _ in range(args.prompts)
     ]
-    seeds_PS = [[p * GROUP_SIZE + s for s in range(GROUP_SIZE)] for p in range(args.prompts)]
-    sampling = Sampling(max_tokens=args.max_len, temperature=1.0)
+    sampling = Sampling(temperature=1.0)
     requests = [
-        ({"prompt_token_ids": prompt}, engine._params(sampling, seed, max_tokens=args.max_len))
-        for prompt, seeds in zip(prompts, seeds_PS, strict=True)
-        for seed in seeds
+        Request(
+            tuple(prompt),
+            tuple(number * GROUP_SIZE + sample for sample in range(GROUP_SIZE)),
+            args.max_len,
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    asked = [
+        (
+            {"prompt_token_ids": list(request.token_ids)},
+            engine._params(sampling, seed, max_tokens=request.max_tokens),
+        )
+        for request in requests
+        for seed in request.seeds
     ]
     counts: list[int] = []
 
     def ours() -> None:
         llm.reset_prefix_cache()
-        answers = engine.generate(prompts, seeds_PS=seeds_PS, sampling=sampling)
+        answers = engine.generate(requests, sampling=sampling)
         counts.append(sum(len(one.token_ids) for group in answers for one in group))
 
     def plain() -> None:
         llm.reset_prefix_cache()
-        inputs, params = zip(*requests, strict=True)
+        inputs, params = zip(*asked, strict=True)
         found = llm.generate(list(inputs), list(params), use_tqdm=False)
         counts.append(sum(len(one.outputs[0].token_ids) for one in found))
 

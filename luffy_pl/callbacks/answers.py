@@ -12,7 +12,8 @@ from luffy_pl.callbacks.identity import check_identity, identity_of, write_ident
 from luffy_pl.callbacks.samples import append_groups
 from luffy_pl.errors import StorageError
 from luffy_pl.evaluation.answers import answer_files, drop_incomplete, read_answers
-from luffy_pl.experience.datamodule import GradedChunk, LuffyDataModule
+from luffy_pl.experience.answering import GradedChunk
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
 
@@ -42,15 +43,17 @@ class Answers(L.Callback):
                 for path in answer_files(self.folder, benchmark.name):
                     drop_incomplete(path, benchmark.samples_per_problem)
         trainer.strategy.barrier()
-        data.known = {
-            benchmark.name: read_answers(
-                self.folder,
-                benchmark.name,
-                problems=problems,
-                samples=benchmark.samples_per_problem,
-            )
-            for benchmark, problems in zip(data.benchmarks, data.problems, strict=True)
-        }
+        data.attach(
+            known={
+                benchmark.name: read_answers(
+                    self.folder,
+                    benchmark.name,
+                    problems=problems,
+                    samples=benchmark.samples_per_problem,
+                )
+                for benchmark, problems in zip(data.benchmarks, data.problems, strict=True)
+            }
+        )
 
     def on_validation_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """The first answer is near: say what they will be answers of."""

@@ -17,7 +17,7 @@ from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.results import write_results
 from luffy_pl.evaluation.statistics import macro_average
 from luffy_pl.evaluation.tables import results_table
-from luffy_pl.experience.datamodule import GradedChunk
+from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule

@@ -12,9 +12,9 @@ import torch
 
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks
 from luffy_pl.experience.collect import is_informative
+from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.objective.metrics import Pair
 from luffy_pl.records import Experience, Group
-from luffy_pl.rollout.supervised import SupervisedEngine
 from luffy_pl.training.module import LuffyModule
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class Health(L.Callback):
         """One set of values per phase."""
         values = mean_over_ranks(trainer, group_shares(batch.groups, batch.reward_N.device))
         values["train/steps_left_out"] = float(module.left_out.total)
-        if isinstance(engine := trainer.datamodule.engine, SupervisedEngine):
-            values["rollout/engines_replaced"] = float(engine.num_replaced)
+        data: LuffyDataModule = trainer.datamodule
+        values["rollout/engines_replaced"] = float(data.engine.num_replaced)
         log_phase(trainer, values, phase=module.phases_trained)
         if values.get("reward/frac_zero_std") == 1.0 and not self.has_warned:
             self.has_warned = True

@@ -71,26 +71,16 @@ class Heartbeat(L.Callback):
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if self.hang_after_s is not None:
             self.watch = HangWatch(self.run_dir, self.hang_after_s, rank=trainer.global_rank)
+        trainer.datamodule.attach(progress=self.move)
         self.move("load", 0, 0)
         if trainer.is_global_zero:
             self.write()
             self.thread.start()
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
-        """Listen to what is shown to a person."""
+        """Phases begin."""
         self.state = "running"
         self.count(trainer, module)
-        for place in (trainer.datamodule, module):
-            place.report_progress = self.listened(place.report_progress)
-
-    def listened(self, show: Any) -> Any:
-        """The same function, overheard."""
-
-        def show_and_move(stage: str, done: int, total: int) -> None:
-            self.move(stage, done, total)
-            show(stage, done, total)
-
-        return show_and_move
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: LuffyModule, batch: Experience, index: int
@@ -106,7 +96,7 @@ class Heartbeat(L.Callback):
         self.count(trainer, module)
 
     def move(self, stage: str, done: int, total: int) -> None:
-        """Something got on."""
+        """Record progress in a stage."""
         if self.watch is not None:
             self.watch.move(stage)
         self.stage = Stage(stage, done, total, time.time())

@@ -35,12 +35,11 @@ def settings_of(benchmark: Benchmark, data: LuffyDataModule) -> dict[str, Any]:
     reward = dataclasses.asdict(benchmark.reward or data.reward_config)
     # Says how fast, not how.
     reward.pop("workers")
-    sampling = benchmark.sampling(data.rollout.max_response_tokens)
     return {
         "samples_per_problem": benchmark.samples_per_problem,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_response_tokens": sampling.max_tokens,
+        "temperature": benchmark.temperature,
+        "top_p": benchmark.top_p,
+        "max_response_tokens": benchmark.max_tokens(data.rollout.max_response_tokens),
         **{f"source.{name}": v for name, v in dataclasses.asdict(benchmark.source).items()},
         **{f"reward.{name}": value for name, value in reward.items()},
     }

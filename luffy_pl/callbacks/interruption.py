@@ -25,15 +25,14 @@ class Interruption(L.Callback):
             stop_file.unlink(missing_ok=True)
         trainer.strategy.barrier()
         interrupt.defer(stop_file)
-        show = trainer.datamodule.report_progress
+        # Attached last: what is stopped here was shown before.
+        trainer.datamodule.attach(progress=self.on_stage)
 
-        def show_and_check(stage: str, done: int, total: int) -> None:
-            show(stage, done, total)
-            # A phase that trains is trained to its end.
-            if stage != "train":
-                interrupt.check()
-
-        trainer.datamodule.report_progress = show_and_check
+    @staticmethod
+    def on_stage(stage: str, done: int, total: int) -> None:
+        """Stop a stage that can be done again; a phase that trains is trained to its end."""
+        if stage != "train":
+            interrupt.check()
 
     def on_train_end(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """Everything is saved."""

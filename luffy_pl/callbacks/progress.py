@@ -59,10 +59,9 @@ class PhaseProgress(ProgressBar):
         self.is_enabled = False
 
     def setup(self, trainer: L.Trainer, module: LuffyModule, stage: str) -> None:
-        """Listen to the data module and the module."""
+        """Listen to the stages of the run."""
         super().setup(trainer, module, stage)
-        trainer.datamodule.report_progress = self.on_stage
-        module.report_progress = self.on_stage
+        trainer.datamodule.attach(progress=self.on_stage)
         self.num_phases = trainer.datamodule.rollout.num_phases
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:

@@ -17,7 +17,7 @@ from rich.text import Text
 from luffy_pl.callbacks.token_values import token_values
 from luffy_pl.errors import printable
 from luffy_pl.evaluation.answers import LONE_SURROGATES
-from luffy_pl.experience.datamodule import GradedChunk
+from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.records import Experience, Group
 from luffy_pl.training.module import LuffyModule
 

@@ -16,7 +16,6 @@ from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Completion, Experience
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.probe import probe_completions
-from luffy_pl.rollout.supervised import SupervisedEngine
 from luffy_pl.training.module import LuffyModule
 
 
@@ -61,17 +60,15 @@ class WeightSync(L.Callback):
         # Servers belong to all ranks: none may still sample from them, nor sample too early.
         trainer.strategy.barrier()
         lora = module.policy_config.lora
+        # Several ranks make the weights together, and an engine breaks on one of them. Where phases
+        # overlap they have moved on by then.
+        is_alone = isinstance(trainer.strategy, SingleDeviceStrategy)
         weights = PolicyWeights(
             module.policy.state_dict(),
             prefix="language_model.",
             lora_scale=lora.scale if lora else None,
+            is_repeatable=is_alone and data.rollout.overlap is None,
         )
-        # Several ranks make the weights together, and an engine breaks on one of them. Where phases
-        # overlap they have moved on by then.
-        is_alone = isinstance(trainer.strategy, SingleDeviceStrategy)
-        is_still = data.rollout.overlap is None
-        if isinstance(data.engine, SupervisedEngine) and is_alone and is_still:
-            data.engine.current_weights = weights
         data.engine.load_weights(weights, policy_version=module.phases_trained)
         trainer.strategy.barrier()
         gap_nats = self.probe(module, data)

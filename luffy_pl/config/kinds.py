@@ -20,6 +20,7 @@ from jsonargparse.typing import register_type
 from luffy_pl.config.messages import explain
 from luffy_pl.config.sources import Source, leaves
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.routing import Router
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.registry import find, known, name_of, nearest
@@ -38,8 +39,9 @@ SECTIONS = {
     "model.objective.on_policy.shaping": Section("shaping", "identity"),
     "model.objective.off_policy.shaping": Section("shaping", "p_div_p"),
     "data.advantage": Section("advantage", "group"),
+    "data.rollout.routing": Section("router", "solve_count", is_optional=True),
 }
-BASES: dict[type, str] = {Shaping: "shaping", Advantage: "advantage"}
+BASES: dict[type, str] = {Shaping: "shaping", Advantage: "advantage", Router: "router"}
 EARLIER_SHAPING = {"kind", "gamma", "ceiling", "exponent", "weight"}
 """What versions before kinds had fields of their own wrote of every shaping into config.yaml."""
 

@@ -57,17 +57,25 @@ class Benchmark:
                 fix="set samples_per_problem: 1, or a temperature above 0",
             )
 
-    def sampling(self, default_max_tokens: int) -> Sampling:
-        """As the engine takes it."""
-        return Sampling(
-            max_tokens=self.max_response_tokens or default_max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-        )
+    def max_tokens(self, default: int) -> int:
+        """Longest answer, in tokens."""
+        return self.max_response_tokens or default
+
+    @property
+    def sampling(self) -> Sampling:
+        """How an engine draws the answers."""
+        return Sampling(temperature=self.temperature, top_p=self.top_p)
 
 
-def check_names(benchmarks: Sequence[Benchmark]) -> None:
+def check_benchmarks(benchmarks: Sequence[Benchmark], *, answers_per_chunk: int = 1) -> None:
     """Refuse two benchmarks of one name: tables, files and sampling seeds go by it."""
+    if answers_per_chunk < 1:
+        raise ConfigError(
+            "data.answers_per_chunk",
+            "must be at least 1",
+            value=answers_per_chunk,
+            fix="512 keep an engine busy",
+        )
     for name, count in Counter(benchmark.name for benchmark in benchmarks).items():
         if count > 1:
             raise ConfigError(

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from luffy_pl.data.prompts import PromptSet
-from luffy_pl.errors import ConfigError, DataError
+from luffy_pl.errors import ConfigError, DataError, EngineError
 from luffy_pl.experience.settings import RolloutConfig
 
 
@@ -73,6 +73,21 @@ def check_ranks(rollout: RolloutConfig, *, num_ranks: int, steps_per_phase: int)
             f"{num_ranks} x {steps_per_phase}",
             value=rollout.prompts_per_phase,
             fix=f"use a multiple of {share}",
+        )
+
+
+def check_weights(policy_version: int, phase: int, *, max_staleness: int) -> None:
+    """Refuse to sample a phase from weights other than those before it.
+
+    Raises:
+        EngineError: the engine was left with older weights, or has newer ones.
+    """
+    if not 0 <= phase - policy_version <= max_staleness:
+        raise EngineError(
+            "data.engine",
+            f"rollouts of phase {phase} would come from other weights",
+            value=f"policy_version={policy_version}",
+            fix="keep the weight_sync callback in the trainer",
         )
 
 

@@ -1,19 +1,15 @@
-"""Lists of graded groups to one padded record, and a record to micro-batches.
+"""Pad graded groups to one record.
 
 Shapes: N rows, L tokens of the longest row, T = L - 1 predictions.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.objective.advantage import Advantage, row_advantage
 from luffy_pl.records import Experience, Group, Response
 
 
@@ -44,11 +40,14 @@ def collate(
     *,
     phase: int,
     temperature: float,
-    advantage: Advantage,
     steps: Steps,
-    timings_s: dict[str, float] | None = None,
+    masks_truncated: bool = False,
 ) -> Experience:
-    """Pad the rows of all groups on the right and compare rewards within each group."""
+    """Pad the rows of all groups on the right; advantages are NaN until `compare` makes them.
+
+    Args:
+        masks_truncated: leave rows that ran into the length limit out of every term.
+    """
     rows = [(group, response) for group in groups for response in group.responses]
     lengths = [len(group.prompt.token_ids) + len(row.token_ids) for group, row in rows]
     num_rows, longest = len(rows), max(lengths)
@@ -64,7 +63,7 @@ def collate(
         token_ids_NL[index, : lengths[index]] = torch.tensor(prompt + response.token_ids)
         first, end = len(prompt) - 1, lengths[index] - 1
         sampled = first + response.num_given
-        response_mask_NT[index, first:end] = is_learned(response, rewards[index], advantage)
+        response_mask_NT[index, first:end] = is_learned(response, rewards[index], masks_truncated)
         given_mask_NT[index, first:sampled] = True
         if response.given_logprobs is not None:
             behaviour_NT[index, first:sampled] = torch.tensor(response.given_logprobs)
@@ -87,7 +86,7 @@ def collate(
         behaviour_logprob_NT=behaviour_NT,
         sampler_logprob_NT=sampler_NT if has_sampler_logprobs(responses) else None,
         policy_version_N=torch.tensor([row.policy_version for row in responses]),
-        advantage_N=advantage_of(groups, reward_N, advantage),
+        advantage_N=torch.full_like(reward_N, torch.nan),
         reward_N=reward_N,
         group_N=group_N,
         in_policy_N=torch.tensor([row.role in ("both", "policy") for row in responses]),
@@ -95,29 +94,7 @@ def collate(
         step_N=torch.tensor(steps.of_group)[group_N],
         step_imitates=steps.imitates,
         groups=tuple(groups),
-        timings_s=dict(timings_s or {}),
     )
-
-
-def advantage_of(groups: Sequence[Group], reward_N: Tensor, config: Advantage) -> Tensor:
-    """`row_advantage` of all rows of the groups, [N]."""
-    rows = [row for group in groups for row in group.responses]
-    return row_advantage(
-        reward_N,
-        group_N=torch.tensor([i for i, group in enumerate(groups) for _ in group.responses]),
-        is_off_policy_N=torch.tensor([row.source != "rollout" for row in rows]),
-        is_truncated_N=torch.tensor([is_truncated(row) for row in rows]),
-        config=config,
-    )
-
-
-def penalised(experience: Experience, view: PolicyView | None, advantage: Advantage) -> Experience:
-    """The record with rewards compared after the policy's penalty, if there is one."""
-    penalty_N = view.reward_penalty(experience) if view else None
-    if penalty_N is None:
-        return experience
-    advantage_N = advantage_of(experience.groups, experience.reward_N - penalty_N, advantage)
-    return dataclasses.replace(experience, advantage_N=advantage_N)
 
 
 def candidates(
@@ -149,11 +126,11 @@ def candidates(
     )
 
 
-def is_learned(response: Response, reward: float | None, advantage: Advantage) -> bool:
+def is_learned(response: Response, reward: float | None, masks_truncated: bool) -> bool:
     """Whether a row is trained on; without a grade it has no advantage, but can be imitated."""
     if response.role == "imitation":
         return True
-    is_masked = is_truncated(response) and advantage.truncated == "mask"
+    is_masked = is_truncated(response) and masks_truncated
     return reward is not None and response.role != "none" and not is_masked
 
 

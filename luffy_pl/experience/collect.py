@@ -1,99 +1,164 @@
-"""The step before training, in one function: choose prompts, guide, sample, grade, compare."""
+"""Collect a phase: from prompts to the record that the policy is trained on.
+
+This is the way from the prompts of a phase to the weights that sample the next one. `collect_phase`
+below has the steps from plan to compare, one a line, and is called by the data loader of
+experience/datamodule.py; `LuffyModule.training_step` in training/module.py has those from cut to
+update.
+
+    prompts, traces     data/prompts.py, data/expert_traces.py
+      |
+      | plan            experience/phases.py: which prompts, which earlier answers are replayed
+      v
+    Phase
+      |
+      | guide           experience/collect.py: the rows of a group that an expert wrote or began,
+      |                   their length by experience/guidance.py
+      v
+    GroupSpec
+      |
+      | sample          experience/sampling.py -> rollout/supervised.py -> rollout/vllm_engine.py,
+      |                   rollout/hf_engine.py or rollout/server_engine.py
+      v
+    Completion
+      |
+      | grade           experience/scoring.py -> reward/math_verifier.py: right or wrong, while the
+      |                   engine still samples; reward/terms.py: what that is worth
+      v
+    Group
+      |
+      | refill, route   experience/collect.py: groups that teach nothing are replaced;
+      |                   experience/routing.py: which rows learn
+      | collate         experience/collate.py: rows padded to one record
+      v
+    Experience
+      |
+      | compare         experience/compare.py -> objective/advantage.py: reward against the group's
+      v
+    Experience with advantages
+      |
+      | cut             training/micro_batches.py: rows of an optimizer step to forward passes
+      | forward         training/minibatch.py -> policy/policy.py: log-probability of each token
+      | loss            objective/terms.py: every term of the loss, and its divisor
+      | update          training/optimizer.py: gradients clipped, a step of AdamW
+      v
+    new weights
+      |
+      | sync            callbacks/weight_sync.py -> rollout/policy_weights.py: into the engine,
+      v                   proved by rollout/probe.py
+    the next phase
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from luffy_pl.data.expert_traces import choose_traces
+from luffy_pl.data.seeds import seed_generators
 from luffy_pl.errors import DivergedError
-from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.checks import check_weights
+from luffy_pl.experience.collate import Steps, collate, plan_steps
+from luffy_pl.experience.compare import compare
 from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
-from luffy_pl.experience.phases import Phase
-from luffy_pl.experience.routing import routed, with_roles
-from luffy_pl.experience.sampling import Collector, Request, Stopwatch, sample_groups
+from luffy_pl.experience.phases import Phase, PhasePlanner
+from luffy_pl.experience.policy_view import PolicyView
+from luffy_pl.experience.routing import with_roles
+from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, sample_groups
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import Advantage
-from luffy_pl.records import Experience, ExpertTrace, Group, Prompt
-from luffy_pl.rollout.engine import Sampling
+from luffy_pl.records import Experience, Group, Prompt
 
 MAX_MISSING_SHARE = 0.01
 """Of the engine's log-probabilities of a phase."""
 
+Work = Callable[[], list[Group]]
 
-def collect_groups(
-    phase: Phase,
+
+def collect_phase(
+    phase: int,
     *,
-    traces: Mapping[str, tuple[ExpertTrace, ...]],
-    rollout: RolloutConfig,
-    sampler_logprobs: bool,
+    planner: PhasePlanner,
     collector: Collector,
-    stopwatch: Stopwatch,
-) -> list[Group]:
-    """The graded groups of a phase, before they are compared."""
-    sampling = Sampling(
-        max_tokens=rollout.max_response_tokens,
-        temperature=rollout.temperature,
-        logprobs=sampler_logprobs,
-    )
+    policy: PolicyView | None,
+    advantage: Advantage,
+    steps_per_phase: int,
+    together: Callable[[Work], list[Group]],
+) -> Experience:
+    """Collect one rank's share of a phase.
+
+    Args:
+        policy: answers what is asked of the weights; None outside of a fit.
+        together: does work that one rank may be asked to stop, and stops it on all. Nothing has
+            been learned from the phase by then.
+    """
+    rollout, stopwatch = collector.rollout, Stopwatch()
+    check_weights(collector.engine.policy_version, phase, max_staleness=rollout.max_staleness)
+    seed_generators(collector.seed, "collect", phase, planner.rank)
+    plan = planner.plan(phase, view=policy)
 
     def sample(prompts: Sequence[Prompt], places: Sequence[int | str]) -> list[Group]:
-        return sample_groups(
-            [
-                Request(
-                    prompt,
-                    place,
-                    given_to(prompt, place, phase, traces, rollout, collector),
-                    expected_tokens=max(
-                        (len(trace.token_ids) for trace in traces.get(prompt.id, ())), default=None
-                    ),
-                )
-                for prompt, place in zip(prompts, places, strict=True)
-            ],
-            group_size=num_rows(rollout, phase.number),
-            phase=phase.number,
-            sampling=sampling,
-            collector=collector,
-            stopwatch=stopwatch,
+        specs = guide(prompts, places, plan, collector)
+        return sample_groups(specs, phase, collector, stopwatch)  # each answer is graded at once
+
+    def sample_and_refill() -> list[Group]:
+        groups = sample(plan.prompts, plan.places)
+        return refilled(groups, plan.spare, tries=refill_tries(rollout, phase), sample=sample)
+
+    groups = routed(together(sample_and_refill), rollout, phase)
+    collector.engine.sleep()
+    imitated = planner.imitated(groups, phase)
+    check_logprobs(groups, phase=phase)
+    experience = collate(
+        [*groups, *imitated],
+        phase=phase,
+        temperature=rollout.temperature,
+        steps=steps_of(groups, imitated, phase, rollout, steps_per_phase=steps_per_phase),
+        masks_truncated=advantage.truncated == "mask",
+    )
+    penalty_N = None if policy is None else policy.reward_penalty(experience)
+    return stopwatch.written_to(compare(experience, penalty_N, advantage))
+
+
+def guide(
+    prompts: Sequence[Prompt],
+    places: Sequence[int | str],
+    phase: Phase,
+    collector: Collector,
+) -> list[GroupSpec]:
+    """Choose the given rows of each prompt's group.
+
+    Args:
+        places: of each prompt in the phase, over all ranks.
+    """
+    return [
+        GroupSpec(
+            prompt,
+            place,
+            given_to(prompt, place, phase, collector),
+            expected_tokens=max(
+                (len(trace.token_ids) for trace in collector.traces.get(prompt.id, ())),
+                default=None,
+            ),
         )
-
-    groups = sample(phase.prompts, phase.places)
-    if rollout.refill_tries and phase.number >= rollout.sft_phases:
-        groups = refilled(groups, phase.spare, tries=rollout.refill_tries, sample=sample)
-    if phase.number < rollout.sft_phases:
-        return [with_roles(group, rollouts="none", given="imitation") for group in groups]
-    if rollout.routing is not None:
-        return [routed(group, rollout.routing) for group in groups]
-    return groups
-
-
-def num_rows(rollout: RolloutConfig, phase: int) -> int:
-    """Rows of a group: while the run only imitates, the expert's alone."""
-    if phase < rollout.sft_phases:
-        return max(1, rollout.expert_traces_per_group)
-    return rollout.group_size
+        for prompt, place in zip(prompts, places, strict=True)
+    ]
 
 
 def given_to(
-    prompt: Prompt,
-    place: int | str,
-    phase: Phase,
-    traces: Mapping[str, tuple[ExpertTrace, ...]],
-    rollout: RolloutConfig,
-    collector: Collector,
+    prompt: Prompt, place: int | str, phase: Phase, collector: Collector
 ) -> tuple[Given, ...]:
-    """The rows of a group that are not, or not wholly, sampled."""
+    """Return the rows of a group that are not, or not wholly, sampled."""
     if prompt.id in phase.replayed:
         return (phase.replayed[prompt.id],)
+    rollout, seed = collector.rollout, collector.seed
     imitates = phase.number < rollout.sft_phases
-    num_given = num_rows(rollout, phase.number) if imitates else rollout.expert_traces_per_group
+    num_given = rollout.num_rows(phase.number) if imitates else rollout.expert_traces_per_group
     if not num_given:
         return ()
     chosen = choose_traces(
-        traces.get(prompt.id, ()),
+        collector.traces.get(prompt.id, ()),
         num_given,
-        seed=collector.seed,
+        seed=seed,
         phase=phase.number,
         prompt_id=prompt.id,
     )
@@ -103,7 +168,7 @@ def given_to(
         num_rows=num_given,
         phase=phase.number,
         place=place,
-        seed=collector.seed,
+        seed=seed,
         prompt_id=prompt.id,
         max_tokens=rollout.max_response_tokens,
     )
@@ -116,10 +181,12 @@ def refilled(
     tries: int,
     sample: Callable[[Sequence[Prompt], Sequence[int | str]], list[Group]],
 ) -> list[Group]:
-    """As many groups as before, uninformative ones replaced as far as `tries` and `spare` reach.
+    """Replace uninformative groups, as far as `tries` and `spare` reach; their number stays.
 
     Always `tries` rounds, some of them empty: an engine may be shared with a rank that needs more.
     """
+    if not tries:
+        return list(groups)
     found = [group for group in groups if is_informative(group)]
     plain = [group for group in groups if not is_informative(group)]
     used = 0
@@ -132,34 +199,35 @@ def refilled(
     return (found + plain)[: len(groups)]
 
 
+def refill_tries(rollout: RolloutConfig, phase: int) -> int:
+    """Count the rounds in which groups are replaced; none while the run only imitates."""
+    return 0 if phase < rollout.sft_phases else rollout.refill_tries
+
+
 def is_informative(group: Group) -> bool:
     """Whether rewards differ; otherwise every advantage is 0."""
     return len({reward for reward in group.rewards if reward is not None}) > 1
 
 
-def compared(
+def routed(groups: Sequence[Group], rollout: RolloutConfig, phase: int) -> list[Group]:
+    """Decide which rows of each group learn: the router's choice, or all of them."""
+    if phase < rollout.sft_phases:
+        return [with_roles(group, rollouts="none", given="imitation") for group in groups]
+    router = rollout.routing
+    return list(groups) if router is None else [router.route(group) for group in groups]
+
+
+def steps_of(
     groups: Sequence[Group],
     imitated: Sequence[Group],
-    *,
     phase: int,
     rollout: RolloutConfig,
-    advantage: Advantage,
+    *,
     steps_per_phase: int,
-    stopwatch: Stopwatch,
-) -> Experience:
-    """The groups as one record; those of `imitated` get an optimizer step of their own."""
-    check_logprobs(groups, phase=phase)
+) -> Steps:
+    """Plan the optimizer steps of a phase; the groups of `imitated` get a step of their own."""
     num_imitated = len(groups) if phase < rollout.sft_phases else len(imitated)
-    together = [*groups, *imitated]
-    experience = collate(
-        together,
-        phase=phase,
-        temperature=rollout.temperature,
-        advantage=advantage,
-        steps=plan_steps(len(together), steps_per_phase, num_imitated=num_imitated),
-        timings_s=stopwatch.seconds,
-    )
-    return dataclasses.replace(experience, sampled=tuple(stopwatch.sampled))
+    return plan_steps(len(groups) + len(imitated), steps_per_phase, num_imitated=num_imitated)
 
 
 def check_logprobs(groups: Sequence[Group], *, phase: int) -> None:

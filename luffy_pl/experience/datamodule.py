@@ -7,54 +7,42 @@ batch ahead, and rollouts would come from the policy before the last update.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import lightning as L
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.fingerprint import check_same, fingerprint
-from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
-from luffy_pl.data.seeds import seed_generators
+from luffy_pl.data.prompts import PromptSet, PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
-from luffy_pl.errors import ConfigError, EngineError
-from luffy_pl.experience.benchmarks import Benchmark, check_names
-from luffy_pl.experience.checks import check_prompts, check_ranks, without_bad_golds
-from luffy_pl.experience.collate import penalised
-from luffy_pl.experience.collect import collect_groups, compared
+from luffy_pl.experience.answering import answer_streams
+from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
+from luffy_pl.experience.checks import check_ranks
+from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.sampling import Collector, Progress, Stopwatch, answered
+from luffy_pl.experience.reading import read_problems, read_training
+from luffy_pl.experience.sampling import Collector, Progress
+from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
-from luffy_pl.reward.reward import RewardConfig, Verifier, build_reward_function, build_verifier
-from luffy_pl.rollout.engine import EngineConfig, RolloutEngine
+from luffy_pl.reward.reward import RewardConfig, build_reward_function
+from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.start import start_supervised
+from luffy_pl.rollout.supervised import SupervisedEngine
 
 log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class GradedChunk:
-    """Some problems of one benchmark, answered and graded, with their numbers in the set."""
-
-    benchmark: Benchmark
-    num_problems: int
-    index: tuple[int, ...]
-    groups: tuple[Group, ...]
 
 
 class LuffyDataModule(L.LightningDataModule):
@@ -77,6 +65,10 @@ class LuffyDataModule(L.LightningDataModule):
         recorded_behaviour: linked: whether it reads those that an expert recorded.
     """
 
+    # There after `setup`.
+    engine: SupervisedEngine
+    collector: Collector
+
     def __init__(
         self,
         model_path: str,
@@ -93,14 +85,7 @@ class LuffyDataModule(L.LightningDataModule):
         recorded_behaviour: bool = False,
     ) -> None:
         super().__init__()
-        check_names(benchmarks)
-        if answers_per_chunk < 1:
-            raise ConfigError(
-                "data.answers_per_chunk",
-                "must be at least 1",
-                value=answers_per_chunk,
-                fix="512 keep an engine busy",
-            )
+        check_benchmarks(benchmarks, answers_per_chunk=answers_per_chunk)
         self.model_path = resolve(model_path)
         self.train, self.benchmarks = train, benchmarks
         self.rollout, self.advantage = rollout, advantage
@@ -112,22 +97,48 @@ class LuffyDataModule(L.LightningDataModule):
         self.seed, self.steps_per_phase = seed, steps_per_phase
         self.sampler_logprobs = sampler_logprobs or rollout.replay is not None
         self.recorded_behaviour = recorded_behaviour
-        self.policy_view: PolicyView | None = None
         self.planner: PhasePlanner | None = None
-        self.report_progress: Progress = lambda stage, done, total: None
         self.prompts: PromptSet | None = None
         self.problems: list[tuple[Prompt, ...]] = []
-        # Graded answers that an earlier start of this evaluation left, by benchmark and problem.
         self.known: Mapping[str, Mapping[str, Group]] = {}
+        self._policy: PolicyView | None = None
+        self._listeners: list[Progress] = []
         self._ahead = OneAhead(self.collect, rollout.num_phases)
-        self._verifiers: dict[str, Verifier] = {}
-        self._collector: Collector | None = None
+        self._verifiers = Verifiers()
+
+    def attach(
+        self,
+        *,
+        policy: PolicyView | None = None,
+        progress: Progress | None = None,
+        known: Mapping[str, Mapping[str, Group]] | None = None,
+    ) -> None:
+        """Take what other parts of a run make, and no configuration can name.
+
+        Args:
+            policy: answers what collecting asks of the weights; the module attaches itself when
+                fit starts.
+            progress: called when a stage moves, in the order of attaching, until `teardown`.
+            known: graded answers that an earlier start of this evaluation left, by benchmark and
+                problem; they are not sampled again.
+        """
+        if policy is not None:
+            self._policy = policy
+        if progress is not None and progress not in self._listeners:
+            self._listeners.append(progress)
+        if known is not None:
+            self.known = known
+
+    def report_progress(self, stage: str, done: int, total: int) -> None:
+        """Tell who listens how far a stage is: generate, score, train, or a benchmark's name."""
+        for listener in self._listeners:
+            listener(stage, done, total)
 
     # -- Lightning hooks ---------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Read everything, then start the engine: bad input costs seconds, not a model load."""
-        if self._collector is not None:
+        if hasattr(self, "collector"):
             return
         self.read(stage)
         if self.prompts is not None:
@@ -139,23 +150,26 @@ class LuffyDataModule(L.LightningDataModule):
                 num_ranks=self._num_ranks,
             )
         self._report("starting the rollout engine")
-        engine = start_supervised(
+        self.engine = start_supervised(
             self.model_path,
             self.engine_config,
             stop_token_ids=stop_token_ids(self.tokenizer),
             run_dir=self.trainer.default_root_dir if self.trainer else ".",
         )
-        self._collector = Collector(
-            engine=engine,
-            verifier=self.verifier(self.reward_config),
+        self.collector = Collector(
+            engine=self.engine,
+            verifier=self._verifiers.of(self.reward_config),
             decode=lambda ids: self.tokenizer.decode(ids, skip_special_tokens=False),
             reward_of=self.reward_of,
             seed=self.seed,
+            rollout=self.rollout,
+            traces=self.prompts.traces if self.prompts else {},
+            sampler_logprobs=self.sampler_logprobs,
             on_progress=self._on_progress,
         )
 
     def read(self, stage: str) -> None:
-        """Tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
+        """Read tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
         self.tokenizer = tokenizer = load_tokenizer(
             self.model_path, remote_code=self.engine_config.remote_code
         )
@@ -163,17 +177,22 @@ class LuffyDataModule(L.LightningDataModule):
             check_ranks(
                 self.rollout, num_ranks=self._num_ranks, steps_per_phase=self.steps_per_phase
             )
-            self.prompts = self._load_train(tokenizer, self.verifier(self.reward_config))
-        self.problems = [
-            load_prompts(resolved(benchmark.source), tokenizer).prompts
-            for benchmark in self.benchmarks
-        ]
+            self.prompts = read_training(
+                self.train,
+                tokenizer,
+                verifier=self._verifiers.of(self.reward_config),
+                rollout=self.rollout,
+                needs_logprobs=self.recorded_behaviour,
+                agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
+                report=self._report,
+            )
+        self.problems = read_problems(self.benchmarks, tokenizer)
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""
         self._ahead.cancel()  # a trainer that was told to stop early leaves a phase over
-        for verifier in self._verifiers.values():
-            verifier.close()
+        self._listeners.clear()
+        self._verifiers.close()
 
     def train_dataloader(self) -> SizedStream:
         """One Experience per phase."""
@@ -195,10 +214,13 @@ class LuffyDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> list[SizedStream]:
         """One stream of graded chunks per benchmark."""
-        return [
-            SizedStream(share.num_chunks, functools.partial(self.answer, share))
-            for share in self.shares()
-        ]
+        return answer_streams(
+            self.shares(),
+            collector=self.collector,
+            verifier_of=lambda reward: self._verifiers.of(reward or self.reward_config),
+            max_tokens=self.rollout.max_response_tokens,
+            on_progress=self.report_progress,
+        )
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
@@ -211,89 +233,38 @@ class LuffyDataModule(L.LightningDataModule):
 
     # -- one phase, one chunk ----------------------------------------------------------------
 
-    @property
-    def engine(self) -> RolloutEngine:
-        """The running engine."""
-        return self.collector.engine
-
-    @property
-    def collector(self) -> Collector:
-        """Engine, verifier and traces; there after `setup`."""
-        if self._collector is None:
-            raise RuntimeError("setup() has not run")
-        return self._collector
-
-    def verifier(self, reward: RewardConfig) -> Verifier:
-        """The one verifier of these settings; its workers start when they are needed."""
-        settings = repr(reward)
-        if settings not in self._verifiers:
-            self._verifiers[settings] = build_verifier(reward)
-        return self._verifiers[settings]
-
     def probe_prompt(self) -> Prompt:
         """Any prompt of the run, always the same one."""
-        return next(
-            prompt
-            for prompts in ([self.prompts.prompts] if self.prompts else []) + self.problems
-            for prompt in prompts
-        )
+        trained = self.prompts.prompts if self.prompts else ()
+        return next(itertools.chain(trained, *self.problems))
 
     def collect(self, phase: int) -> Experience:
-        """This rank's share of phase `phase`, from the weights that phase is to train.
+        """Collect this rank's share of phase `phase`, from the weights that phase is to train.
 
         Where phases overlap, from those before at most `max_staleness` phases.
         """
-        staleness = phase - self.engine.policy_version
-        if not 0 <= staleness <= self.rollout.max_staleness:
-            raise EngineError(
-                "data.engine",
-                f"rollouts of phase {phase} would come from other weights",
-                value=f"policy_version={self.engine.policy_version}",
-                fix="keep the weight_sync callback in the trainer",
-            )
-        stopwatch = Stopwatch()
-        seed_generators(self.seed, "collect", phase, self._rank)
-        collect = functools.partial(
-            collect_groups,
-            self.planner.plan(phase, view=self.policy_view),
-            traces=self.prompts.traces,
-            rollout=self.rollout,
-            sampler_logprobs=self.sampler_logprobs,
+        assert self.planner is not None  # a fit alone collects phases
+        return collect_phase(
+            phase,
+            planner=self.planner,
             collector=self.collector,
-            stopwatch=stopwatch,
-        )
-        # A run that is stopped here has learned nothing from the phase yet, on any rank.
-        groups = self._stopped_together(collect) if self.rollout.overlap is None else collect()
-        self.engine.sleep()
-        experience = compared(
-            groups,
-            self.planner.imitated(groups, phase),
-            phase=phase,
-            rollout=self.rollout,
+            policy=self._policy,
             advantage=self.advantage,
             steps_per_phase=self.steps_per_phase,
-            stopwatch=stopwatch,
+            # While phases overlap this is another thread: ranks agree where a phase is taken.
+            together=self._stopped_together if self.rollout.overlap is None else lambda do: do(),
         )
-        return penalised(experience, self.policy_view, self.advantage)
 
     def state_dict(self) -> dict[str, Any]:
         """What later phases need of earlier ones, and what they are made of; plain values."""
         if self.planner is None:
             return {}
-        return {**self.planner.state_dict(), "fingerprint": self.fingerprint}
+        return self.planner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with what a checkpoint holds; evaluating one needs none of it."""
         if self.planner is not None:
-            check_same(before=state["fingerprint"], now=self.fingerprint)
             self.planner.load_state_dict(state)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Of the training set, there after `setup`."""
-        return fingerprint(self.planner.prompts)
-
-    # -- evaluation --------------------------------------------------------------------------
 
     def shares(self) -> list[Share]:
         """This rank's part of every benchmark."""
@@ -309,47 +280,10 @@ class LuffyDataModule(L.LightningDataModule):
             for benchmark, problems in zip(self.benchmarks, self.problems, strict=True)
         ]
 
-    def answer(self, share: Share, step: int) -> GradedChunk:
-        """One chunk of a benchmark, graded; the same answers every time."""
-        benchmark, missing = share.benchmark, share.missing(step)
-        name, num_done = benchmark.name, share.num_done(step)
-        verifier = self.verifier(benchmark.reward or self.reward_config)
-        # Also where nothing is missing: an engine may be shared with a rank that misses some.
-        fresh = answered(
-            missing,
-            share.seeds(missing, seed=self.seed),
-            sampling=benchmark.sampling(self.rollout.max_response_tokens),
-            collector=dataclasses.replace(self.collector, verifier=verifier),
-            on_progress=lambda done, _: self.report_progress(
-                name, num_done + done, share.num_answers
-            ),
-        )
-        return GradedChunk(
-            benchmark, len(share.problems), tuple(share.chunk(step)), share.groups(step, fresh)
-        )
-
-    # -- reading -----------------------------------------------------------------------------
-
-    def _load_train(self, tokenizer: PreTrainedTokenizerBase, verifier: Verifier) -> PromptSet:
-        if self.train is None:
-            raise ConfigError("data.train", "is not set", fix="give data.train.path")
-        prompts = load_prompts(
-            resolved(self.train), tokenizer, max_response_tokens=self.rollout.max_response_tokens
-        )
-        usable = verifier.check_golds([prompt.ground_truth for prompt in prompts.prompts])
-        if self.trainer is not None:
-            # A check may time out on one rank alone, and every rank needs the same prompts.
-            usable = self.trainer.strategy.broadcast(usable)
-        prompts = without_bad_golds(prompts, usable)
-        for line in prompts.report.lines():
-            self._report(f"{self.train.path}: {line}")
-        check_prompts(
-            prompts, self.train.path, self.rollout, needs_logprobs=self.recorded_behaviour
-        )
-        return prompts
+    # -- of this rank ------------------------------------------------------------------------
 
     def _on_progress(self, stage: str, done: int, total: int) -> None:
-        """Of collecting; the progress callback may attach itself later than the engine starts."""
+        """Report that collecting moved, unless nobody wants the phase any more."""
         self._ahead.check()
         self.report_progress(stage, done, total)
 
@@ -369,8 +303,3 @@ class LuffyDataModule(L.LightningDataModule):
     @property
     def _num_ranks(self) -> int:
         return self.trainer.world_size if self.trainer else 1
-
-
-def resolved(source: PromptSource) -> PromptSource:
-    """The source with a `bundled:` path spelled out."""
-    return dataclasses.replace(source, path=resolve(source.path))

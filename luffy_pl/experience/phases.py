@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch.distributed
 
+from luffy_pl.data.fingerprint import check_same, fingerprint
 from luffy_pl.data.prompts import PromptSet
 from luffy_pl.data.seeds import keyed_order, phase_prompts
 from luffy_pl.experience.guidance import Given
@@ -96,17 +98,28 @@ class PhasePlanner:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """What later phases need of earlier ones, and what they are made of; plain values."""
         return {
             "replay": self.pool.state_dict() if self.pool else None,
             "imitation_buffer": list(self.buffer.ids),
+            "fingerprint": self.fingerprint,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue with what a checkpoint holds."""
+        """Continue with what a checkpoint holds.
+
+        Raises:
+            ConfigError: the run was started with other prompts or traces.
+        """
+        check_same(before=state["fingerprint"], now=self.fingerprint)
         if self.pool is not None and state["replay"] is not None:
             self.pool.load_state_dict(state["replay"])
         self.buffer.ids = list(state["imitation_buffer"])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short value for the training set, computed once."""
+        return fingerprint(self.prompts)
 
     def _fresh(self, phase: int) -> tuple[list[Prompt], list[Prompt]]:
         """Prompts of the phase, retired ones replaced, and the others in their order."""

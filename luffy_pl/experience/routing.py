@@ -1,49 +1,63 @@
-"""Which rows of a group learn, decided by how many of the policy's own answers are right.
-
-HPT (arXiv 2509.04419): a prompt the policy cannot solve is imitated, any other is reinforced.
-"""
+"""Which rows of a group learn, decided by what came of the group: the kind `router`."""
 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Group, Role
+from luffy_pl.registry import register
 
 
+class Router(ABC):
+    """Decides for a graded group which of its rows learn, and in which term of the loss."""
+
+    @abstractmethod
+    def route(self, group: Group) -> Group:
+        """Return the group with the role of each row; rows and rewards stay as they are."""
+
+
+@register("router", "solve_count")
 @dataclass(frozen=True)
-class RoutingConfig:
+class SolveCount(Router):
     """Bounds on the number of right rollouts of a group.
+
+    HPT (arXiv 2509.04419): a prompt that the policy cannot solve is imitated, any other is
+    reinforced.
 
     At most `imitate_up_to`: only the expert rows learn, by imitation. At most `guide_up_to`: only
     the expert rows learn, in the policy term. More: only the rollouts learn, in the policy term.
     """
 
-    imitate_up_to: int = 0
+    imitate_up_to: int = bounded(0, at_least=0, at_most=1e6)
     """Right rollouts up to which a prompt is imitated."""
-    guide_up_to: int | None = None
+    guide_up_to: int | None = bounded(None, at_least=0, at_most=1e6)
     """Right rollouts up to which a prompt's expert rows stay in the policy term; null is off."""
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         guide = self.guide_up_to
-        if self.imitate_up_to < 0 or (guide is not None and guide < self.imitate_up_to):
+        if guide is not None and guide < self.imitate_up_to:
             raise ConfigError(
-                "data.rollout.routing",
-                "needs 0 <= imitate_up_to <= guide_up_to",
-                value=(self.imitate_up_to, guide),
-                fix="correct them",
+                "guide_up_to",
+                f"must be at least imitate_up_to={self.imitate_up_to}",
+                value=guide,
+                fix="raise it, or null",
             )
 
-
-def routed(group: Group, config: RoutingConfig) -> Group:
-    """The group with the role of each row."""
-    solved = sum(row.source == "rollout" and row.verdict.correct is True for row in group.responses)
-    if solved <= config.imitate_up_to:
-        return with_roles(group, rollouts="none", given="imitation")
-    if config.guide_up_to is not None and solved <= config.guide_up_to:
-        return with_roles(group, rollouts="none", given="policy")
-    return with_roles(group, rollouts="policy", given="none")
+    def route(self, group: Group) -> Group:
+        """See `Router.route`."""
+        solved = sum(
+            row.source == "rollout" and row.verdict.correct is True for row in group.responses
+        )
+        if solved <= self.imitate_up_to:
+            return with_roles(group, rollouts="none", given="imitation")
+        if self.guide_up_to is not None and solved <= self.guide_up_to:
+            return with_roles(group, rollouts="none", given="policy")
+        return with_roles(group, rollouts="policy", given="none")
 
 
 def with_roles(group: Group, *, rollouts: Role, given: Role) -> Group:

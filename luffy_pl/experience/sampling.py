@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from luffy_pl.data.seeds import keyed_seed
 from luffy_pl.experience.guidance import Given
 from luffy_pl.experience.scoring import Draft, Row, Scoring, continued, rollout, text_of
-from luffy_pl.records import Completion, Group, Prompt, Response, Sampled
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.records import Completion, Experience, ExpertTrace, Group, Prompt, Response, Sampled
 from luffy_pl.reward.reward import Verifier
 from luffy_pl.reward.terms import RewardFunction, correctness
 from luffy_pl.rollout.engine import Progress as EngineProgress
-from luffy_pl.rollout.engine import RolloutEngine, Sampling
+from luffy_pl.rollout.engine import Request, RolloutEngine, Sampling
 
 Progress = Callable[[str, int, int], None]
 Decode = Callable[[Sequence[int]], str]
@@ -23,13 +24,20 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class Collector:
-    """Everything a phase needs beside its prompts."""
+    """Everything that groups are sampled and graded with, beside their prompts.
+
+    rollout, traces, sampler_logprobs: of training alone; traces are by prompt id, and
+        `sampler_logprobs` says whether the engine is asked for its log-probabilities.
+    """
 
     engine: RolloutEngine
     verifier: Verifier
     decode: Decode
     reward_of: RewardFunction = correctness
     seed: int = 0
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    traces: Mapping[str, tuple[ExpertTrace, ...]] = field(default_factory=dict)
+    sampler_logprobs: bool = False
     on_progress: Progress = lambda stage, done, total: None
 
     def show_scoring(self, done: int, total: int) -> None:
@@ -38,8 +46,8 @@ class Collector:
 
 
 @dataclass(frozen=True)
-class Request:
-    """One group to make.
+class GroupSpec:
+    """One group to make: a prompt, and the rows that are given instead of sampled.
 
     `place` is that of the prompt in the phase, over all ranks. It is part of the sampling seeds: a
     phase that spans two epochs may hold a prompt twice. `expected_tokens` is a guess at the length
@@ -69,25 +77,29 @@ class Stopwatch:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
         self.last = now
 
+    def written_to(self, experience: Experience) -> Experience:
+        """Return the record with what was measured."""
+        return dataclasses.replace(
+            experience, timings_s=dict(self.seconds), sampled=tuple(self.sampled)
+        )
+
 
 def sample_groups(
-    requests: Sequence[Request],
-    *,
-    group_size: int,
-    phase: int,
-    sampling: Sampling,
-    collector: Collector,
-    stopwatch: Stopwatch,
+    specs: Sequence[GroupSpec], phase: int, collector: Collector, stopwatch: Stopwatch
 ) -> list[Group]:
-    """A graded group of `group_size` rows for each request: rollouts first, then the given rows."""
+    """Sample and grade a group for each spec; its rollouts come before its given rows."""
+    rollout, group_size = collector.rollout, collector.rollout.num_rows(phase)
+    sampling = Sampling(temperature=rollout.temperature, logprobs=collector.sampler_logprobs)
     asked = [
         row
-        for number, request in enumerate(requests)
-        for row in _asked(number, request, group_size, sampling, collector, phase)
+        for number, spec in enumerate(specs)
+        for row in _asked(
+            number, spec, group_size, rollout.max_response_tokens, collector.seed, phase
+        )
     ]
     with Scoring(collector.verifier) as scoring:
-        for number, request in enumerate(requests):
-            _hand_in_given(number, request, group_size, collector, scoring)
+        for number, spec in enumerate(specs):
+            _hand_in_given(number, spec, group_size, collector, scoring)
         completions = _sample(
             asked,
             sampling,
@@ -96,7 +108,7 @@ def sample_groups(
             on_progress=lambda done, total: collector.on_progress("generate", done, total),
         )
         stopwatch.sampled += [
-            Sampled(len(row.token_ids), tuple(len(one.token_ids) for one in own))
+            Sampled(len(row.request.token_ids), tuple(len(one.token_ids) for one in own))
             for row, own in zip(asked, completions, strict=True)
         ]
         stopwatch.lap("generate")
@@ -104,11 +116,11 @@ def sample_groups(
     stopwatch.lap("score")
     return [
         group_of(
-            request.prompt,
+            spec.prompt,
             [responses[number, row] for row in range(group_size)],
             collector.reward_of,
         )
-        for number, request in enumerate(requests)
+        for number, spec in enumerate(specs)
     ]
 
 
@@ -116,13 +128,19 @@ def answered(
     prompts: Sequence[Prompt],
     seeds_PS: Sequence[Sequence[int]],
     *,
+    max_tokens: int,
     sampling: Sampling,
     collector: Collector,
     on_progress: EngineProgress,
 ) -> list[Group]:
-    """Each prompt with its answers, graded; what training is paid for is no part of it."""
+    """Answer and grade each prompt, once for each of its seeds; the reward is correctness alone."""
     asked = [
-        _Asked(number, prompt, prompt.token_ids, range(len(seeds)), seeds, sampling.max_tokens)
+        _Asked(
+            number,
+            prompt,
+            range(len(seeds)),
+            Request(prompt.token_ids, tuple(seeds), max_tokens),
+        )
         for number, (prompt, seeds) in enumerate(zip(prompts, seeds_PS, strict=True))
     ]
     with Scoring(collector.verifier) as scoring:
@@ -145,14 +163,12 @@ def group_of(prompt: Prompt, responses: Sequence[Response], reward_of: RewardFun
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the engine is asked for: samples of one beginning, rows `rows` of group `number`."""
+    """What the engine is asked for, and where its answers belong: rows `rows` of group `number`."""
 
     number: int
     prompt: Prompt
-    token_ids: tuple[int, ...]
     rows: Sequence[int]
-    seeds: Sequence[int]
-    max_tokens: int
+    request: Request
     given: Given | None = None
     expected_tokens: int | None = None
 
@@ -163,9 +179,9 @@ class _Asked:
         A batch ends with its longest answer. Without a guess an answer may need all of its limit.
         """
         if self.expected_tokens is None:
-            return -self.max_tokens
+            return -self.request.max_tokens
         num_given = 0 if self.given is None else len(self.given.token_ids)
-        return -min(self.max_tokens, self.expected_tokens - num_given)
+        return -min(self.request.max_tokens, self.expected_tokens - num_given)
 
     def draft(self, completion: Completion, decode: Decode) -> Draft:
         """The row that a completion makes."""
@@ -176,51 +192,51 @@ class _Asked:
 
 def _asked(
     number: int,
-    request: Request,
+    spec: GroupSpec,
     group_size: int,
-    sampling: Sampling,
-    collector: Collector,
+    max_tokens: int,
+    seed: int,
     phase: int,
 ) -> list[_Asked]:
     """The free rollouts of a group, then each row that somebody else began.
 
     A seed is one of this run, phase, prompt, place and row.
     """
-    prompt, num_free = request.prompt, group_size - len(request.given)
-    key = (collector.seed, "rollout", phase, request.place, prompt.id)
-    seeds = [keyed_seed(*key, row) for row in range(group_size)]
+    prompt, num_free = spec.prompt, group_size - len(spec.given)
+    key = (seed, "rollout", phase, spec.place, prompt.id)
+    seeds = tuple(keyed_seed(*key, row) for row in range(group_size))
     free = _Asked(
         number,
         prompt,
-        prompt.token_ids,
         range(num_free),
-        seeds[:num_free],
-        sampling.max_tokens,
-        expected_tokens=request.expected_tokens,
+        Request(prompt.token_ids, seeds[:num_free], max_tokens),
+        expected_tokens=spec.expected_tokens,
     )
     begun = [
         dataclasses.replace(
             free,
-            token_ids=prompt.token_ids + given.token_ids,
             rows=[row],
-            seeds=[seeds[row]],
-            max_tokens=sampling.max_tokens - len(given.token_ids),
+            request=Request(
+                prompt.token_ids + given.token_ids,
+                seeds[row : row + 1],
+                max_tokens - len(given.token_ids),
+            ),
             given=given,
         )
-        for row, given in enumerate(request.given, start=num_free)
+        for row, given in enumerate(spec.given, start=num_free)
         if not given.is_complete
     ]
     return [free, *begun]
 
 
 def _hand_in_given(
-    number: int, request: Request, group_size: int, collector: Collector, scoring: Scoring
+    number: int, spec: GroupSpec, group_size: int, collector: Collector, scoring: Scoring
 ) -> None:
-    """Rows of a group that need no sampling; they are graded while others are sampled."""
-    for row, given in enumerate(request.given, start=group_size - len(request.given)):
+    """Hand in the rows of a group that need no sampling; others are sampled meanwhile."""
+    for row, given in enumerate(spec.given, start=group_size - len(spec.given)):
         if given.is_complete:
             write = partial(_given_draft, given, collector.decode)
-            scoring.add((number, row), request.prompt.ground_truth, write)
+            scoring.add((number, row), spec.prompt.ground_truth, write)
 
 
 def _sample(
@@ -246,10 +262,8 @@ def _sample(
         )
 
     found = collector.engine.generate(
-        [row.token_ids for row in ordered],
-        seeds_PS=[row.seeds for row in ordered],
+        [row.request for row in ordered],
         sampling=sampling,
-        max_tokens_P=[row.max_tokens for row in ordered],
         on_progress=on_progress,
         on_finished=hand_in,
     )

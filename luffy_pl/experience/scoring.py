@@ -11,11 +11,30 @@ from types import TracebackType
 from typing import Self
 
 from luffy_pl.records import Completion, Response, Source, Verdict
-from luffy_pl.reward.reward import Verifier
+from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 Row = tuple[int, int]
 """Number of a group, and of a row in it."""
 Progress = Callable[[int, int], None]
+
+
+class Verifiers:
+    """The verifiers of a run, one for each grading settings; workers start when they are needed."""
+
+    def __init__(self) -> None:
+        self._by_settings: dict[str, Verifier] = {}
+
+    def of(self, reward: RewardConfig) -> Verifier:
+        """The verifier of these settings, always the same one."""
+        settings = repr(reward)
+        if settings not in self._by_settings:
+            self._by_settings[settings] = build_verifier(reward)
+        return self._by_settings[settings]
+
+    def close(self) -> None:
+        """End the workers; those that are needed again are started again."""
+        for verifier in self._by_settings.values():
+            verifier.close()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal, NoReturn
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.guidance import PrefixConfig
 from luffy_pl.experience.replay import ReplayConfig
-from luffy_pl.experience.routing import RoutingConfig
+from luffy_pl.experience.routing import Router
 from luffy_pl.rollout.engine import MAX_TEMPERATURE
 
 
@@ -34,7 +34,7 @@ class RolloutConfig:
     refill_tries: int = 0
     """How often groups whose rewards are all the same are replaced by groups of other prompts
     (DAPO's dynamic sampling); what is still such a group after that is kept. 0 is off."""
-    routing: RoutingConfig | None = None
+    routing: Router | None = None
     """Which rows of a group learn, by the number of right rollouts (HPT); null: all do."""
     sft_phases: int = 0
     """First phases of the run, in which nothing is sampled and expert traces are imitated."""
@@ -120,6 +120,12 @@ class RolloutConfig:
                     self.overlap,
                     f"set overlap: null, or {name}: null",
                 )
+
+    def num_rows(self, phase: int) -> int:
+        """Rows of a group: while the run only imitates, the expert's alone."""
+        if phase < self.sft_phases:
+            return max(1, self.expert_traces_per_group)
+        return self.group_size
 
     @property
     def max_staleness(self) -> int:

@@ -1,7 +1,6 @@
 """What a rollout engine is: token ids in, token ids out, and weights that can be replaced.
 
-An engine never sees a reward, an advantage or a chat template. Shapes: P prompts, S samples
-per prompt.
+An engine never sees a reward, an advantage or a chat template.
 """
 
 from __future__ import annotations
@@ -20,19 +19,29 @@ MAX_TEMPERATURE = 2.0
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 Finished = Callable[[int, int, Completion], None]
-"""Called with the number of a prompt, of a sample, and its completion."""
+"""Called with the number of a request, the number of a sample, and its completion."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt that is to be answered, once for each seed."""
+
+    token_ids: tuple[int, ...]
+    """The prompt."""
+    seeds: tuple[int, ...]
+    """A seed for each answer."""
+    max_tokens: int
+    """Longest answer, in tokens."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are drawn, the same for all requests of a call.
 
     Training keeps the whole distribution (no top-p, no top-k): the trainer's log-probabilities
     know nothing of a truncated one.
     """
 
-    max_tokens: int
-    """Longest response, in tokens."""
     temperature: float = 1.0
     """Softmax temperature; 0 is greedy."""
     top_p: float = 1.0
@@ -147,21 +156,20 @@ class RolloutEngine(Protocol):
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
-        """One completion for each seed of each prompt, in that order.
+        """Sample one completion for each seed of each request, and return them in that order.
 
-        `max_tokens_P` are limits of single prompts, at most `sampling.max_tokens`. `on_finished`
-        gets each completion as soon as it is there, once; requests are begun in their order.
+        Requests are begun in their order. On a CPU the tokens are a function of weights, prompt and
+        seed alone; on a GPU vLLM's kernels also depend a little on what else is in the batch.
 
-        On a CPU the tokens are a function of weights, prompt and seed alone; on a GPU vLLM's
-        kernels also depend a little on what else is in the batch.
+        Args:
+            on_progress: called with the number of completions that are done, and of all.
+            on_finished: gets each completion once, as soon as it is there.
         """
         ...
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 ROWS_PER_BATCH = 64
@@ -69,9 +69,10 @@ def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
     return logprob.log_softmax(-1)
 
 
-class Row(NamedTuple):
-    """One answer to sample: its prompt, its seed, and its longest length."""
+class _Row(NamedTuple):
+    """One answer to sample; `place` holds the numbers of its request and of its seed."""
 
+    place: tuple[int, int]
     prompt: list[int]
     seed: int
     max_tokens: int
@@ -105,37 +106,33 @@ class HfEngine:
     @torch.inference_mode()
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
-        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
-        flat = [
-            Row(list(prompt), seed, limit)
-            for prompt, seeds, limit in zip(prompts, seeds_PS, limits, strict=True)
-            for seed in seeds
+        rows = [
+            _Row((number, sample), list(request.token_ids), seed, request.max_tokens)
+            for number, request in enumerate(requests)
+            for sample, seed in enumerate(request.seeds)
         ]
-        places = [(place, n) for place, seeds in enumerate(seeds_PS) for n in range(len(seeds))]
         done: list[Completion] = []
 
         def moved() -> None:
             if on_progress is not None:
-                on_progress(len(done), len(flat))
+                on_progress(len(done), len(rows))
 
-        for start in range(0, len(flat), ROWS_PER_BATCH):
+        for start in range(0, len(rows), ROWS_PER_BATCH):
             batch = slice(start, start + ROWS_PER_BATCH)
-            done += self._generate_batch(flat[batch], sampling, moved)
+            done += self._generate_batch(rows[batch], sampling, moved)
             if on_finished is not None:
-                for place, completion in zip(places[batch], done[batch], strict=True):
-                    on_finished(*place, completion)
+                for row, completion in zip(rows[batch], done[batch], strict=True):
+                    on_finished(*row.place, completion)
             moved()
         rest = iter(done)
-        return [[next(rest) for _ in seeds] for seeds in seeds_PS]
+        return [[next(rest) for _ in request.seeds] for request in requests]
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`."""
@@ -150,7 +147,7 @@ class HfEngine:
         del self.model
 
     def _generate_batch(
-        self, rows: list[Row], sampling: Sampling, moved: Callable[[], None]
+        self, rows: list[_Row], sampling: Sampling, moved: Callable[[], None]
     ) -> list[Completion]:
         longest = max(len(row.prompt) for row in rows)
         padding = [longest - len(row.prompt) for row in rows]

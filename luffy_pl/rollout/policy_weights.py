@@ -22,11 +22,15 @@ class PolicyWeights:
 
     Args:
         lora_scale: factor of adapters; None where there are none.
+        is_repeatable: whether this process alone can iterate again, later, and get the same
+            weights. An engine that breaks can then be replaced. False where several ranks gather
+            the weights together, or where training goes on while the engine samples.
     """
 
     state_dict: Mapping[str, Any]
     prefix: str
     lora_scale: float | None = None
+    is_repeatable: bool = False
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         yield from merged_weights(self._own(), scale=self.lora_scale)

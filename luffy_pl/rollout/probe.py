@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import RolloutEngine, Sampling
+from luffy_pl.rollout.engine import Request, RolloutEngine, Sampling
 
 PROBE_TOKENS = 8
 
@@ -14,5 +14,6 @@ def probe_completions(
     engine: RolloutEngine, prompt: Sequence[int], *, temperature: float, seed: int
 ) -> list[Completion]:
     """Two short samples with the engine's log-probabilities, for the trainer to recompute."""
-    sampling = Sampling(max_tokens=PROBE_TOKENS, temperature=temperature, logprobs=True)
-    return engine.generate([prompt], seeds_PS=[[seed, seed + 1]], sampling=sampling)[0]
+    sampling = Sampling(temperature=temperature, logprobs=True)
+    request = Request(tuple(prompt), (seed, seed + 1), max_tokens=PROBE_TOKENS)
+    return engine.generate([request], sampling=sampling)[0]

@@ -9,7 +9,7 @@ import torch.distributed
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import Asked, ServerPool
 from luffy_pl.rollout.weight_transfer import Transfer, build_transfer
@@ -33,27 +33,22 @@ class VllmServerEngine:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
-        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
-        requests = [
+        asked = [
             [
-                Asked((place, sample), self._body(prompt, sampling, seed, limit))
-                for sample, seed in enumerate(seeds)
+                Asked((number, sample), self._body(request, sampling, seed))
+                for sample, seed in enumerate(request.seeds)
             ]
-            for place, (prompt, seeds, limit) in enumerate(
-                zip(prompts, seeds_PS, limits, strict=True)
-            )
+            for number, request in enumerate(requests)
         ]
         done: dict[tuple[int, int], Completion] = {}
-        total = sum(map(len, requests))
+        total = sum(map(len, asked))
 
         def take(place: tuple[int, int], choice: dict[str, Any]) -> None:
             done[place] = completion_of(choice, self.policy_version)
@@ -63,8 +58,8 @@ class VllmServerEngine:
                 on_progress(len(done), total)
 
         version = None if self.policy_version < 0 else str(self.policy_version)
-        self._pool.answers(requests, version=version, on_answer=take)
-        return [[done[asked.place] for asked in own] for own in requests]
+        self._pool.answers(asked, version=version, on_answer=take)
+        return [[done[one.place] for one in own] for own in asked]
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`. Every rank calls it, for gathering takes them all."""
@@ -85,17 +80,15 @@ class VllmServerEngine:
     def close(self) -> None:
         """Servers belong to who started them."""
 
-    def _body(
-        self, prompt: Sequence[int], sampling: Sampling, seed: int, max_tokens: int
-    ) -> dict[str, Any]:
+    def _body(self, request: Request, sampling: Sampling, seed: int) -> dict[str, Any]:
         return {
-            "token_ids": list(prompt),
+            "token_ids": list(request.token_ids),
             "sampling_params": {
                 "seed": seed,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
                 "top_k": sampling.top_k,
-                "max_tokens": max_tokens,
+                "max_tokens": request.max_tokens,
                 "stop_token_ids": self.stop_token_ids,
                 "logprobs": 0 if sampling.logprobs else None,
                 "detokenize": False,

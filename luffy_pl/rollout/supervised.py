@@ -22,7 +22,7 @@ from luffy_pl.errors import EngineError, LuffyError, first_line
 from luffy_pl.process.faults import fault
 from luffy_pl.records import Completion
 from luffy_pl.rollout.deadline import Deadline, Late
-from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
+from luffy_pl.rollout.engine import Finished, Progress, Request, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,9 @@ class SupervisedEngine:
         self._loaded = True
         self._replaced_s: float | None = None
         self.num_replaced = 0
-        # Set by who trains: the weights that were loaded last, again. None where this process
-        # cannot make them alone, as on several ranks: then an engine cannot be replaced.
-        self.current_weights: PolicyWeights | None = None
+        # The weights that were loaded last. None where they cannot be made again: then an engine
+        # that breaks cannot be replaced.
+        self._loaded_last: PolicyWeights | None = None
 
     @property
     def policy_version(self) -> int:
@@ -63,11 +63,9 @@ class SupervisedEngine:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
@@ -83,11 +81,11 @@ class SupervisedEngine:
         changed = _change_asked_for(phase)
         told: set[tuple[int, int]] = set()
 
-        def tell(prompt: int, sample: int, completion: Completion) -> None:
+        def tell(request: int, sample: int, completion: Completion) -> None:
             # What is asked again is answered again, and was told already.
-            if on_finished is not None and (prompt, sample) not in told:
-                told.add((prompt, sample))
-                on_finished(prompt, sample, changed(completion))
+            if on_finished is not None and (request, sample) not in told:
+                told.add((request, sample))
+                on_finished(request, sample, changed(completion))
 
         def attempt() -> list[list[Completion]]:
             with Deadline(self._deadline_s, self._stacks) as deadline:
@@ -102,21 +100,17 @@ class SupervisedEngine:
                 while fault("rollout_hang", phase):
                     _sleep_for_ever()
                 return self._engine.generate(
-                    prompts,
-                    seeds_PS=seeds_PS,
-                    sampling=sampling,
-                    max_tokens_P=max_tokens_P,
-                    on_progress=moved,
-                    on_finished=tell,
+                    requests, sampling=sampling, on_progress=moved, on_finished=tell
                 )
 
         completions = [[changed(one) for one in own] for own in self._retried(attempt)]
         completions = _miscounted(completions, phase)
-        check_count(completions, seeds_PS)
+        check_count(completions, requests)
         return completions
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
-        """See `RolloutEngine.load_weights`; tried twice where the weights can be had again."""
+        """See `RolloutEngine.load_weights`; tried twice where the weights can be made again."""
+        self._loaded_last = weights if weights.is_repeatable else None
         if fault("sync_skip", policy_version):
             return
         self._loaded = False
@@ -152,7 +146,7 @@ class SupervisedEngine:
 
     def _replace(self, error: BaseException) -> None:
         """A new engine with the weights of the old one."""
-        if self.current_weights is None:
+        if self._loaded_last is None:
             raise self._given_up(error, "sampling failed") from error
         now_s = time.monotonic()
         if self._replaced_s is not None and now_s - self._replaced_s < MIN_LIFE_S:
@@ -165,16 +159,16 @@ class SupervisedEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._engine = self._start()
-        self._engine.load_weights(self.current_weights, policy_version=version)
+        self._engine.load_weights(self._loaded_last, policy_version=version)
         self._replaced_s = time.monotonic()
         self.num_replaced += 1
 
     def _load_again(self, error: Exception, policy_version: int) -> None:
-        if self.current_weights is None:
+        if self._loaded_last is None:
             raise self._given_up(error, "weights did not arrive") from error
         log.warning("weights did not arrive (%s); once more", first_line(error))
         try:
-            self._hand_over(self.current_weights, policy_version)
+            self._hand_over(self._loaded_last, policy_version)
         except Exception as again:
             raise self._given_up(again, "weights did not arrive twice") from again
 
@@ -193,11 +187,9 @@ class SupervisedEngine:
         )
 
 
-def check_count(
-    completions: Sequence[Sequence[Completion]], seeds_PS: Sequence[Sequence[int]]
-) -> None:
+def check_count(completions: Sequence[Sequence[Completion]], requests: Sequence[Request]) -> None:
     """One answer for each seed: with any other number, rewards would go to the wrong rows."""
-    found, asked = [len(own) for own in completions], [len(seeds) for seeds in seeds_PS]
+    found, asked = [len(own) for own in completions], [len(one.seeds) for one in requests]
     if found != asked:
         wrong = [
             f"prompt {number}: {has} of {wants}"

@@ -2,7 +2,7 @@
 
 vLLM cuts the weights over the ranks of a group, and every rank runs its scheduler by itself
 (`external_launcher`). So all of a group hand it the same requests, those of all of them, and take
-every step together. Shapes: P prompts, S samples per prompt.
+every step together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -19,7 +18,7 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.process.neighbours import neighbours
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import Finished, Progress, RolloutEngine, Sampling
+from luffy_pl.rollout.engine import Finished, Progress, Request, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 LOOK_EVERY_S = 0.02
@@ -54,28 +53,25 @@ class TensorParallelEngine:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
-        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
-        own = list(zip(prompts, seeds_PS, limits, strict=True))
         done: list[Completion] = []
+        total = sum(len(request.seeds) for request in requests)
 
         def look() -> None:
             if on_progress is not None:
-                on_progress(len(done), sum(map(len, seeds_PS)))
+                on_progress(len(done), total)
 
         self._meet(look)
         asked = {
             (place, member): request
-            for member, requests in enumerate(self._exchanged(own))
-            for place, request in enumerate(requests)
+            for member, own in enumerate(self._exchanged(requests))
+            for place, request in enumerate(own)
         }
         # Every rank's first ones first: they may take longest.
         order = sorted(asked)
@@ -88,10 +84,8 @@ class TensorParallelEngine:
                     on_finished(place, sample, completion)
 
         found = self._engine.generate(
-            [asked[key][0] for key in order],
-            seeds_PS=[asked[key][1] for key in order],
+            [asked[key] for key in order],
             sampling=sampling,
-            max_tokens_P=[asked[key][2] for key in order],
             on_progress=lambda *of_group: self._stop_together(look, patience_s=None),
             on_finished=finished,
         )
@@ -120,10 +114,10 @@ class TensorParallelEngine:
         self._wait(dist.all_reduce(torch.zeros(1), group=self._group, async_op=True), look)
         self._stop_together(look, patience_s=PATIENCE_S)
 
-    def _exchanged(self, own: list[Any]) -> list[list[Any]]:
+    def _exchanged(self, own: Sequence[Request]) -> list[list[Request]]:
         """What each rank of the group asks for, in the order of ranks."""
-        asked: list[list[Any]] = [[] for _ in range(dist.get_world_size(self._group))]
-        dist.all_gather_object(asked, own, group=self._group)
+        asked: list[list[Request]] = [[] for _ in range(dist.get_world_size(self._group))]
+        dist.all_gather_object(asked, list(own), group=self._group)
         return asked
 
     def _stop_together(self, look: Callable[[], object], *, patience_s: float | None) -> None:

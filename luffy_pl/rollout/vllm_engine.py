@@ -13,7 +13,7 @@ from luffy_pl.errors import EngineError, first_line
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 if TYPE_CHECKING:
@@ -93,27 +93,25 @@ class VllmEngine:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        requests: Sequence[Request],
         *,
-        seeds_PS: Sequence[Sequence[int]],
         sampling: Sampling,
-        max_tokens_P: Sequence[int] | None = None,
         on_progress: Progress | None = None,
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
         engine = self._llm.llm_engine
         order: list[list[str]] = []
-        limits = max_tokens_P or [sampling.max_tokens] * len(prompts)
-        for prompt, seeds, limit in zip(prompts, seeds_PS, limits, strict=True):
+        for request in requests:
             order.append([])
-            for seed in seeds:
+            for seed in request.seeds:
                 # One request per sample, not n samples per request: each keeps its own seed,
                 # and the shared prompt is computed once through the prefix cache.
                 name = str(self._num_requests)
                 self._num_requests += 1
-                params = self._params(sampling, seed, max_tokens=limit)
-                engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
+                params = self._params(sampling, seed, max_tokens=request.max_tokens)
+                prompt = {"prompt_token_ids": list(request.token_ids)}
+                engine.add_request(name, prompt, params)
                 order[-1].append(name)
 
         places = {name: (p, s) for p, names in enumerate(order) for s, name in enumerate(names)}

@@ -10,7 +10,7 @@ from luffy_pl.data.prompts import PromptSource
 from luffy_pl.data.seeds import keyed_seed
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.start import start_engine
 from luffy_pl.traces.answer import Answer, Answered
 from luffy_pl.traces.settings import TeacherConfig
@@ -39,15 +39,21 @@ class LocalTeacher:
             for question in questions
         ]
         prompts = encode(self.tokenizer, texts)
+        requests = [
+            Request(
+                tuple(ids),
+                # Keyed by the row: a resumed file holds the answers it would have held.
+                tuple(
+                    keyed_seed(config.seed, "teacher", question.id, sample)
+                    for sample in range(config.samples)
+                ),
+                config.max_tokens,
+            )
+            for question, ids in zip(questions, prompts, strict=True)
+        ]
         completions = self.engine.generate(
-            prompts,
-            # Keyed by the row: a resumed file holds the answers it would have held.
-            seeds_PS=[
-                [keyed_seed(config.seed, "teacher", q.id, n) for n in range(config.samples)]
-                for q in questions
-            ],
+            requests,
             sampling=Sampling(
-                max_tokens=config.max_tokens,
                 temperature=config.temperature,
                 top_p=config.top_p,
                 logprobs=config.record_logprobs,

@@ -131,7 +131,8 @@ class LuffyModule(L.LightningModule):
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
             make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
-            self.trainer.datamodule.policy_view = self.view()
+            self.trainer.datamodule.attach(policy=self.view())
+            self.report_progress = self.trainer.datamodule.report_progress
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
         """Train on one phase; returns what callbacks read, per-token tensors [N, T] among it."""

@@ -1,6 +1,5 @@
 from luffy_pl.callbacks.released_metrics import group_pairs
 from luffy_pl.experience.collate import collate, plan_steps
-from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.records import Group, Prompt, Response, Verdict
 
 
@@ -19,9 +18,7 @@ def test_solved_is_what_is_right_and_not_what_is_paid():
         group(1, ("rollout", False, 0.1), ("expert", False, 0.1)),
         group(2, ("rollout", True, -0.2), ("expert", True, 1.1)),
     ]
-    batch = collate(
-        groups, phase=0, temperature=1.0, advantage=GroupAdvantage(), steps=plan_steps(3, 1)
-    )
+    batch = collate(groups, phase=0, temperature=1.0, steps=plan_steps(3, 1))
     counted = {name: float(value[0]) for name, value in group_pairs(batch).items()}
     assert counted == {
         "batch/solve_none": 1,

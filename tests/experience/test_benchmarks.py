@@ -2,7 +2,7 @@ import pytest
 
 from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError
-from luffy_pl.experience.benchmarks import Benchmark, check_names
+from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,12 @@ def test_settings_that_cannot_be(settings, words):
 
 def test_the_longest_answer_is_the_run_s_unless_it_is_named():
     source = PromptSource("x.jsonl")
-    assert Benchmark("a", source).sampling(7).max_tokens == 7
-    assert Benchmark("a", source, max_response_tokens=9).sampling(7).max_tokens == 9
+    assert Benchmark("a", source).max_tokens(7) == 7
+    assert Benchmark("a", source, max_response_tokens=9).max_tokens(7) == 9
 
 
 def test_two_benchmarks_of_one_name():
     a, b = (Benchmark(name, PromptSource("x.jsonl")) for name in "ab")
-    check_names([a, b])
+    check_benchmarks([a, b])
     with pytest.raises(ConfigError, match="2 entries have the same name, got 'a'"):
-        check_names([a, b, a])
+        check_benchmarks([a, b, a])

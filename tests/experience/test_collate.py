@@ -1,5 +1,6 @@
 """Groups to one padded record, rows to minibatches and micro-batches."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luffy_pl.experience.collate import Steps, collate, plan_steps
+from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.records import Group, Prompt, Response, Verdict
 from luffy_pl.training.micro_batches import micro_batch_rows
@@ -28,14 +30,13 @@ def group(rewards=(0.0, 1.0), logprobs=None):
     return Group(prompt, rows, rewards)
 
 
+def padded(*groups, **settings):
+    steps = plan_steps(len(groups), 1)
+    return collate(groups, phase=2, temperature=1.0, steps=steps, **settings)
+
+
 def made(*groups):
-    return collate(
-        groups,
-        phase=2,
-        temperature=1.0,
-        advantage=GroupAdvantage(),
-        steps=plan_steps(len(groups), 1),
-    )
+    return compare(padded(*groups), None, GroupAdvantage())
 
 
 @pytest.mark.case(22)
@@ -48,6 +49,24 @@ def test_one_group_by_hand():
     assert experience.off_policy_mask_NT.int().tolist() == [[0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
     assert experience.advantage_N.tolist() == [-0.5, 0.5]
     assert experience.sampler_logprob_NT is None
+
+
+def test_rewards_are_compared_after_the_penalty_and_kept():
+    experience = padded(group())
+    assert experience.advantage_N.isnan().all()
+    compared = compare(experience, torch.tensor([0.5, 0.25]), GroupAdvantage())
+    assert compared.advantage_N.tolist() == [-0.625, 0.625]
+    assert compared.reward_N.tolist() == [0.0, 1.0]
+    assert experience.advantage_N.isnan().all()
+
+
+@pytest.mark.parametrize("masks_truncated", [False, True])
+def test_a_row_that_ran_into_the_limit_is_masked_if_asked_for(masks_truncated):
+    whole = group()
+    cut = dataclasses.replace(whole.responses[0], finish_reason="length")
+    rows = dataclasses.replace(whole, responses=(cut, whole.responses[1]))
+    learned = padded(rows, masks_truncated=masks_truncated).response_mask_NT.any(dim=1)
+    assert learned.tolist() == [not masks_truncated, True]
 
 
 def test_a_row_without_grade_is_carried_but_not_learned_from():

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from luffy_pl.bundled import resolve
 from luffy_pl.data.prompts import PromptSource
@@ -65,8 +67,8 @@ def test_terms_pay_training_and_no_evaluation():
             overlong = -min(len(row.token_ids) / 48, 1.0)
             assert paid == pytest.approx(row.verdict.correct + 0.5 * overlong)
             assert paid not in {0.0, 1.0}
-    answers = data.answer(data.shares()[0], 0).groups
-    assert all(set(group.rewards) <= {0.0, 1.0} for group in answers)
+    [answers] = data.val_dataloader()[0]
+    assert all(set(group.rewards) <= {0.0, 1.0} for group in answers.groups)
     data.teardown("fit")
 
 
@@ -114,25 +116,61 @@ def test_the_cut_into_chunks_changes_no_answer(ready, answers_per_chunk):
 def test_a_known_problem_is_not_sampled_again(ready):
     [before] = ready.val_dataloader()[0]
     known = dataclasses.replace(before.groups[1], rewards=("kept",))
-    ready.known = {"b": {known.prompt.id: known}}
     reports = []
-    ready.report_progress = lambda *report: reports.append(report)
+    ready.attach(
+        known={"b": {known.prompt.id: known}}, progress=lambda *report: reports.append(report)
+    )
     [after] = ready.val_dataloader()[0]
-    ready.known, ready.report_progress = {}, lambda *report: None
+    ready.attach(known={})
     # It may be said more than once that nothing new has come.
     assert {report for report in reports if report[0] == "b" and report[1] > 1} == {("b", 5, 5)}
     assert after.groups[1].rewards == ("kept",)
     assert (after.groups[0], after.groups[2:]) == (before.groups[0], before.groups[2:])
 
 
-def test_a_benchmark_may_be_graded_in_its_own_way(ready):
+def test_a_benchmark_may_be_graded_in_its_own_way(ready, monkeypatch):
     """The boxed answers of the bundled world are no answers where a hash is asked for."""
     [usual] = ready.val_dataloader()[0]
-    shares = ready.shares()
-    own = dataclasses.replace(shares[0].benchmark, reward=RewardConfig(forms=("hash",)))
-    chunk = ready.answer(dataclasses.replace(shares[0], benchmark=own), 0)
+    own = dataclasses.replace(ready.benchmarks[0], reward=RewardConfig(forms=("hash",)))
+    monkeypatch.setattr(ready, "benchmarks", [own])
+    [chunk] = ready.val_dataloader()[0]
     assert {g.responses[0].verdict.status for g in chunk.groups} == {"no_answer"}
     assert {g.responses[0].verdict.status for g in usual.groups} != {"no_answer"}
+
+
+def test_who_listens_hears_every_stage_once_until_the_end():
+    data, heard = data_module(), []
+
+    def listen(*report):
+        heard.append(report)
+
+    for _ in range(2):  # as a callback whose setup runs for fit and again for validate
+        data.attach(progress=listen)
+    data.attach(progress=lambda *report: heard.append("after"))
+    data.report_progress("generate", 1, 2)
+    assert heard == [("generate", 1, 2), "after"]
+    data.teardown("fit")
+    data.report_progress("generate", 2, 2)
+    assert len(heard) == 2
+
+
+def test_the_penalty_of_the_policy_is_asked_for_before_rewards_are_compared(ready):
+    ready.engine.policy_version = 0
+    plain, seen = ready.collect(0), []
+
+    def reward_penalty(experience):
+        seen.append(experience)
+        return torch.arange(len(experience.reward_N)) / 10
+
+    ready.attach(policy=SimpleNamespace(reward_penalty=reward_penalty))
+    found = ready.collect(0)
+    ready._policy = None
+    [asked] = seen
+    assert asked.advantage_N.isnan().all()
+    assert found.reward_N.tolist() == plain.reward_N.tolist()
+    # Each row loses its penalty (0, 0.1, 0.2) and is compared with a mean that is 0.1 lower.
+    difference = found.advantage_N - plain.advantage_N
+    assert difference[:3].tolist() == pytest.approx([0.1, 0.0, -0.1], abs=1e-6)
 
 
 def test_two_benchmarks_of_one_name_are_refused_before_anything_is_read():

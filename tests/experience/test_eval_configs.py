@@ -61,7 +61,7 @@ def test_they_are_asked_as_in_the_paper(composed):
         assert benchmark.samples_per_problem == (32 if benchmark.name in SAMPLED_OFTEN else 1)
         assert (benchmark.temperature, benchmark.top_p) == (0.6, 1.0)
         assert not benchmark.out_of_distribution
-        assert benchmark.sampling(8192).max_tokens == 8192
+        assert benchmark.max_tokens(8192) == 8192
     ood = [*benchmarks(composed("ood")), *benchmarks(composed("mmlu_pro"))]
     hub = list(benchmarks(composed("ood_hub")))
     for of in (ood, hub):

@@ -4,8 +4,9 @@ import pytest
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group, unsolved
-from luffy_pl.experience.routing import RoutingConfig, routed
+from luffy_pl.experience.routing import SolveCount
 from luffy_pl.records import ExpertTrace, Group, Prompt, Response, Verdict
+from luffy_pl.registry import find
 
 PROMPT = Prompt("p", "", (1,), "1")
 
@@ -20,8 +21,8 @@ def group(*rollouts, given=(("expert", True),), name="p"):
 
 
 def roles(num_right, config):
-    *rollouts, given = routed(
-        group(*[True] * num_right, *[False] * (4 - num_right)), config
+    *rollouts, given = config.route(
+        group(*[True] * num_right, *[False] * (4 - num_right))
     ).responses
     (of_rollouts,) = {row.role for row in rollouts}
     return of_rollouts, given.role
@@ -33,10 +34,10 @@ IMITATE, GUIDE, REINFORCE = ("none", "imitation"), ("none", "policy"), ("policy"
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (RoutingConfig(), [IMITATE, REINFORCE, REINFORCE, REINFORCE, REINFORCE]),
-        (RoutingConfig(imitate_up_to=2), [IMITATE, IMITATE, IMITATE, REINFORCE, REINFORCE]),
-        (RoutingConfig(0, guide_up_to=2), [IMITATE, GUIDE, GUIDE, REINFORCE, REINFORCE]),
-        (RoutingConfig(1, guide_up_to=1), [IMITATE, IMITATE, REINFORCE, REINFORCE, REINFORCE]),
+        (SolveCount(), [IMITATE, REINFORCE, REINFORCE, REINFORCE, REINFORCE]),
+        (SolveCount(imitate_up_to=2), [IMITATE, IMITATE, IMITATE, REINFORCE, REINFORCE]),
+        (SolveCount(0, guide_up_to=2), [IMITATE, GUIDE, GUIDE, REINFORCE, REINFORCE]),
+        (SolveCount(1, guide_up_to=1), [IMITATE, IMITATE, REINFORCE, REINFORCE, REINFORCE]),
     ],
 )
 def test_roles_by_the_number_of_right_rollouts(config, expected):
@@ -45,15 +46,19 @@ def test_roles_by_the_number_of_right_rollouts(config, expected):
 
 def test_only_the_policys_own_graded_answers_count():
     mixed = group(None, False, given=(("expert", True), ("prefix", True)))
-    assert [row.role for row in routed(mixed, RoutingConfig()).responses] == [
+    assert [row.role for row in SolveCount().route(mixed).responses] == [
         "none", "none", "imitation", "imitation",
     ]  # fmt: skip
+
+
+def test_the_router_is_found_by_its_name():
+    assert find("router", "solve_count", where="data.rollout.routing.kind") is SolveCount
 
 
 @pytest.mark.parametrize("bounds", [(-1, None), (2, 1)])
 def test_bounds_in_the_wrong_order(bounds):
     with pytest.raises(ConfigError, match="imitate_up_to <= guide_up_to"):
-        RoutingConfig(*bounds)
+        SolveCount(*bounds)
 
 
 def test_unsolved_prompts():

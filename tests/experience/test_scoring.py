@@ -8,7 +8,8 @@ import pytest
 
 from luffy_pl.errors import VerifierError
 from luffy_pl.experience.guidance import Given
-from luffy_pl.experience.sampling import Collector, Request, Stopwatch, answered, sample_groups
+from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, answered, sample_groups
+from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.records import Completion, Prompt, Verdict
 from luffy_pl.rollout.engine import Sampling
 
@@ -22,9 +23,9 @@ class SaysItsSeed:
         self.after_each, self.streams = after_each, streams
         self.asked = []
 
-    def generate(self, prompts, *, seeds_PS, on_finished, max_tokens_P, **_):
-        self.asked = [(*prompt, limit) for prompt, limit in zip(prompts, max_tokens_P, strict=True)]
-        found = [[Completion((seed % 97,), "length") for seed in seeds] for seeds in seeds_PS]
+    def generate(self, requests, *, on_finished, **_):
+        self.asked = [(*request.token_ids, request.max_tokens) for request in requests]
+        found = [[Completion((seed % 97,), "length") for seed in one.seeds] for one in requests]
         for place, own in enumerate(found):
             for sample, completion in enumerate(own):
                 if self.streams:
@@ -50,21 +51,15 @@ def prompts(count):
     return [Prompt(str(n), "", (n,), "gold") for n in range(count)]
 
 
-def sample(engine, requests, verifier=None, stopwatch=None, group_size=3):
+def sample(engine, specs, verifier=None, stopwatch=None, group_size=3):
     collector = Collector(
         engine=engine,
         verifier=verifier or Gives(),
         decode=lambda ids: "".join(map(str, ids)),
         seed=5,
+        rollout=RolloutConfig(group_size=group_size, max_response_tokens=50),
     )
-    return sample_groups(
-        requests,
-        group_size=group_size,
-        phase=2,
-        sampling=Sampling(max_tokens=50),
-        collector=collector,
-        stopwatch=stopwatch or Stopwatch(),
-    )
+    return sample_groups(specs, 2, collector, stopwatch or Stopwatch())
 
 
 def test_an_answer_is_graded_before_the_engine_is_done():
@@ -73,20 +68,20 @@ def test_an_answer_is_graded_before_the_engine_is_done():
     def wait():
         assert verifier.has_graded.wait(WAIT_S)
 
-    [group] = sample(SaysItsSeed(after_each=wait), [Request(prompts(1)[0], 0)], verifier)
+    [group] = sample(SaysItsSeed(after_each=wait), [GroupSpec(prompts(1)[0], 0)], verifier)
     assert len(verifier.texts) == 3
     assert group.rewards == tuple(float(int(r.text) % 2 == 0) for r in group.responses)
 
 
 @pytest.mark.parametrize("expected", [[None] * 4, [5, 40, 20, 40], [60, 1, 2, 3]])
 def test_the_order_of_requests_changes_no_answer(expected):
-    requests = [
-        Request(prompt, place, expected_tokens=tokens)
+    specs = [
+        GroupSpec(prompt, place, expected_tokens=tokens)
         for place, (prompt, tokens) in enumerate(zip(prompts(4), expected, strict=True))
     ]
-    plain = [dataclasses.replace(request, expected_tokens=None) for request in requests]
+    plain = [dataclasses.replace(spec, expected_tokens=None) for spec in specs]
     engine = SaysItsSeed()
-    assert sample(engine, requests) == sample(SaysItsSeed(streams=False), plain)
+    assert sample(engine, specs) == sample(SaysItsSeed(streams=False), plain)
     asked = [prompt for prompt, _ in engine.asked]
     assert asked == sorted(range(4), key=lambda n: -min(50, expected[n] or 50))
 
@@ -94,12 +89,12 @@ def test_the_order_of_requests_changes_no_answer(expected):
 def test_a_row_that_is_begun_needs_less_than_the_whole():
     begun = Given("prefix", (8, 8), is_complete=False)
     whole = Given("expert", (4, 4), is_complete=True, text="12")
-    requests = [
-        Request(prompts(1)[0], 0, (begun, whole), expected_tokens=30),
-        Request(prompts(2)[1], 1, (), expected_tokens=29),
+    specs = [
+        GroupSpec(prompts(1)[0], 0, (begun, whole), expected_tokens=30),
+        GroupSpec(prompts(2)[1], 1, (), expected_tokens=29),
     ]
     engine = SaysItsSeed()
-    groups = sample(engine, requests)
+    groups = sample(engine, specs)
     # 30 expected tokens, 29, then 30 - 2 behind the two that are given.
     assert engine.asked == [(0, 50), (1, 50), (0, 8, 8, 48)]
     rollout, prefix, expert = groups[0].responses
@@ -122,7 +117,7 @@ def test_what_an_engine_returns_counts_if_it_handed_in_something_else():
         ]
 
     engine.generate = otherwise
-    [group] = sample(engine, [Request(prompts(1)[0], 0)])
+    [group] = sample(engine, [GroupSpec(prompts(1)[0], 0)])
     assert [row.text for row in group.responses] == ["44"] * 3
     assert group.rewards == (1.0, 1.0, 1.0)
 
@@ -131,7 +126,7 @@ def test_an_error_of_the_verifier_ends_the_phase():
     verifier = Gives()
     verifier.grade = partial(_fail)
     with pytest.raises(VerifierError):
-        sample(SaysItsSeed(), [Request(prompts(1)[0], 0)], verifier)
+        sample(SaysItsSeed(), [GroupSpec(prompts(1)[0], 0)], verifier)
 
 
 def _fail(items, on_progress=None):
@@ -144,7 +139,7 @@ def test_an_error_of_the_engine_leaves_no_thread_behind():
 
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="engine"):
-        sample(SaysItsSeed(after_each=fail), [Request(prompts(1)[0], 0)])
+        sample(SaysItsSeed(after_each=fail), [GroupSpec(prompts(1)[0], 0)])
     for thread in set(threading.enumerate()) - before:
         thread.join(WAIT_S)
         assert not thread.is_alive()
@@ -160,7 +155,8 @@ def test_answers_to_a_benchmark_are_paid_by_correctness_alone():
     groups = answered(
         prompts(2),
         [[1, 2], [4]],
-        sampling=Sampling(max_tokens=9),
+        max_tokens=9,
+        sampling=Sampling(),
         collector=collector,
         on_progress=lambda done, total: None,
     )
@@ -169,6 +165,6 @@ def test_answers_to_a_benchmark_are_paid_by_correctness_alone():
 
 def test_waiting_for_grades_is_what_scoring_costs():
     stopwatch = Stopwatch()
-    sample(SaysItsSeed(), [Request(prompts(1)[0], 0)], stopwatch=stopwatch)
+    sample(SaysItsSeed(), [GroupSpec(prompts(1)[0], 0)], stopwatch=stopwatch)
     assert set(stopwatch.seconds) == {"generate", "score"}
     assert [request.num_sampled for request in stopwatch.sampled] == [(1, 1, 1)]

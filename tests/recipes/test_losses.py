@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from luffy_pl.experience.collate import collate, plan_steps
-from luffy_pl.experience.routing import routed
+from luffy_pl.experience.compare import compare
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
@@ -47,14 +47,9 @@ def loss_of(found, phase=0, *, group=None, reference=None):
     if group is None:
         group = make_group(expert=rollout.expert_traces_per_group > 0)
     if rollout.routing is not None:
-        group = routed(group, rollout.routing)
-    experience = collate(
-        [group],
-        phase=phase,
-        temperature=1.0,
-        advantage=found.data.advantage,
-        steps=plan_steps(1, 1),
-    )
+        group = rollout.routing.route(group)
+    collated = collate([group], phase=phase, temperature=1.0, steps=plan_steps(1, 1))
+    experience = compare(collated, None, found.data.advantage)
     tensors = {
         name: torch.zeros(experience.response_mask_NT.shape) for name in ("new", "old", "entropy")
     }
@@ -251,13 +246,8 @@ def expert_only(role="both"):
 
 def expert_loss(found, role):
     """The loss of a group of one expert row."""
-    experience = collate(
-        [expert_only(role)],
-        phase=0,
-        temperature=1.0,
-        advantage=found.data.advantage,
-        steps=plan_steps(1, 1),
-    )
+    collated = collate([expert_only(role)], phase=0, temperature=1.0, steps=plan_steps(1, 1))
+    experience = compare(collated, None, found.data.advantage)
     new, entropy = torch.zeros(1, 4), torch.zeros(1, 4)
     new[0, 1:], entropy[0, 1:] = torch.tensor(EXPERT["new"]), torch.tensor(EXPERT["entropy"])
     tokens = Tokens.of(experience, logprob_NT=new, entropy_NT=entropy, old_logprob_NT=new)

@@ -1,5 +1,6 @@
 """An engine that breaks, hangs, answers short or has half of its weights."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,13 +18,13 @@ from luffy_pl.process.faults import VARIABLE
 from luffy_pl.records import Completion
 from luffy_pl.rollout import supervised, vllm_engine
 from luffy_pl.rollout.deadline import Deadline, Late
-from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.start import start_engine, start_supervised
 from luffy_pl.rollout.supervised import SupervisedEngine
 
-SAMPLING = Sampling(max_tokens=4)
-WEIGHTS = PolicyWeights({"w": torch.ones(1), "v": torch.ones(1)}, prefix="")
+REQUESTS = [Request((5,), (1, 2), max_tokens=4), Request((6,), (3,), max_tokens=4)]
+WEIGHTS = PolicyWeights({"w": torch.ones(1), "v": torch.ones(1)}, prefix="", is_repeatable=True)
 
 
 class StandIn:
@@ -36,16 +37,14 @@ class StandIn:
         type(self).made += 1
         self.policy_version, self.weights = -1, {}
 
-    def generate(
-        self, prompts, *, seeds_PS, sampling, max_tokens_P=None, on_progress=None, on_finished=None
-    ):
+    def generate(self, requests, *, sampling, on_progress=None, on_finished=None):
         on_progress(0, 1)
         on_finished(0, 0, Completion((1, 1), "stop"))
         if type(self).breaks:
             type(self).breaks -= 1
             raise RuntimeError("core died\nand more")
         number = int(self.weights["w"].item()) if self.weights else 0
-        return [[Completion((seed, number), "stop") for seed in seeds] for seeds in seeds_PS]
+        return [[Completion((seed, number), "stop") for seed in one.seeds] for one in requests]
 
     def load_weights(self, weights, *, policy_version):
         for name, tensor in weights:
@@ -60,7 +59,6 @@ class StandIn:
 def engine(tmp_path):
     StandIn.breaks = StandIn.made = 0
     engine = SupervisedEngine(StandIn, deadline_s=3.0, stacks=tmp_path / "logs" / "hang.txt")
-    engine.current_weights = WEIGHTS
     engine.load_weights(WEIGHTS, policy_version=3)
     return engine
 
@@ -70,13 +68,7 @@ def sample(engine, shown=None, on_finished=None):
         if shown is not None:
             shown.append(done)
 
-    return engine.generate(
-        [(5,), (6,)],
-        seeds_PS=[[1, 2], [3]],
-        sampling=SAMPLING,
-        on_progress=show,
-        on_finished=on_finished,
-    )
+    return engine.generate(REQUESTS, sampling=Sampling(), on_progress=show, on_finished=on_finished)
 
 
 ANSWERS = [[Completion((1, 1), "stop"), Completion((2, 1), "stop")], [Completion((3, 1), "stop")]]
@@ -106,7 +98,9 @@ def test_a_second_death_within_ten_minutes_ends_the_run(engine, monkeypatch):
 
 
 def test_on_several_ranks_a_broken_engine_ends_the_run(engine):
-    engine.current_weights = None
+    """No rank can make the weights alone."""
+    weights = dataclasses.replace(WEIGHTS, is_repeatable=False)
+    engine.load_weights(weights, policy_version=3)
     StandIn.breaks = 1
     with pytest.raises(EngineError, match="sampling failed"):
         sample(engine)
@@ -236,10 +230,10 @@ def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_pat
         for name, weight in other.model.state_dict().items()
     }
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    engine.current_weights = PolicyWeights(weights, prefix="")
-    engine.load_weights(engine.current_weights, policy_version=7)
-    ask = {"seeds_PS": [[1, 2], [3]], "sampling": Sampling(max_tokens=12)}
-    expected = engine.generate([(5, 9), (5, 17)], **ask)
+    repeatable = PolicyWeights(weights, prefix="", is_repeatable=True)
+    engine.load_weights(repeatable, policy_version=7)
+    asked = [Request((5, 9), (1, 2), max_tokens=12), Request((5, 17), (3,), max_tokens=12)]
+    expected = engine.generate(asked, sampling=Sampling())
     step, broken = engine._engine._llm.llm_engine.step, []
 
     def breaks_half_way():
@@ -249,7 +243,7 @@ def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_pat
         return step()
 
     engine._engine._llm.llm_engine.step = breaks_half_way
-    assert engine.generate([(5, 9), (5, 17)], **ask) == expected
+    assert engine.generate(asked, sampling=Sampling()) == expected
     assert (engine.num_replaced, engine.policy_version) == (1, 7)
     assert listening(psutil.Process()) - before <= {"127.0.0.1", "::1"}
     engine.close()

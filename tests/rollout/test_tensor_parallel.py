@@ -18,15 +18,16 @@ from luffy_pl.process import interrupt
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion
 from luffy_pl.rollout import tensor_parallel
-from luffy_pl.rollout.engine import EngineConfig, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.start import start_engine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
 ROOT = Path(__file__).parents[2]
-SAMPLING = Sampling(max_tokens=9)
-# Of each rank: its prompts, and how many samples of each.
-ASKED = {0: [[5], [6, 7]], 1: [[8, 8, 8]]}
-SEEDS = {0: [[1, 2], [3]], 1: [[4, 5]]}
+# By rank.
+ASKED = {
+    0: [Request((5,), (1, 2), max_tokens=1), Request((6, 7), (3,), max_tokens=1)],
+    1: [Request((8, 8, 8), (4, 5), max_tokens=2)],
+}
 
 
 class StandIn:
@@ -37,46 +38,39 @@ class StandIn:
     def __init__(self):
         self.asked, self.num_steps = [], 0
 
-    def generate(self, prompts, *, seeds_PS, sampling, max_tokens_P, on_progress, on_finished):
-        self.asked.append((prompts, seeds_PS, max_tokens_P))
+    def generate(self, requests, *, sampling, on_progress, on_finished):
+        self.asked.append(requests)
         found = []
-        for place, (prompt, seeds) in enumerate(zip(prompts, seeds_PS, strict=True)):
-            found.append([Completion((*prompt, seed), "stop") for seed in seeds])
+        for place, request in enumerate(requests):
+            found.append(answers(request))
             for sample, completion in enumerate(found[-1]):
                 on_finished(place, sample, completion)
             self.num_steps += 1
-            on_progress(place + 1, len(prompts))
+            on_progress(place + 1, len(requests))
         return found
 
 
+def answers(request):
+    return [Completion((*request.token_ids, seed), "stop") for seed in request.seeds]
+
+
 def generate(engine, rank, **more):
-    return engine.generate(ASKED[rank], seeds_PS=SEEDS[rank], sampling=SAMPLING, **more)
+    return engine.generate(ASKED[rank], sampling=Sampling(), **more)
 
 
 def each_gets_its_own(rank, stand_in, engine):
     told = []
-    found = generate(
-        engine,
-        rank,
-        max_tokens_P=[rank + 1] * len(ASKED[rank]),
-        on_finished=lambda *one: told.append(one),
-    )
-    assert found == [
-        [Completion((*prompt, seed), "stop") for seed in seeds]
-        for prompt, seeds in zip(ASKED[rank], SEEDS[rank], strict=True)
-    ]
+    found = generate(engine, rank, on_finished=lambda *one: told.append(one))
+    assert found == [answers(request) for request in ASKED[rank]]
     assert told == [(p, s, one) for p, own in enumerate(found) for s, one in enumerate(own)]
     # The same on both, and the first of each rank first.
-    assert stand_in.asked[-1] == ([[5], [8, 8, 8], [6, 7]], [[1, 2], [4, 5], [3]], [1, 2, 1])
+    assert stand_in.asked[-1] == [ASKED[0][0], ASKED[1][0], ASKED[0][1]]
 
 
 def one_that_needs_nothing_helps(rank, stand_in, engine):
-    if rank == 0:
-        found = engine.generate([], seeds_PS=[], sampling=SAMPLING)
-    else:
-        found = generate(engine, rank)
+    found = engine.generate([], sampling=Sampling()) if rank == 0 else generate(engine, rank)
     assert len(found) == rank
-    assert stand_in.asked[-1] == ([[8, 8, 8]], [[4, 5]], [9])
+    assert stand_in.asked[-1] == ASKED[1]
 
 
 def all_stop_with_one(rank, stand_in, engine):

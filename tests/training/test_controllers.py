@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from luffy_pl.experience.collate import collate, penalised, plan_steps
+from luffy_pl.experience.collate import collate, plan_steps
+from luffy_pl.experience.compare import compare
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
@@ -95,9 +96,7 @@ def experience():
         for ids, reward in ANSWERS
     )
     group = Group(Prompt("p", "", PROMPT, "1"), rows, tuple(reward for _, reward in ANSWERS))
-    return collate(
-        [group], phase=0, temperature=1.0, advantage=GroupAdvantage(), steps=plan_steps(1, 1)
-    )
+    return collate([group], phase=0, temperature=1.0, steps=plan_steps(1, 1))
 
 
 class Keep(L.Callback):
@@ -120,8 +119,12 @@ def trained():
         accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[keep],
     )  # fmt: skip
-    stream = SizedStream(1, lambda _: penalised(experience(), module.view(), GroupAdvantage()))
-    trainer.fit(module, stream)
+
+    def collected(phase):
+        record = experience()
+        return compare(record, module.view().reward_penalty(record), GroupAdvantage())
+
+    trainer.fit(module, SizedStream(1, collected))
     return module, trainer, keep.advantages
 
 

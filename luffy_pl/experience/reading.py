@@ -1,0 +1,65 @@
+"""Read the prompts, expert traces and benchmark problems of a run, before anything is sampled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from luffy_pl.bundled import resolve
+from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
+from luffy_pl.errors import ConfigError
+from luffy_pl.experience.benchmarks import Benchmark
+from luffy_pl.experience.checks import check_prompts, without_bad_golds
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.records import Prompt
+from luffy_pl.reward.reward import Verifier
+
+
+def read_training(
+    source: PromptSource | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    verifier: Verifier,
+    rollout: RolloutConfig,
+    needs_logprobs: bool,
+    agree: Callable[[list[bool]], list[bool]],
+    report: Callable[[str], None],
+) -> PromptSet:
+    """Read the prompts that phases draw from, and their traces.
+
+    Args:
+        verifier: drops prompts whose gold no answer can equal.
+        needs_logprobs: whether the objective reads the probabilities that an expert recorded.
+        agree: makes the first rank's findings those of all ranks.
+        report: gets each line of what was dropped.
+
+    Raises:
+        ConfigError: no source is set.
+        DataError: the set cannot be read, or is too small for a phase.
+    """
+    if source is None:
+        raise ConfigError("data.train", "is not set", fix="give data.train.path")
+    prompts = load_prompts(
+        resolved(source), tokenizer, max_response_tokens=rollout.max_response_tokens
+    )
+    # A check may time out on one rank alone, and every rank needs the same prompts.
+    usable = agree(verifier.check_golds([prompt.ground_truth for prompt in prompts.prompts]))
+    prompts = without_bad_golds(prompts, usable)
+    for line in prompts.report.lines():
+        report(f"{source.path}: {line}")
+    check_prompts(prompts, source.path, rollout, needs_logprobs=needs_logprobs)
+    return prompts
+
+
+def read_problems(
+    benchmarks: Sequence[Benchmark], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[Prompt, ...]]:
+    """Read the problems of each benchmark."""
+    return [load_prompts(resolved(one.source), tokenizer).prompts for one in benchmarks]
+
+
+def resolved(source: PromptSource) -> PromptSource:
+    """Return the source with a `bundled:` path spelled out."""
+    return dataclasses.replace(source, path=resolve(source.path))
