@@ -47,6 +47,7 @@ from luffy_pl.config.kinds import flat, register_kinds
 from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
+from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.run.dry_run import Plan, show_plan
@@ -289,6 +290,7 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
             args=argv,
             save_config_callback=None,
             seed_everything_default=0,
+            parser_class=SettingsParser,
             trainer_defaults={
                 "callbacks": [
                     ErrorReport(),
