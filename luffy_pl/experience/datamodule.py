@@ -165,7 +165,11 @@ class LuffyDataModule(L.LightningDataModule):
             )
             self.prompts = self._load_train(tokenizer, self.verifier(self.reward_config))
         self.problems = [
-            load_prompts(resolved(benchmark.source), tokenizer).prompts
+            load_prompts(
+                resolved(benchmark.source),
+                tokenizer,
+                needs_answer=self.verifier(benchmark.reward or self.reward_config).reads_gold,
+            ).prompts
             for benchmark in self.benchmarks
         ]
 
@@ -334,7 +338,10 @@ class LuffyDataModule(L.LightningDataModule):
         if self.train is None:
             raise ConfigError("data.train", "is not set", fix="give data.train.path")
         prompts = load_prompts(
-            resolved(self.train), tokenizer, max_response_tokens=self.rollout.max_response_tokens
+            resolved(self.train),
+            tokenizer,
+            max_response_tokens=self.rollout.max_response_tokens,
+            needs_answer=verifier.reads_gold,
         )
         usable = verifier.check_golds([prompt.ground_truth for prompt in prompts.prompts])
         if self.trainer is not None:

@@ -139,7 +139,7 @@ def group_of(prompt: Prompt, responses: Sequence[Response], reward_of: RewardFun
     return Group(
         prompt=prompt,
         responses=tuple(responses),
-        rewards=tuple(reward_of(prompt, response) for response in responses),
+        rewards=reward_of(prompt, responses),
     )
 
 
@@ -220,7 +220,7 @@ def _hand_in_given(
     for row, given in enumerate(request.given, start=group_size - len(request.given)):
         if given.is_complete:
             write = partial(_given_draft, given, collector.decode)
-            scoring.add((number, row), request.prompt.ground_truth, write)
+            scoring.add((number, row), request.prompt, write)
 
 
 def _sample(
@@ -241,7 +241,7 @@ def _sample(
         handed_in[place, sample] = completion
         scoring.add(
             (row.number, row.rows[sample]),
-            row.prompt.ground_truth,
+            row.prompt,
             lambda: row.draft(completion, collector.decode),
         )
 

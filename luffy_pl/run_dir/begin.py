@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.registry import check_same_plugins
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -156,8 +157,9 @@ def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:
-    """A resumed run keeps its model, data, seed and group; the rest may change."""
+    """A resumed run keeps its model, data, seed, group and plugins; the rest may change."""
     before = OmegaConf.load(run_dir / CONFIG)
+    check_same_plugins(OmegaConf.select(before, "plugins"), where=str(run_dir))
     for key in IDENTITY:
         old, new = OmegaConf.select(before, key), config.get(key)
         if old != new:
