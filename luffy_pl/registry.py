@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -145,7 +145,7 @@ def load_plugins(files: Iterable[str]) -> None:
         ConfigError: a file is missing, fails, or registers nothing; the line is named.
     """
     for kind, name in _of_plugins:
-        del _registered[kind][name]
+        _registered[kind].pop(name, None)
     _of_plugins.clear()
     for module in _plugins:
         sys.modules.pop(module, None)
@@ -168,32 +168,54 @@ def recorded_plugins() -> list[dict[str, str]]:
     return [asdict(plugin) for plugin in plugins()]
 
 
-def check_same_plugins(recorded: Sequence[Mapping[str, str]] | None, *, where: str) -> None:
+def check_same_plugins(recorded: Iterable[Any] | None, *, where: str) -> None:
     """Refuse to go on without, or with another version of, the plugins that a run began with.
 
     Args:
-        recorded: what `recorded_plugins` returned then.
-        where: the folder that holds them.
+        recorded: what `recorded_plugins` returned then; None where no run has recorded any.
+        where: the folder that holds it.
     """
-    now = {plugin.sha256: plugin for plugin in plugins()}
-    for before in recorded or ():
-        if before["sha256"] in now:
-            continue
-        name = Path(before["path"]).name
-        for plugin in now.values():
-            if Path(plugin.path).name == name:
-                raise ConfigError(
-                    f"{PLUGIN} {plugin.path}",
-                    f"has changed since the run in {where} began, with sha256 {before['sha256']}",
-                    value=plugin.sha256,
-                    fix="give the file as it was, or start a new --run_dir",
-                )
-        raise ConfigError(
-            where,
-            "began with a plugin that is not given",
-            value=before["path"],
-            fix=f"add {PLUGIN} {before['path']}, if you trust that file",
-        )
+    for before, now in _compared(recorded, where):
+        if now is None:
+            raise ConfigError(
+                where,
+                "began with a plugin that is not given",
+                value=before.path,
+                fix=f"add {PLUGIN} {before.path}, if you trust that file",
+            )
+        if now.sha256 != before.sha256:
+            raise ConfigError(
+                f"{PLUGIN} {now.path}",
+                f"has changed since {where} began, with sha256 {before.sha256}",
+                value=now.sha256,
+                fix="give the file as it was, or start a new --run_dir",
+            )
+
+
+def say_missing_plugins(recorded: Iterable[Any], *, where: str) -> None:
+    """One line for each plugin of a run whose configuration is used again, and that is not given.
+
+    Without it a name that it registers is unknown.
+    """
+    for before, now in _compared(recorded, where):
+        if now is None:
+            log.warning(
+                "%s was written by a run with %s %s, which is not given", where, PLUGIN, before.path
+            )
+
+
+def _compared(recorded: Iterable[Any] | None, where: str) -> Iterator[tuple[Plugin, Plugin | None]]:
+    """Each plugin that was recorded, and the loaded one with its content, else with its name."""
+    for entry in recorded or ():
+        try:
+            before = Plugin(str(entry["path"]), str(entry["sha256"]))
+        except (KeyError, TypeError, IndexError):
+            raise ConfigError(
+                f"{where}: plugins", "is broken", value=entry, fix="write path and sha256, or []"
+            ) from None
+        same = [one for one in plugins() if one.sha256 == before.sha256]
+        named = [one for one in plugins() if Path(one.path).name == Path(before.path).name]
+        yield before, next(iter([*same, *named]), None)
 
 
 def _built_in(kind: str) -> dict[str, Any]:

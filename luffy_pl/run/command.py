@@ -48,7 +48,7 @@ from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.registry import recorded_plugins
+from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.dry_run import Plan, show_plan
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
@@ -155,6 +155,9 @@ class LuffyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Everything that can be known to be wrong before a class is built."""
         config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config.resume:
+            run_dir.check_plugins(Path(config.run_dir))
+        say_missing_plugins(config.plugins, where="the configuration")
         # What was loaded, not what a file says.
         config.plugins = recorded_plugins()
         check_settings(config)

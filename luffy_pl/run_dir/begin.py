@@ -156,10 +156,16 @@ def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
     beside.replace(path)
 
 
+def check_plugins(run_dir: Path) -> None:
+    """A resumed run keeps its plugins, which whoever resumes it has to name again."""
+    if (run_dir / CONFIG).is_file():
+        recorded = OmegaConf.select(OmegaConf.load(run_dir / CONFIG), "plugins")
+        check_same_plugins(recorded, where=str(run_dir))
+
+
 def check_same_run(config: Any, run_dir: Path) -> None:
-    """A resumed run keeps its model, data, seed, group and plugins; the rest may change."""
+    """A resumed run keeps its model, data, seed and group; the rest may change."""
     before = OmegaConf.load(run_dir / CONFIG)
-    check_same_plugins(OmegaConf.select(before, "plugins"), where=str(run_dir))
     for key in IDENTITY:
         old, new = OmegaConf.select(before, key), config.get(key)
         if old != new:
