@@ -22,6 +22,7 @@ EXAMPLES = sorted(
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """What a test registers is gone after it."""
+    registry.load_plugins([])
     for home in registry.HOMES.values():
         importlib.import_module(home)
     kept = {kind: dict(names) for kind, names in registry._registered.items()}
