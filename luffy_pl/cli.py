@@ -40,6 +40,10 @@ COMMANDS = {
     ),
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
+WITH_PLUGINS = (
+    "fit", "validate", "test", "predict", "sweep", "data", "traces", "verify", "estimate",
+)  # fmt: skip
+"""Commands that compose a configuration or grade answers; the others take no `--plugin`."""
 
 
 def usage() -> str:
@@ -57,6 +61,7 @@ def usage() -> str:
             "  --print_config          show the composed configuration and stop",
             "  --dry_run true          read settings and data, say what would be done, and stop",
             "  --debug                 show the traceback of an error",
+            "  --plugin FILE.py        run a file of yours that registers a reward, a grader, ...",
             "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
             "",
             "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine, 6 verifier,",
@@ -88,6 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_start_safe()
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
+        if args[0] in WITH_PLUGINS:
+            # Before anything that reads a configuration, so that the names in it are known.
+            from luffy_pl.registry import PLUGIN, load_plugins, take_option
+
+            args, files = take_option(args, PLUGIN)
+            load_plugins(files)
         with signals():
             module = importlib.import_module(COMMANDS[args[0]][0])
             own = module.main(args if COMMANDS[args[0]][0] == "luffy_pl.run.command" else args[1:])

@@ -7,7 +7,7 @@ response), T = L - 1 predictions: position t predicts token t + 1.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,8 @@ class Prompt:
     """A question as the model sees it.
 
     `id` is stable across runs: it keys the sampling seeds. `text` is the rendered chat
-    template and `token_ids` its encoding.
+    template and `token_ids` its encoding. `columns` is what its row held beyond the schema, for
+    rewards, graders and metrics; a prompt without it is the same prompt.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Prompt:
     token_ids: tuple[int, ...]
     ground_truth: str
     data_source: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from rich.console import Console
 from torch import Tensor
 
 from luffy_pl.callbacks.logging import log_phase
-from luffy_pl.evaluation.metrics import BenchmarkMetric
+from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.results import write_results
 from luffy_pl.evaluation.statistics import macro_average
-from luffy_pl.evaluation.tables import results_table
+from luffy_pl.evaluation.tables import extra_table, results_table
 from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
@@ -85,7 +85,9 @@ class Evaluation(L.Callback):
         """Count one chunk of one benchmark."""
         name = batch.benchmark.name
         if name not in self.metrics:
-            self.metrics[name] = BenchmarkMetric(batch.num_problems).to(module.device)
+            extra = extra_metrics(batch.benchmark.metrics, where=f"data.benchmarks[{name}].metrics")
+            metric = BenchmarkMetric(batch.num_problems, extra=extra)
+            self.metrics[name] = metric.to(module.device)
             self.chunks[name] = batch
         self.metrics[name].update(batch.index, batch.groups)
 
@@ -127,6 +129,8 @@ class Evaluation(L.Callback):
             )
         console = Console()
         console.print(results_table(rows, title=f"phase {phase}", width=console.width))
+        if (extra := extra_table(rows, title=f"phase {phase}: metrics")) is not None:
+            console.print(extra)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end

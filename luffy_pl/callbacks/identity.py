@@ -10,8 +10,9 @@ from typing import Any
 from luffy_pl.errors import ConfigError, StorageError
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.registry import check_same_plugins, recorded_plugins
 
-FILE = "identity.json"
+FILE, PLUGINS = "identity.json", "plugins"
 ENGINE = ("kind", "dtype", "max_model_len")
 
 
@@ -27,6 +28,8 @@ def identity_of(data: LuffyDataModule, checkpoint: str | Path | None) -> dict[st
     for benchmark in data.benchmarks:
         for name, value in settings_of(benchmark, data).items():
             identity[f"data.benchmarks[{benchmark.name}].{name}"] = value
+    if loaded := recorded_plugins():
+        identity[PLUGINS] = loaded
     return json.loads(json.dumps(identity))
 
 
@@ -71,7 +74,10 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     if not path.exists():
         raise StorageError(str(folder), "holds no evaluation to resume", fix="leave --resume out")
     before = json.loads(path.read_text(encoding="utf-8"))
+    check_same_plugins(before.get(PLUGINS), where=str(folder.parent))
     for key in [*identity, *before]:
+        if key == PLUGINS:
+            continue
         old, new = before.get(key), identity.get(key)
         if old != new:
             raise ConfigError(

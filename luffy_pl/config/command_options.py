@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from luffy_pl.config.guards import check_config_file
 from luffy_pl.config.messages import explain
 from luffy_pl.errors import ConfigError, first_line
 
@@ -73,7 +74,8 @@ def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, A
 
 
 def read_config(file: str) -> Any:
-    """One file of settings."""
+    """One file of settings, as harmless as the configuration of a run has to be."""
+    check_config_file(file)
     try:
         return OmegaConf.load(file)
     except (OSError, YAMLError, OmegaConfBaseException) as error:

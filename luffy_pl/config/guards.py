@@ -1,6 +1,6 @@
 """What is made safe before a library is imported, and what a command line may not hold.
 
-A configuration is input like any other: it may come from somebody else. `parser_limits.py` tells
+A configuration is input like any other: it may come from somebody else. `limits.py` tells
 the parser which classes it may name; here is what no parser looks at.
 """
 
@@ -18,7 +18,10 @@ from luffy_pl.errors import ConfigError, StorageError
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_CONFIG_NODES = 100_000
-
+FROM_THE_CALLER = ("plugin", "allow_import")
+"""Options that have code of others run; a file cannot set them."""
+COMMANDS = ("fit", "validate", "test", "predict")
+"""Commands whose settings a configuration file may hold under their name."""
 
 SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"
@@ -57,6 +60,7 @@ def check_config_file(file: str, seen: frozenset[str] = frozenset()) -> None:
     except (yaml.YAMLError, RecursionError) as error:
         raise _broken(file, error) from None
     _count_nodes(root, file, {})
+    _check_loads_nothing(root, file)
     for node in _nodes(root):
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             raise ConfigError(
@@ -104,6 +108,23 @@ def _check_no_secret(where: str, text: str) -> None:
             "holds what looks like a token or password, and the configuration is kept with the run",
             fix="take it out (and renew it if the file was shared); hub tokens belong in HF_TOKEN",
         )
+
+
+def _check_loads_nothing(root: Any, file: str) -> None:
+    """Refuse what only the command line may say: which code of others a command runs."""
+    for key, value in _pairs(root):
+        inner = _pairs(value) if key.value in COMMANDS else []
+        for name in (key, *(name for name, _ in inner)):
+            if name.value in FROM_THE_CALLER:
+                raise ConfigError(
+                    f"{file}:{name.start_mark.line + 1}",
+                    f"says {name.value}, and no file may have code run",
+                    fix=f"take it out; if you trust that code, add --{name.value} to the command",
+                )
+
+
+def _pairs(node: Any) -> list[Any]:
+    return list(node.value) if isinstance(node, yaml.MappingNode) else []
 
 
 def _broken(file: str, error: Exception) -> ConfigError:

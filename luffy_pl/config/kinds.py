@@ -105,7 +105,8 @@ def merged(
     path: str, section: Section, given: Sequence[tuple[int, str, Any]]
 ) -> tuple[dict[str, Any] | None, list[Dropped]]:
     """The fields of a section after all sources, and those dropped since their kind is gone."""
-    kind, fields, is_on = section.default, {}, not section.is_optional
+    kind, is_on = section.default, not section.is_optional
+    fields: dict[str, tuple[Any, str]] = {}
     dropped: list[Dropped] = []
     for _, name, values in given:
         if values == "null":

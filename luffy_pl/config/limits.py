@@ -10,9 +10,12 @@ from omegaconf.resolvers import oc
 
 from luffy_pl.config.guards import check_environment_name
 from luffy_pl.errors import ConfigError
+from luffy_pl.registry import PLUGIN, take_option
 
 PACKAGES = ("lightning", "luffy_pl", "torch")
 ALLOW = "--allow_import"
+RECORD = "--plugins"
+"""The setting in which a run writes down which plugins it was given."""
 
 
 def limit_parser(argv: Sequence[str]) -> list[str]:
@@ -23,6 +26,10 @@ def limit_parser(argv: Sequence[str]) -> list[str]:
     could would be no limit.
     """
     rest, allowed = split_allowed(argv)
+    if any(argument.partition("=")[0] == RECORD for argument in rest):
+        raise ConfigError(
+            RECORD, "is written by the run and loads nothing", fix=f"use {PLUGIN} FILE.py"
+        )
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*PACKAGES, *allowed])
     OmegaConf.register_resolver("oc.env", _env, replace=True, annotation_validation="off")
     return rest
@@ -30,21 +37,11 @@ def limit_parser(argv: Sequence[str]) -> list[str]:
 
 def split_allowed(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments without `--allow_import`, and the packages it names, comma-separated."""
-    rest: list[str] = []
-    allowed: list[str] = []
-    arguments = iter(argv)
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name != ALLOW:
-            rest.append(argument)
-            continue
-        packages = (value or next(arguments, "")).split(",")
-        if not all(part.isidentifier() for package in packages for part in package.split(".")):
-            raise ConfigError(
-                ALLOW, "must name packages", value=",".join(packages), fix=f"{ALLOW} my_package"
-            )
-        allowed += packages
-    return rest, allowed
+    rest, values = take_option(argv, ALLOW)
+    for value in values:
+        if not all(part.isidentifier() for name in value.split(",") for part in name.split(".")):
+            raise ConfigError(ALLOW, "must name packages", value=value, fix=f"{ALLOW} my_package")
+    return rest, [name for value in values for name in value.split(",")]
 
 
 def _env(key: str, *default: object) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,17 +72,10 @@ def read_value(text: str) -> Any:
     if text.endswith((".yaml", ".yml")) and Path(text).is_file():
         return read_file(text)
     try:
-        return OmegaConf.to_container(OmegaConf.create({"value": json_or_yaml(text)}))["value"]
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException):
+        read: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
+    except (yaml.YAMLError, OmegaConfBaseException):
         return text
-
-
-def json_or_yaml(text: str) -> Any:
-    """JSON first: it is YAML too, but for numbers such as 1e-6, which YAML takes for text."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return yaml.safe_load(text)
+    return read["value"]
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

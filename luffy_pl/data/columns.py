@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any, Literal, NoReturn
@@ -90,6 +91,7 @@ class Question:
     traces: tuple[str, ...]
     logprobs: tuple[tuple[float, ...] | None, ...]
     answer_was_number: bool
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def detect_schema(row: Row) -> Schema:
@@ -124,18 +126,29 @@ def fill_columns(columns: Columns, *, schema: Schema, first_row: Row, where: str
 
 
 def read_question(
-    row: Row, *, where: str, schema: Schema, columns: Columns, options_seed: int | None = None
+    row: Row,
+    *,
+    where: str,
+    schema: Schema,
+    columns: Columns,
+    options_seed: int | None = None,
+    needs_answer: bool = True,
 ) -> Question:
-    """Read one row, or raise a DataError that names file, row and column."""
-    found = {field: _find(row, path) for field, path in vars(columns).items()}
-    for field in ("prompt", "answer"):
-        if _is_missing(found[field]):
+    """Read one row, or raise a DataError that names file, row and column.
+
+    Args:
+        needs_answer: refuse a row without a gold answer; else its gold is empty.
+    """
+    found = {name: _find(row, path) for name, path in vars(columns).items()}
+    has_answer = needs_answer or not (_is_missing(found["answer"]) or found["answer"] == "")
+    for name in ("prompt", "answer") if has_answer else ("prompt",):
+        if _is_missing(found[name]):
             raise DataError(
                 where,
-                f"{field} is missing or null (column {getattr(columns, field)})",
-                fix=f"name its column in columns.{field} (found: {', '.join(row)}), or {MEND}",
+                f"{name} is missing or null (column {getattr(columns, name)})",
+                fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {MEND}",
             )
-    answer = _as_answer(found["answer"], where)
+    answer = _as_answer(found["answer"], where) if has_answer else ""
     if schema == "gsm8k":
         answer, found["trace"] = _split_solution(answer, where)
     if schema == "arc":
@@ -161,7 +174,8 @@ def read_question(
         data_source=data_source,
         traces=traces,
         logprobs=_as_logprobs(found["logprobs"], num_traces=len(traces), where=where),
-        answer_was_number=not isinstance(found["answer"], str),
+        answer_was_number=has_answer and not isinstance(found["answer"], str),
+        columns=_beyond(row, [path for path in vars(columns).values() if path is not None]),
     )
 
 
@@ -178,6 +192,19 @@ def _find(row: Row, path: str | None) -> Any:
         else:
             return None
     return value
+
+
+def _beyond(row: Row, paths: Sequence[str]) -> Row:
+    """What the row holds beside these columns; of a nested one, the parts that are not named."""
+    left = dict(row)
+    for path in paths:
+        top, _, inner = path.partition(".")
+        nested = left.get(top)
+        if path not in left and isinstance(nested, dict):
+            left[top] = _beyond(nested, [inner])
+        else:
+            left.pop(path if path in left else top, None)
+    return left
 
 
 def _is_missing(value: object) -> bool:

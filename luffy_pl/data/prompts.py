@@ -168,12 +168,14 @@ def load_prompts(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_response_tokens: int | None = None,
+    needs_answer: bool = True,
 ) -> PromptSet:
     """Read, check, render and tokenise a data set.
 
     Args:
         max_response_tokens: limit of an expert trace, EOS included; None reads no traces, as
             evaluation needs none.
+        needs_answer: a row without a gold answer is a bad row; a grader that reads none needs none.
     """
     if source.require_trace and max_response_tokens is None:
         raise ConfigError(
@@ -182,7 +184,7 @@ def load_prompts(
             fix="require_trace=false",
         )
     tokenizer = with_chat_template(tokenizer, source.chat_template)
-    return _Loader(source, tokenizer, max_response_tokens).load()
+    return _Loader(source, tokenizer, max_response_tokens, needs_answer).load()
 
 
 class _Loader:
@@ -193,7 +195,9 @@ class _Loader:
         source: PromptSource,
         tokenizer: PreTrainedTokenizerBase,
         max_response_tokens: int | None,
+        needs_answer: bool,
     ) -> None:
+        self.needs_answer = needs_answer
         self.source = source
         self.tokenizer = tokenizer
         self.max_response_tokens = max_response_tokens
@@ -227,6 +231,7 @@ class _Loader:
                     schema=schema,
                     columns=columns,
                     options_seed=source.options_seed,
+                    needs_answer=self.needs_answer,
                 )
             except DataError as error:
                 self._skip(error)
@@ -276,7 +281,7 @@ class _Loader:
                 if limit is not None and len(ids) > limit:
                     self.report.drop("prompt_too_long", question.id)
                 else:
-                    yield question, _prompt(question, text=text, token_ids=ids)
+                    yield question, prompt_of(question, text=text, token_ids=ids)
 
     def _render(self, question: Question) -> str:
         messages = with_system_prompt(question.messages, self.source.system_prompt)
@@ -362,13 +367,15 @@ class _Loader:
             )
 
 
-def _prompt(question: Question, *, text: str, token_ids: tuple[int, ...]) -> Prompt:
+def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> Prompt:
+    """The question as the model sees it."""
     return Prompt(
         id=question.id,
         text=text,
         token_ids=token_ids,
         ground_truth=question.ground_truth,
         data_source=question.data_source,
+        columns=question.columns,
     )
 
 

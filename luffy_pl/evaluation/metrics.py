@@ -1,18 +1,25 @@
 """What is counted for a benchmark.
 
+A benchmark may name metrics of its own: functions of the graded answers to one problem, a Group,
+whose values are averaged over problems; None leaves a problem out.
+
 Shapes: P problems of the benchmark.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from luffy_pl import registry
+from luffy_pl.errors import ConfigError, VerifierError, first_line
+from luffy_pl.evaluation.results import METRICS
 from luffy_pl.evaluation.statistics import (
     Estimate,
     bootstrap_mean,
@@ -22,7 +29,9 @@ from luffy_pl.evaluation.statistics import (
     powers_of_two,
 )
 from luffy_pl.records import Group
+from luffy_pl.registry import register
 
+OfGroup = Callable[[Group], float | None]
 COUNTS = (
     "graded",
     "correct",
@@ -42,6 +51,7 @@ class BenchmarkMetric(Metric):
 
     Args:
         num_problems: problems of the whole benchmark, over all ranks.
+        extra: metrics that the benchmark names, by their name.
     """
 
     full_state_update = False
@@ -56,9 +66,12 @@ class BenchmarkMetric(Metric):
     tokens_incorrect: Tensor
     samples: Tensor
 
-    def __init__(self, num_problems: int, **kwargs: Any) -> None:
+    def __init__(
+        self, num_problems: int, *, extra: Mapping[str, OfGroup] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        for name in COUNTS:
+        self.extra = dict(extra or {})
+        for name in (*COUNTS, *map(state_of, self.extra)):
             self.add_state(name, torch.zeros(num_problems), dist_reduce_fx="sum")
 
     def update(self, index: Sequence[int], groups: Sequence[Group]) -> None:
@@ -79,6 +92,8 @@ class BenchmarkMetric(Metric):
                 self.tokens_incorrect[problem] += num_tokens * (correct is False)
             voted = majority([response.verdict.extracted for response in group.responses])
             self.majority[problem] += voted is not None and verdicts[voted] is True
+            for name, function in self.extra.items():
+                getattr(self, state_of(name))[problem] += measured(name, function, group)
 
     def compute(self) -> dict[str, Any]:
         """The row of a results table: n problems that could be graded, k answers to each.
@@ -87,7 +102,8 @@ class BenchmarkMetric(Metric):
         majorities. no_answer, truncated and timeout are shares of answers; tokens, their mean
         length; tokens_correct and tokens_incorrect, that of right and of wrong answers, of which
         there are <name>_n (None where there are none). Each has its interval in <name>_low and
-        <name>_high, but avg in low and high. pass_at: pass@1, 2, 4, ... up to k.
+        <name>_high, but avg in low and high. pass_at: pass@1, 2, 4, ... up to k. metrics: value and
+        interval of each metric that the benchmark names, if it names any.
         """
         usable = self.graded > 0
         graded, correct = (state[usable].int().tolist() for state in (self.graded, self.correct))
@@ -110,7 +126,15 @@ class BenchmarkMetric(Metric):
         ):
             row |= named(name, bootstrap_ratio(getattr(self, name).cpu(), count.cpu()))
             row[f"{name}_n"] = int(count.sum())
+        if self.extra:
+            row["metrics"] = {name: self.averaged(name) for name in self.extra}
         return row
+
+    def averaged(self, name: str) -> dict[str, float | None]:
+        """Mean and interval of one of `extra`, over the problems that it says something about."""
+        values = getattr(self, state_of(name))[self.samples > 0].cpu()
+        estimate = bootstrap_mean(values[~values.isnan()])
+        return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
     def accuracy(self) -> Tensor:
         """Share of correct answers of each problem that could be graded, [P]."""
@@ -135,3 +159,58 @@ def named(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """An estimate as columns of a row; None where there is none."""
     ends = (None, None, None) if estimate is None else dataclasses.astuple(estimate)
     return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
+def extra_metrics(names: Sequence[str], *, where: str) -> dict[str, OfGroup]:
+    """The functions behind the metrics that a benchmark names."""
+    for name in names:
+        if name in METRICS:
+            raise ConfigError(
+                where, "is a metric that every benchmark has", value=name, fix="choose another name"
+            )
+    return {name: registry.find("metric", name, where=where) for name in names}
+
+
+def state_of(name: str) -> str:
+    """What the values of one of them are kept as."""
+    return f"extra_{name}"
+
+
+def measured(name: str, function: OfGroup, group: Group) -> float:
+    """The value for one problem; NaN where there is none.
+
+    Raises:
+        VerifierError: the function fails or returns no finite number.
+    """
+    try:
+        value = function(group)
+        number = math.nan if value is None else float(value)
+        if value is not None and not math.isfinite(number):
+            raise ValueError(f"{number} is not finite")
+    except Exception as error:  # foreign code fails as it likes
+        raise VerifierError(
+            f"metric {name}",
+            f"fails on the answers to problem {group.prompt.id!r}",
+            value=f"{type(error).__name__}: {first_line(error)}",
+            fix="correct the function, or leave it out",
+        ) from error
+    return number
+
+
+@register("metric", "distinct")
+def distinct(group: Group) -> float:
+    """Share of different answers among those to one problem."""
+    answers = [response.verdict.extracted for response in group.responses]
+    return len(set(answers)) / len(answers)
+
+
+@register("metric", "paid")
+def paid(group: Group) -> float | None:
+    """Mean of what the grader pays for an answer: values of its own, else 1 if it is right."""
+    verdicts = [response.verdict for response in group.responses]
+    values = [
+        float(verdict.correct) if verdict.reward is None else verdict.reward
+        for verdict in verdicts
+        if verdict.correct is not None
+    ]
+    return sum(values) / len(values) if values else None

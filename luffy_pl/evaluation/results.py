@@ -15,8 +15,9 @@ Schema of both, version 1; later versions only add keys:
         "pass_at": {"1": {"value": 0.29, "low": 0.21, "high": 0.37}, "2": ..., "4": ...}}]}
 
 `low` and `high` are the 95% interval by bootstrap over problems. The metrics are those of
-`BenchmarkMetric.compute`; an average over benchmarks has avg alone, and no pass_at. null is a
-number that does not exist: nothing could be graded, or no answer was right or wrong.
+`BenchmarkMetric.compute`, then those that the benchmark names; an average over benchmarks has avg
+alone, and no pass_at. null is a number that does not exist: nothing could be graded, or no answer
+was right or wrong.
 
 Beside it lie `validate/answers/*.jsonl` (`test/...` of a test), a line for each answer,
 `validate/phase-*.jsonl`, the counts of each problem, and the `rollouts/*.jsonl` of a fit.
@@ -83,6 +84,8 @@ def result(row: Mapping[str, Any]) -> dict[str, Any]:
             metrics[name] = {"value": number(row[name]), **ends}
             if f"{name}_n" in row:
                 metrics[name]["n"] = row[f"{name}_n"]
+    for name, estimate in row.get("metrics", {}).items():
+        metrics[name] = {end: number(estimate[end]) for end in ENDS}
     return {
         "name": row["benchmark"],
         "n": row["n"],
@@ -119,8 +122,11 @@ def shown_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[st
         if name in metrics:
             shown = f"tokens of {metrics[name]['n']} {which} answers"
             yield (shown, *(decimal(metrics[name][end]) for end in ENDS))
+    for name in metrics:
+        if name not in METRICS:
+            yield (name, *(decimal(metrics[name][end], places=3) for end in ENDS))
 
 
-def decimal(value: float | None, times: int = 1) -> str:
-    """With one decimal; a dash where there is no number."""
-    return "-" if value is None else f"{times * value:.1f}"
+def decimal(value: float | None, times: int = 1, *, places: int = 1) -> str:
+    """With one decimal, or so many; a dash where there is no number."""
+    return "-" if value is None else f"{times * value:.{places}f}"

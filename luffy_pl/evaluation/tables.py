@@ -41,6 +41,16 @@ def results_table(rows: Sequence[Mapping[str, Any]], *, title: str, width: int =
     return table
 
 
+def extra_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table | None:
+    """A line for each metric that a benchmark names beside the usual ones; None without any."""
+    table = plain_table(title, ["benchmark", "metric"], ["value", "95% interval"])
+    for row in rows:
+        for name, found in row.get("metrics", {}).items():
+            ends = f"[{found['low']:.3f}, {found['high']:.3f}]"
+            table.add_row(escape(row["benchmark"]), escape(name), f"{found['value']:.3f}", ends)
+    return table if table.row_count else None
+
+
 def length(tokens: float | None) -> str:
     """As a table shows it."""
     return "" if tokens is None else f"{tokens:.1f}"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from luffy_pl import registry
 from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.reward.reward import RewardConfig
@@ -33,6 +34,9 @@ class Benchmark:
     """Averaged apart from the benchmarks of the training distribution."""
     reward: RewardConfig | None = None
     """How its answers are graded; null takes data.reward. What is left out has its default."""
+    metrics: tuple[str, ...] = ()
+    """What is measured beside accuracy, lengths and shares: distinct (share of different answers),
+    paid (what the grader pays), and metrics that packages and plugins register."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -42,6 +46,8 @@ class Benchmark:
                 value=self.name,
                 fix="use letters, digits, _, - and .",
             )
+        for metric in self.metrics:
+            registry.check("metric", metric, where=f"data.benchmarks[{self.name}].metrics")
         if self.samples_per_problem < 1 or not 0 <= self.temperature <= MAX_TEMPERATURE:
             raise ConfigError(
                 f"data.benchmarks[{self.name}]",

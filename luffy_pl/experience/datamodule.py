@@ -186,7 +186,11 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-        self.problems = read_problems(self.benchmarks, tokenizer)
+        self.problems = read_problems(
+            self.benchmarks,
+            tokenizer,
+            verifier_of=lambda one: self._verifiers.of(one.reward or self.reward_config),
+        )
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""

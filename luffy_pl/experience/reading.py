@@ -42,7 +42,10 @@ def read_training(
     if source is None:
         raise ConfigError("data.train", "is not set", fix="give data.train.path")
     prompts = load_prompts(
-        resolved(source), tokenizer, max_response_tokens=rollout.max_response_tokens
+        resolved(source),
+        tokenizer,
+        max_response_tokens=rollout.max_response_tokens,
+        needs_answer=verifier.reads_gold,
     )
     # A check may time out on one rank alone, and every rank needs the same prompts.
     usable = agree(verifier.check_golds([prompt.ground_truth for prompt in prompts.prompts]))
@@ -54,10 +57,18 @@ def read_training(
 
 
 def read_problems(
-    benchmarks: Sequence[Benchmark], tokenizer: PreTrainedTokenizerBase
+    benchmarks: Sequence[Benchmark],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    verifier_of: Callable[[Benchmark], Verifier],
 ) -> list[tuple[Prompt, ...]]:
-    """Read the problems of each benchmark."""
-    return [load_prompts(resolved(one.source), tokenizer).prompts for one in benchmarks]
+    """Read the problems of each benchmark; a gold is needed where its verifier reads one."""
+    return [
+        load_prompts(
+            resolved(one.source), tokenizer, needs_answer=verifier_of(one).reads_gold
+        ).prompts
+        for one in benchmarks
+    ]
 
 
 def resolved(source: PromptSource) -> PromptSource:

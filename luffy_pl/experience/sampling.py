@@ -157,7 +157,7 @@ def group_of(prompt: Prompt, responses: Sequence[Response], reward_of: RewardFun
     return Group(
         prompt=prompt,
         responses=tuple(responses),
-        rewards=tuple(reward_of(prompt, response) for response in responses),
+        rewards=reward_of(prompt, responses),
     )
 
 
@@ -236,7 +236,7 @@ def _hand_in_given(
     for row, given in enumerate(spec.given, start=group_size - len(spec.given)):
         if given.is_complete:
             write = partial(_given_draft, given, collector.decode)
-            scoring.add((number, row), spec.prompt.ground_truth, write)
+            scoring.add((number, row), spec.prompt, write)
 
 
 def _sample(
@@ -257,7 +257,7 @@ def _sample(
         handed_in[place, sample] = completion
         scoring.add(
             (row.number, row.rows[sample]),
-            row.prompt.ground_truth,
+            row.prompt,
             lambda: row.draft(completion, collector.decode),
         )
 

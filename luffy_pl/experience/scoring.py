@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from luffy_pl.records import Completion, Response, Source, Verdict
+from luffy_pl.records import Completion, Prompt, Response, Source, Verdict
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 Row = tuple[int, int]
@@ -65,7 +65,7 @@ class Draft:
 @dataclass(frozen=True)
 class _Waiting:
     row: Row
-    gold: str
+    prompt: Prompt
     write: Callable[[], Draft]
 
 
@@ -86,10 +86,10 @@ class Scoring:
         # A daemon: an interrupted run does not wait for it.
         self._thread = threading.Thread(target=self._work, name="scoring", daemon=True)
 
-    def add(self, row: Row, gold: str, write: Callable[[], Draft]) -> None:
+    def add(self, row: Row, prompt: Prompt, write: Callable[[], Draft]) -> None:
         """Hand in a row; `write` makes its text, on the other thread."""
         self._num_added += 1
-        self._queue.put(_Waiting(row, gold, write))
+        self._queue.put(_Waiting(row, prompt, write))
 
     def responses(self, on_progress: Progress | None = None) -> dict[Row, Response]:
         """All rows, graded; waits for them.
@@ -138,7 +138,7 @@ class Scoring:
         drafts = [waiting.write() for waiting in piece]
         num_done = len(self._responses)
         verdicts = self._verifier.grade(
-            [(draft.text, waiting.gold) for draft, waiting in zip(drafts, piece, strict=True)],
+            [(draft.text, waiting.prompt) for draft, waiting in zip(drafts, piece, strict=True)],
             on_progress=lambda done, _: self._tell(num_done + done),
         )
         for waiting, draft, verdict in zip(piece, drafts, verdicts, strict=True):

@@ -19,7 +19,7 @@ from luffy_pl.run_dir.read import read_run
 
 CURVES, CONFIG = "curves.png", "training_config.yaml"
 # Say where something ran, not what it was.
-UNTOLD = ("run_dir", "resume", "overwrite", "ckpt_path", "config", "summary", "progress")
+UNTOLD = ("run_dir", "resume", "overwrite", "ckpt_path", "config", "summary", "progress", "plugins")
 
 
 def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> None:
@@ -55,6 +55,10 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
         curves=CURVES if run.metrics else None,
         settings=list(changed(exported.config, defaults)),
         data=list(data_files(exported.config)),
+        plugins=[
+            (shown(Path(one["path"]).name), shown(one["sha256"]))
+            for one in exported.config.get("plugins") or ()
+        ],
         config=CONFIG,
     )
     (out / "README.md").write_text(text, encoding="utf-8")

@@ -11,26 +11,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from luffy_pl.records import Verdict
+from luffy_pl.records import Prompt, Verdict
 from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
 from luffy_pl.reward.answer.gate import refusal
 from luffy_pl.reward.answer.symbolic import compare_symbolically
 from luffy_pl.reward.answer.tolerance import Policy
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
 from luffy_pl.reward.pool import ComparisonPool
+from luffy_pl.reward.row_verifier import Progress, gold_of
 from luffy_pl.reward.worker import Comparison
 
 CACHED_PAIRS = 1 << 16
 """Verdicts and golds remembered across calls; about 50 MB at most."""
-
-Progress = Callable[[int, int], None]
-"""Called with the number of graded items and the number of all items."""
 
 Value = TypeVar("Value")
 
@@ -56,6 +54,8 @@ class Batch:
 class MathVerifier:
     """Grades answers to mathematical and multiple-choice questions; safe from any thread."""
 
+    reads_gold = True
+
     def __init__(
         self,
         *,
@@ -77,18 +77,19 @@ class MathVerifier:
         self._gradable: _Remembered[str, bool] = _Remembered(CACHED_PAIRS)
 
     def grade(
-        self, items: Sequence[tuple[str, str]], on_progress: Progress | None = None
+        self, items: Sequence[tuple[str, Prompt | str]], on_progress: Progress | None = None
     ) -> list[Verdict]:
-        """One verdict per (text, gold), in order.
+        """One verdict per (text, prompt or its gold), in order.
 
         Raises:
             VerifierError: the workers cannot run (exit code 6).
         """
         batch = Batch([None] * len(items), on_progress)
-        for place, (text, gold) in enumerate(items):
+        golds = [gold_of(about) for _, about in items]
+        for place, ((text, _), gold) in enumerate(zip(items, golds, strict=True)):
             extraction = extract_answer(text, think_end=self.think_end, forms=self.forms)
             batch.places.setdefault((extraction, gold), []).append(place)
-        self.check_golds([gold for _, gold in items])
+        self.check_golds(golds)
         undecided: list[tuple[Extraction, str]] = []
         for key in batch.places:
             verdict = self._grade_cheaply(*key)

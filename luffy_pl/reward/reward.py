@@ -5,27 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self, get_args
+from typing import Any, Protocol, Self, get_args
 
+from luffy_pl import registry
 from luffy_pl.errors import ConfigError
-from luffy_pl.records import Verdict
-from luffy_pl.reward.answer.tolerance import Policy, Units
+from luffy_pl.records import Prompt, Verdict
+from luffy_pl.reward.answer.tolerance import Units
 from luffy_pl.reward.extract import AnswerForm
-from luffy_pl.reward.math_verifier import MathVerifier, Progress
-from luffy_pl.reward.released.text import THINK_END, Released
-from luffy_pl.reward.released.verifier import ReleasedVerifier
+from luffy_pl.reward.functions import asks_for, check_function, parameters, with_settings
+from luffy_pl.reward.released.text import RELEASED, THINK_END
+from luffy_pl.reward.row_verifier import Progress, RowVerifier
 from luffy_pl.reward.terms import RewardFunction, build_reward, check_terms
 
-Grader = Literal["math", "luffy_v0", "luffy_v1", "luffy_v2", "luffy_v3", "luffy_v4", "oat"]
+WHERE = "data.reward.grader"
+ASKED_FOR = ("think_end", "forms", "units", "rounding")
+"""Settings that a grader of one response may ask for."""
+TAKES = {1: "(config)", 2: "(prompt, text)", 3: "(prompt, text, gold)"}
 
 
 class Verifier(Protocol):
-    """What grades: ours, or a released one."""
+    """What grades answers; `reads_gold` says whether a row has to have a gold answer."""
+
+    @property
+    def reads_gold(self) -> bool:
+        """Whether it compares with a gold."""
 
     def grade(
-        self, items: Sequence[tuple[str, str]], on_progress: Progress | None = None
+        self, items: Sequence[tuple[str, Prompt | str]], on_progress: Progress | None = None
     ) -> list[Verdict]:
-        """One verdict per (text, gold), in order."""
+        """One verdict per (text, prompt), in order; a plain gold may stand for the prompt."""
 
     def check_golds(self, golds: Sequence[str]) -> list[bool]:
         """Whether answers can be graded against each gold."""
@@ -54,14 +62,15 @@ class RewardConfig:
             (`#### x`, GSM8K), choice (`ANSWER: C`), final (`Final answer: x`).
         workers: processes that run sympy; none starts while the exact tiers suffice.
         timeout_s: seconds for one answer, then its worker is killed and the answer is wrong.
-        grader: math is ours; the others are the released ones, for comparison with published
-            numbers. They have rules of their own for forms, units and roundings.
+        grader: math is ours; luffy_v0 to luffy_v4 and oat are the released ones, for comparison
+            with published numbers, with rules of their own for forms, units and roundings; others
+            come from packages and plugins.
         units: match: 12 cm is not 12 m; ignore: it is. A missing unit is always forgiven.
         rounding: significant digits in which an answer must agree with a gold that is a decimal
             (3.14); null: it must be equal. Other golds are exact in any case.
         terms: the reward, a weighted sum of correct (1 or 0), format (1 if one thinking part is
             closed once and a box follows), overlong (0 to -1 near the response limit), and terms
-            that packages register under the entry point group `luffy_pl.rewards`.
+            that packages and plugins register as `reward`.
         overlong_buffer_share: share of the response limit, at its end, over which overlong falls
             to -1.
     """
@@ -70,7 +79,7 @@ class RewardConfig:
     forms: tuple[str, ...] = ("boxed",)
     workers: int = 2
     timeout_s: int = 6
-    grader: Grader = "math"
+    grader: str = "math"
     units: Units = "match"
     rounding: int | None = None
     terms: dict[str, float] = field(default_factory=lambda: {"correct": 1.0})
@@ -88,9 +97,8 @@ class RewardConfig:
             _refuse("timeout_s", "must be between 1 and 600 seconds", self.timeout_s, "use 6")
         if self.rounding is not None and not 1 <= self.rounding <= 30:
             _refuse("rounding", "must be between 1 and 30 digits", self.rounding, "use 3, or null")
-        for name, allowed in (("grader", get_args(Grader)), ("units", get_args(Units))):
-            if getattr(self, name) not in allowed:
-                _refuse(name, "is unknown", getattr(self, name), " | ".join(allowed))
+        if self.units not in get_args(Units):
+            _refuse("units", "is unknown", self.units, " | ".join(get_args(Units)))
         self._check_grader()
         check_terms(
             self.terms,
@@ -99,16 +107,18 @@ class RewardConfig:
         )
 
     def _check_grader(self) -> None:
-        """A released grader takes no policy of ours."""
+        """A grader that is not `math` takes no policy of it."""
         if self.grader == "math":
             return
-        splits = self.grader in ("luffy_v0", "luffy_v1", "luffy_v2", "luffy_v3")
-        ours = {
-            "forms": ("boxed",),
-            "units": "match",
-            "rounding": None,
-            "think_end": THINK_END if splits else self.think_end,
-        }
+        found = registry.find("grader", self.grader, where=WHERE)
+        check_function(found, takes=TAKES, where=WHERE)
+        ours: dict[str, Any] = {"forms": ("boxed",), "units": "match", "rounding": None}
+        if self.grader in RELEASED:
+            splits = self.grader in ("luffy_v0", "luffy_v1", "luffy_v2", "luffy_v3")
+            ours["think_end"] = THINK_END if splits else self.think_end
+        else:
+            builds = len(parameters(found)) == 1
+            ours = {} if builds else {n: d for n, d in ours.items() if n not in asks_for(found)}
         for name, default in ours.items():
             if getattr(self, name) != default:
                 _refuse(
@@ -125,16 +135,12 @@ def _refuse(name: str, what: str, value: object, fix: str) -> None:
 
 def build_verifier(config: RewardConfig) -> Verifier:
     """The verifier `config` describes; no process starts yet."""
-    if config.grader != "math":
-        grader: Released = config.grader
-        return ReleasedVerifier(grader, workers=config.workers, timeout_s=config.timeout_s)
-    return MathVerifier(
-        think_end=config.think_end,
-        forms=config.forms,  # type: ignore[arg-type]  # checked by RewardConfig
-        workers=config.workers,
-        timeout_s=config.timeout_s,
-        policy=Policy(units=config.units, rounding=config.rounding),
-    )
+    found = registry.find("grader", config.grader, where=WHERE)
+    if len(parameters(found)) == 1:
+        verifier: Verifier = found(config)
+        return verifier
+    settings = {name: getattr(config, name) for name in ASKED_FOR}
+    return RowVerifier(config.grader, with_settings(found, settings, where=WHERE))
 
 
 def build_reward_function(config: RewardConfig, *, max_response_tokens: int) -> RewardFunction:

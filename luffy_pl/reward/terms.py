@@ -1,28 +1,34 @@
 """The reward of a response: a weighted sum of named terms, apart from whether it is correct.
 
-A term is a function `(Prompt, Response) -> float`. Three are built in; others are registered
-by an installed package under the entry point group `luffy_pl.rewards`, so that a configuration
-file holds a name and never code.
+A term is a function `(prompt, response) -> float`, or, if it compares the responses of a group,
+`(group) -> one float per response`; the rewards of that group say which response is right (1, 0;
+None: not graded). A term that needs a setting of the run (`SETTINGS`) has a keyword-only parameter
+of that name. Built-in terms register as those of packages and plugins do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from luffy_pl.errors import ConfigError, VerifierError, first_line
-from luffy_pl.records import Prompt, Response
+from luffy_pl import registry
+from luffy_pl.errors import ConfigError
+from luffy_pl.records import Group, Prompt, Response
+from luffy_pl.registry import register
 from luffy_pl.reward.extract import extract_answer
+from luffy_pl.reward.functions import call, check_function, failure, parameters, with_settings
 
-ENTRY_POINTS = "luffy_pl.rewards"
-BUILT_IN = ("correct", "format", "overlong")
 WHERE = "data.reward.terms"
+SETTINGS = ("think_end", "overlong_buffer_share", "max_response_tokens")
+"""Settings that a term may ask for."""
+TAKES = {1: "(group)", 2: "(prompt, response)"}
 
-Term = Callable[[Prompt, Response], float]
-RewardFunction = Callable[[Prompt, Response], float | None]
-"""None: the response could not be graded, so nothing is paid and nothing learned."""
+Term = Callable[..., Any]
+RewardFunction = Callable[[Prompt, Sequence[Response]], tuple[float | None, ...]]
+"""The reward of each response of a group. None: the response could not be graded, so nothing is
+paid and nothing learned."""
 
 
 def check_terms(
@@ -31,14 +37,8 @@ def check_terms(
     """Refuse names nobody registered, weights that are no numbers, and contradictions."""
     if not weights:
         raise ConfigError(WHERE, "must name a term", value=dict(weights), fix="use {correct: 1.0}")
-    known = [*BUILT_IN, *(point.name for point in _registered(weights))]
     for name, weight in weights.items():
-        if known.count(name) != 1:
-            what = "is registered more than once" if name in known else "is no reward term"
-            fix = f"use one of {', '.join(sorted(set(known)))}" + (
-                "; others are registered by the entry point group " + ENTRY_POINTS
-            )
-            raise ConfigError(WHERE, f"{name!r} {what}", fix=fix)
+        registry.check("reward", name, where=WHERE)
         if not math.isfinite(weight):
             raise ConfigError(f"{WHERE}.{name}", "must be finite", value=weight, fix="use 1.0")
     if "format" in weights and think_end is None:
@@ -71,94 +71,101 @@ def build_reward(
     max_response_tokens: int,
 ) -> RewardFunction:
     """The reward function of a run; settings were checked by `check_terms`."""
-    built_in: dict[str, Term] = {
-        "correct": correct_value,
-        "format": partial(format_value, think_end=think_end or ""),
-        "overlong": partial(
-            overlong_value,
-            limit=max_response_tokens,
-            buffer=max_response_tokens * (overlong_buffer_share or 0.0),
-        ),
+    settings = {
+        "think_end": think_end,
+        "overlong_buffer_share": overlong_buffer_share,
+        "max_response_tokens": max_response_tokens,
     }
-    registered = {point.name: point for point in _registered(weights)}
-    terms = {name: built_in.get(name) or _loaded(registered[name]) for name in weights}
-    return partial(reward_of, terms=terms, weights=dict(weights))
+    terms = {name: _built(name, settings) for name in weights}
+    return partial(rewards_of, terms=terms, weights=dict(weights))
 
 
-def reward_of(
-    prompt: Prompt, response: Response, *, terms: Mapping[str, Term], weights: Mapping[str, float]
-) -> float | None:
-    """The weighted sum, None for a response without a grade.
+def rewards_of(
+    prompt: Prompt,
+    responses: Sequence[Response],
+    *,
+    terms: Mapping[str, Term],
+    weights: Mapping[str, float],
+) -> tuple[float | None, ...]:
+    """The weighted sum of each response of a group, None for a response without a grade.
 
     Raises:
         VerifierError: a term fails or returns no finite number.
     """
-    if response.verdict.correct is None:
-        return None
-    return math.fsum(
-        weights[name] * _evaluated(name, term, prompt, response) for name, term in terms.items()
+    paid = {name: _values(name, term, prompt, responses) for name, term in terms.items()}
+    return tuple(
+        None
+        if response.verdict.correct is None
+        else math.fsum(weights[name] * values[place] for name, values in paid.items())
+        for place, response in enumerate(responses)
     )
 
 
-def correctness(prompt: Prompt, response: Response) -> float | None:
+def correctness(prompt: Prompt, responses: Sequence[Response]) -> tuple[float | None, ...]:
     """1 for a right answer, 0 for a wrong one: what evaluation counts."""
-    correct = response.verdict.correct
-    return None if correct is None else float(correct)
+    verdicts = [response.verdict.correct for response in responses]
+    return tuple(None if correct is None else float(correct) for correct in verdicts)
 
 
+@register("reward", "correct")
 def correct_value(prompt: Prompt, response: Response) -> float:
     """1 for a right answer and 0 for a wrong one, unless the grader has values of its own."""
     paid = response.verdict.reward
     return float(response.verdict.correct is True) if paid is None else paid
 
 
+@register("reward", "format")
 def format_value(prompt: Prompt, response: Response, *, think_end: str) -> float:
     """1 for one thinking part, closed once, and a closed box behind it; else 0."""
     closed_once = response.text.count(think_end) == 1
     return float(closed_once and extract_answer(response.text, think_end=think_end).status == "ok")
 
 
-def overlong_value(prompt: Prompt, response: Response, *, limit: int, buffer: float) -> float:
+@register("reward", "overlong")
+def overlong_value(
+    prompt: Prompt, response: Response, *, max_response_tokens: int, overlong_buffer_share: float
+) -> float:
     """DAPO's soft overlong punishment (arXiv 2503.14476, eq. 13), from 0 to -1.
 
-    0 up to `limit - buffer` tokens, falling linearly to -1 at `limit`, -1 beyond (an expert
-    trace may be longer). Tokens are those of the response, EOS included.
+    0 up to the buffer, a share of the limit at its end, over which it falls linearly to -1; -1
+    beyond the limit (an expert trace may be longer). Tokens are those of the response, EOS
+    included.
     """
-    excess = len(response.token_ids) - (limit - buffer)
+    buffer = max_response_tokens * overlong_buffer_share
+    excess = len(response.token_ids) - (max_response_tokens - buffer)
     return -min(max(excess / buffer, 0.0), 1.0)
 
 
-def _registered(weights: Iterable[str]) -> list[EntryPoint]:
-    """Entry points of the group; not looked for while every term is built in."""
-    return [] if set(weights) <= set(BUILT_IN) else list(entry_points(group=ENTRY_POINTS))
+def _built(name: str, settings: Mapping[str, Any]) -> Term:
+    where = f"{WHERE}.{name}"
+    found = registry.find("reward", name, where=where)
+    check_function(found, takes=TAKES, where=where)
+    return with_settings(found, settings, where=where)
 
 
-def _loaded(point: EntryPoint) -> Term:
-    try:
-        term = point.load()
-    except Exception as error:  # noqa: BLE001 (a foreign module fails as it likes)
-        what, shown = "cannot be imported", f"{type(error).__name__}: {first_line(error)}"
+def _values(
+    name: str, term: Term, prompt: Prompt, responses: Sequence[Response]
+) -> Sequence[float]:
+    """What a term gives for each response; 0 for one that has no grade."""
+    where = f"{WHERE}.{name}"
+    if len(parameters(term)) == 1:
+        group = Group(prompt, tuple(responses), correctness(prompt, responses))
+        values = call(lambda: list(term(group)), prompt=prompt, where=where)
+        if len(values) != len(responses):
+            what = f"returns {len(values)} values for {len(responses)} responses"
+            raise failure(prompt, what, value=repr(values)[:80], where=where)
     else:
-        if callable(term):
-            return term
-        what, shown = "is no function", repr(term)
-    raise ConfigError(
-        f"{WHERE}.{point.name}", f"{point.value} {what}", value=shown, fix="mend that package"
-    )
+        values = [
+            0.0
+            if response.verdict.correct is None
+            else call(term, prompt, response, prompt=prompt, where=where)
+            for response in responses
+        ]
+    return [_number(value, prompt, where) for value in values]
 
 
-def _evaluated(name: str, term: Term, prompt: Prompt, response: Response) -> float:
-    try:
-        value = float(term(prompt, response))
-    except Exception as error:  # noqa: BLE001 (foreign code fails as it likes)
-        what, shown = "fails", f"{type(error).__name__}: {first_line(error)}"
-    else:
-        if math.isfinite(value):
-            return value
-        what, shown = "is not finite", repr(value)
-    raise VerifierError(
-        f"{WHERE}.{name}",
-        f"{what} on a response to prompt {prompt.id!r}",
-        value=shown,
-        fix="mend the function, or drop the term",
-    )
+def _number(value: Any, prompt: Prompt, where: str) -> float:
+    number = call(float, value, prompt=prompt, where=where)
+    if not math.isfinite(number):
+        raise failure(prompt, "is not finite", value=repr(number), where=where)
+    return number

@@ -1,7 +1,8 @@
 """`luffy-pl verify`: grade a file of answers, or grade saved rollouts again.
 
 A line holds `prediction` and `gold`, or is one that a run wrote under `rollouts/`: `response`, and
-the gold in `verdict`. Each line is written back in its place, with its new `verdict`.
+the gold in `verdict`. A grader that reads no gold needs none; it gets the line as the columns
+of the prompt. Each line is written back in its place, with its new `verdict`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from luffy_pl.errors import DataError, StorageError
-from luffy_pl.records import Verdict
-from luffy_pl.reward.released.text import THINK_END
-from luffy_pl.reward.reward import Grader, RewardConfig, build_verifier
+from luffy_pl.records import Prompt, Verdict
+from luffy_pl.reward.released.text import RELEASED, THINK_END
+from luffy_pl.reward.reward import RewardConfig, build_verifier
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Item:
 
     row: dict[str, Any]
     text: str
-    gold: str
+    prompt: Prompt
     known: bool | None
 
 
@@ -51,15 +52,15 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--grader",
-        choices=get_args(Grader),
         default="math",
-        help="ours, or a released one, which finds the answer by a rule of its own",
+        help="math is ours; luffy_v0 to luffy_v4 and oat are the released ones, which find the "
+        "answer by rules of their own; or one of a package or a plugin",
     )
     args = parser.parse_args(argv)
     config = config_of(args)
-    items = read_items(args.pairs)
     with build_verifier(config) as verifier:
-        verdicts = verifier.grade([(item.text, item.gold) for item in items])
+        items = read_items(args.pairs, reads_gold=verifier.reads_gold)
+        verdicts = verifier.grade([(item.text, item.prompt) for item in items])
     write_verdicts(args.out, items, verdicts)
     sys.stdout.write("\n".join(summary(items, verdicts)) + "\n")
     return 0
@@ -67,14 +68,15 @@ def main(argv: Sequence[str]) -> int:
 
 def config_of(args: argparse.Namespace) -> RewardConfig:
     """The settings of a call; a released grader finds answers by its own rule."""
-    if args.grader == "math":
-        forms, think_end = args.forms or ("boxed", "hash", "final"), args.think_end
+    if args.grader not in RELEASED:
+        forms = args.forms or (("boxed", "hash", "final") if args.grader == "math" else ("boxed",))
+        think_end = args.think_end
     else:
         forms, think_end = args.forms or ("boxed",), args.think_end or THINK_END
     return RewardConfig(think_end=think_end, forms=forms, workers=args.workers, grader=args.grader)
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path, *, reads_gold: bool = True) -> list[Item]:
     """Every line of the file; an error names the line."""
     try:
         # Not splitlines: it also splits at characters that JSON may hold inside a string.
@@ -84,13 +86,13 @@ def read_items(path: Path) -> list[Item]:
             str(path), f"cannot be read ({error})", fix="give a file of JSON Lines in UTF-8"
         ) from None
     return [
-        read_item(line, where=f"{path}:{number}")
+        read_item(line, where=f"{path}:{number}", reads_gold=reads_gold)
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
 
 
-def read_item(line: str, *, where: str) -> Item:
+def read_item(line: str, *, where: str, reads_gold: bool = True) -> Item:
     """A pair, or a saved rollout."""
     try:
         row = json.loads(line)
@@ -106,11 +108,17 @@ def read_item(line: str, *, where: str) -> Item:
     else:
         found = {name: row.get(name) for name in ("prediction", "gold")}
         known = row.get("equal")
+    gold_name = list(found)[1]
+    if found[gold_name] is None and not reads_gold:
+        found[gold_name] = ""
     for name, value in found.items():
         if not isinstance(value, str):
             raise DataError(where, f"{name} is not text", value=value, fix="write it as a string")
     text, gold = found.values()
-    return Item(row, text, gold, known)
+    prompt = Prompt(
+        str(row.get("prompt_id", where)), str(row.get("prompt", "")), (), gold, columns=row
+    )
+    return Item(row, text, prompt, known)
 
 
 def write_verdicts(path: Path, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from luffy_pl import registry
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Completion
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -91,9 +92,9 @@ class ServerConfig:
 class EngineConfig:
     """Which engine samples, and its limits."""
 
-    kind: Literal["auto", "vllm", "vllm_server", "hf"] = "auto"
-    """auto takes vLLM where it is installed, in this process; vllm_server asks running servers; hf
-    is transformers, exact and slow."""
+    kind: str = "auto"
+    """auto takes vLLM where it is installed; vllm is in this process; vllm_server asks running
+    servers; hf is transformers, exact and slow; others come from packages and plugins."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """The servers of vllm_server."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -118,6 +119,7 @@ class EngineConfig:
     """Linked from `model.policy`."""
 
     def __post_init__(self) -> None:
+        registry.check("engine", self.kind, where="data.engine.kind")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
                 "data.engine.gpu_memory_utilization",

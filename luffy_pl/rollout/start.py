@@ -1,17 +1,21 @@
-"""Which engine, by name."""
+"""The engines by name: functions of `(model_path, config, stop_token_ids)`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from luffy_pl import registry
 from luffy_pl.errors import EngineError
+from luffy_pl.registry import register
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine
 from luffy_pl.rollout.supervised import SupervisedEngine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
+WHERE = "data.engine.kind"
+Start = Callable[[str, EngineConfig, Sequence[int]], RolloutEngine]
 STACKS = Path("logs") / "hang-engine.txt"
 
 
@@ -28,25 +32,45 @@ def start_engine(
     model_path: str, config: EngineConfig, *, stop_token_ids: Sequence[int]
 ) -> RolloutEngine:
     """The engine that `config.kind` names, its weights loaded from `model_path`."""
-    if config.kind == "vllm_server":
-        from luffy_pl.rollout.server_engine import VllmServerEngine
+    start: Start = registry.find("engine", config.kind, where=WHERE)
+    return start(model_path, config, stop_token_ids)
 
-        return VllmServerEngine(config, stop_token_ids=stop_token_ids)
-    has_vllm = find_spec("vllm") is not None
-    size = config.tensor_parallel_size
-    kind = config.kind if config.kind != "auto" else ("vllm" if has_vllm or size > 1 else "hf")
-    if kind == "hf":
-        from luffy_pl.rollout.hf_engine import HfEngine
 
-        return HfEngine(model_path, config, stop_token_ids=stop_token_ids)
-    if not has_vllm:
+@register("engine", "hf")
+def hf(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
+    """Transformers."""
+    from luffy_pl.rollout.hf_engine import HfEngine
+
+    return HfEngine(model_path, config, stop_token_ids=stop_token_ids)
+
+
+@register("engine", "vllm_server")
+def server(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
+    """Running servers, which have loaded a model of their own."""
+    from luffy_pl.rollout.server_engine import VllmServerEngine
+
+    return VllmServerEngine(config, stop_token_ids=stop_token_ids)
+
+
+@register("engine", "vllm")
+def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
+    """VLLM in this process, or shared with neighbouring ranks."""
+    if find_spec("vllm") is None:
         raise EngineError(
-            "data.engine.kind",
+            WHERE,
             "vLLM is not installed",
             value=config.kind,
             fix="install the cpu or gpu extra, or use data.engine.kind=hf",
         )
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
+    size = config.tensor_parallel_size
     start = partial(VllmEngine, model_path, config, stop_token_ids=stop_token_ids)
     return start() if size == 1 else TensorParallelEngine(start, size=size)
+
+
+@register("engine", "auto")
+def auto(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
+    """VLLM where it is installed or has to be, else transformers."""
+    needs_vllm = find_spec("vllm") is not None or config.tensor_parallel_size > 1
+    return (vllm if needs_vllm else hf)(model_path, config, stop_token_ids)

@@ -50,12 +50,13 @@ from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.dry_run import Plan, show_plan
 from luffy_pl.run.layers import Layered, layered, split_print_config
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import check_state
-from luffy_pl.training.loggers import LoggerName, build_loggers, check_loggers
+from luffy_pl.training.loggers import build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 
 log = logging.getLogger(__name__)
@@ -122,9 +123,16 @@ class LuffyCLI(LightningCLI):
         )
         parser.add_argument(
             "--loggers",
-            type=list[LoggerName],
+            type=list[str],
             default=["tensorboard"],
-            help="where metrics of fit go beside metrics.jsonl",
+            help="where metrics of fit go beside metrics.jsonl: tensorboard, wandb, mlflow, "
+            "trackio, and what packages and plugins register",
+        )
+        parser.add_argument(
+            "--plugins",
+            type=list[dict[str, str]],
+            default=[],
+            help="written by the run: path and hash of each --plugin FILE.py; loads nothing",
         )
         for name, callback in SECTIONS.items():
             parser.add_lightning_class_args(callback, name)
@@ -174,6 +182,11 @@ class LuffyCLI(LightningCLI):
         config = self.config[self.subcommand]
         for one in self.dropped:
             log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
+        if self.subcommand == "fit" and config.resume:
+            run_dir.check_plugins(Path(config.run_dir))
+        say_missing_plugins(config.plugins, where="the configuration")
+        # What was loaded, not what a file says.
+        config.plugins = recorded_plugins()
         check_settings(config)
         if self.subcommand == "fit":
             check_recipe(config)
@@ -262,6 +275,7 @@ class LuffyCLI(LightningCLI):
             # As it was composed: with the ablation's leaf already in it, it could not run again.
             composed = self.composed.clone()
             composed.resume, composed.overwrite, composed.ckpt_path = False, False, None
+            composed.plugins = recorded_plugins()
             # With nulls: left out, they would be the defaults again when the file is used.
             parser = self._parser(self.subcommand)
             text = parser.dump(composed, skip_unset=False, skip_validation=True)

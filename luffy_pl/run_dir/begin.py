@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.registry import check_same_plugins
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -153,6 +154,13 @@ def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def check_plugins(run_dir: Path) -> None:
+    """A resumed run keeps its plugins, which whoever resumes it has to name again."""
+    if (run_dir / CONFIG).is_file():
+        recorded = OmegaConf.select(OmegaConf.load(run_dir / CONFIG), "plugins")
+        check_same_plugins(recorded, where=str(run_dir))
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from luffy_pl.errors import LuffyError
+from luffy_pl.registry import PLUGIN, take_option
 from luffy_pl.run.composition import compose
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
@@ -17,7 +18,9 @@ def check_cells(cells: Iterable[Cell], grid: Grid) -> None:
     first = {cell.group: cell for cell in reversed(list(cells))}
     for cell in reversed(first.values()):
         try:
-            benchmarks = compose(cell.arguments).data.benchmarks
+            # The plugins are those of this very process.
+            arguments, _ = take_option(cell.arguments, PLUGIN)
+            benchmarks = compose(arguments).data.benchmarks
             known = (*(benchmark.name for benchmark in benchmarks), *AVERAGES)
             check_names(grid.metrics, known, f"{grid.path}: metrics of cell {cell.name}")
         except LuffyError as error:

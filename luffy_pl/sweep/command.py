@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     grid = read_grid(args.grid)
     check_axes(grid)
-    cells = make_cells(grid)
+    cells = make_cells(grid, args.allow_import)
     out = args.out or args.grid.parent
     if args.summarize:
         summarize(grid, cells, out)
@@ -67,6 +67,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--max_parallel", type=int, default=1, help="cells at a time (1)")
     parser.add_argument("--launcher", choices=runner.LAUNCHERS, default="local")
+    parser.add_argument("--allow_import", action="append", default=[], metavar="PACKAGE",
+                        help="let the configurations of the cells name classes of it")  # fmt: skip
     parser.add_argument("--summarize", action="store_true", help="only write tables and figures")
     parser.add_argument("--out", type=Path, help="folder for them (that of the grid)")
     parser.add_argument("--figures", type=Path, metavar="DIR",

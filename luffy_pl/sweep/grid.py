@@ -31,6 +31,8 @@ OF_THE_SWEEP = (
     "help",
 )
 """Options that a cell gets from the sweep, or that would make it do something else."""
+FROM_THE_CALLER = ("plugin", "plugins", "allow_import")
+"""Options that have code of others run: only the sweep's own command line may hold them."""
 SHORTHAND = {"key", "values"}
 
 T = TypeVar("T")
@@ -156,6 +158,10 @@ def read_settings(value: Any, where: str) -> dict[str, Setting]:
         check_names(parts, ("configs", "set"), here)
         overrides = mapping(parts.get("set"), f"{here}.set")
         for key in overrides:
+            if key in FROM_THE_CALLER:
+                refuse(f"{here}.set", "is not for a grid to set: no file may have code run",
+                       value=key, fix="add --plugin FILE.py or --allow_import PACKAGE to the "
+                       "sweep's own command, if you trust that code")  # fmt: skip
             if not DOTTED_KEY.fullmatch(str(key)) or key in OF_THE_SWEEP:
                 refuse(f"{here}.set", "is not for a grid to set", value=key,
                        fix="give a dotted key such as data.rollout.num_phases")  # fmt: skip
@@ -216,6 +222,8 @@ def config_files(value: Any, where: str) -> tuple[str, ...]:
     """Existing files, relative to the current directory."""
     names = texts(value, where)
     for name in names:
+        if name.startswith("-"):
+            refuse(where, "looks like an option", value=name, fix="write ./ before the name")
         if not Path(name).is_file():
             refuse(where, "no such configuration file in the current directory", value=name,
                    fix="correct it, or start the sweep where the path leads from")  # fmt: skip

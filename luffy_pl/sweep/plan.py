@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.registry import PLUGIN, plugins
 from luffy_pl.sweep.grid import Grid, Setting
 from luffy_pl.sweep.values import load_yaml
 
@@ -25,9 +26,9 @@ class Cell:
     Args:
         group: name without the seed; the runs of a group differ by their seed alone.
         labels: axis -> label; empty for a cell beside the product.
-        arguments: of luffy-pl, from the command to the run directory.
-        fingerprint: of the arguments and the content of the configuration files. The run
-            directory is left out, so that a sweep may be moved; so are comments and layout.
+        arguments: of luffy-pl, from the command to what the sweep's own command line hands on.
+        fingerprint: of the arguments and the content of the configuration files and plugins. The
+            run directory is left out, so that a sweep may be moved; so are comments and layout.
     """
 
     name: str
@@ -39,11 +40,16 @@ class Cell:
     fingerprint: str
 
 
-def make_cells(grid: Grid) -> list[Cell]:
-    """The cells of the product, then those beside it; the seeds of a group are neighbours."""
+def make_cells(grid: Grid, allowed: Sequence[str] = ()) -> list[Cell]:
+    """The cells of the product, then those beside it; the seeds of a group are neighbours.
+
+    Args:
+        allowed: packages that the caller lets the configurations import. Every cell gets them, and
+            the plugins that the caller has loaded.
+    """
     contents: dict[str, Any] = {}
     cells = [
-        make_cell(grid, group, labels, settings, seed, contents)
+        make_cell(grid, group, labels, settings, seed, contents, from_the_caller(allowed))
         for group, labels, settings in groups(grid)
         for seed in grid.seeds
     ]
@@ -56,6 +62,14 @@ def make_cells(grid: Grid) -> list[Cell]:
                               fix="rename a label")  # fmt: skip
         names[cell.name] = cell
     return cells
+
+
+def from_the_caller(allowed: Sequence[str]) -> tuple[str, ...]:
+    """The options of the sweep that each cell gets too."""
+    return (
+        *(f"{PLUGIN}={plugin.path}" for plugin in plugins()),
+        *(f"--allow_import={name}" for name in allowed),
+    )
 
 
 def groups(grid: Grid) -> Iterator[tuple[str, dict[str, str], tuple[Setting, ...]]]:
@@ -81,6 +95,7 @@ def make_cell(
     settings: Iterable[Setting],
     seed: int,
     contents: dict[str, Any],
+    handed_on: Sequence[str],
 ) -> Cell:
     """One cell; `contents` keeps configuration files that were read for another."""
     configs, overrides = list(grid.base), dict[str, Any]()
@@ -102,15 +117,17 @@ def make_cell(
         *(f"--{key}={argument(value)}" for key, value in overrides.items()),
         f"--seed_everything={seed}",
     )
-    identity = json.dumps([arguments, [contents[path] for path in configs]], sort_keys=True,
-                          default=str)  # fmt: skip
+    parts: list[Any] = [arguments, [contents[path] for path in configs]]
+    if hashes := [plugin.sha256 for plugin in plugins()]:
+        parts.append(hashes)
+    identity = json.dumps(parts, sort_keys=True, default=str)
     return Cell(
         name=name,
         group=group,
         labels=labels,
         seed=seed,
         run_dir=run_dir,
-        arguments=(*arguments, f"--run_dir={run_dir}"),
+        arguments=(*arguments, f"--run_dir={run_dir}", *handed_on),
         fingerprint=hashlib.sha256(identity.encode()).hexdigest()[:16],
     )
 

@@ -108,7 +108,7 @@ def check_unchanged(cells: Iterable[Cell], state: Mapping[str, Status]) -> None:
         if status and status.event == "finished" and status.fingerprint != cell.fingerprint:
             raise ConfigError(
                 f"cell {cell.name}",
-                f"its arguments or configuration files have changed since it finished in "
+                f"its arguments, configuration files or plugins have changed since it finished in "
                 f"{cell.run_dir.parent}",
                 fix="undo the change, rename the label, or give the sweep another run_dir",
             )

@@ -38,11 +38,12 @@ def main(argv: Sequence[str]) -> int:
 
     source = dataclasses.replace(options.source, path=resolve(options.source.path))
     config = dataclasses.replace(options.teacher, model=resolve(options.teacher.model))
-    questions = generate.read_questions(source)
+    verifier = build_verifier(options.reward)
+    questions = generate.read_questions(source, needs_answer=verifier.reads_gold)
     teacher, tokenizer = start(config, options, source)
     out = Path(options.out)
     try:
-        with build_verifier(options.reward) as verifier:
+        with verifier:
             tally = generate.generate(
                 questions, teacher, verifier, config, out,
                 tokenizer=tokenizer, on_progress=every(SECONDS_PER_LINE),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from luffy_pl.data.chat import THINK
 from luffy_pl.data.columns import Question, detect_schema, fill_columns, read_question
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.prompts import PromptSource, prompt_of
 from luffy_pl.data.rows import read_rows
 from luffy_pl.errors import DataError, StorageError
 from luffy_pl.reward.reward import Verifier
@@ -55,8 +55,12 @@ class Tally:
         )
 
 
-def read_questions(source: PromptSource) -> list[Question]:
-    """Every row as a question; a bad one is an error, or left out as the source says."""
+def read_questions(source: PromptSource, *, needs_answer: bool = True) -> list[Question]:
+    """Every row as a question; a bad one is an error, or left out as the source says.
+
+    Args:
+        needs_answer: a row without a gold answer is a bad one.
+    """
     rows = read_rows(source.path, split=source.split)
     first = next(rows)
     schema = detect_schema(first[1]) if source.schema == "auto" else source.schema
@@ -67,7 +71,12 @@ def read_questions(source: PromptSource) -> list[Question]:
             break
         try:
             question = read_question(
-                row, where=where, schema=schema, columns=columns, options_seed=source.options_seed
+                row,
+                where=where,
+                schema=schema,
+                columns=columns,
+                options_seed=source.options_seed,
+                needs_answer=needs_answer,
             )
         except DataError:
             if source.on_bad_row == "error":
@@ -143,7 +152,8 @@ def trace_row(
     """A line in the schema "plain", with what the teacher did beside it."""
     question = answered.question
     whole = [answer for answer in answered.answers if answer.is_complete]
-    verdicts = verifier.grade([(answer.text, question.ground_truth) for answer in whole])
+    prompt = prompt_of(question, text=question.messages[-1]["content"], token_ids=())
+    verdicts = verifier.grade([(answer.text, prompt) for answer in whole])
     right = [a for a, verdict in zip(whole, verdicts, strict=True) if verdict.correct is True]
     kept = chosen(right, config)
     traces = [answer.text for answer in kept]

@@ -1,4 +1,7 @@
-"""Where metrics go beside metrics.jsonl, by name; a package is imported when it is asked for."""
+"""Where metrics go beside metrics.jsonl: loggers by name, functions of `(run_dir, purge_step)`.
+
+A package is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,29 @@ import importlib.util
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from luffy_pl import registry
 from luffy_pl.errors import ConfigError
+from luffy_pl.registry import register
 from luffy_pl.training.jsonl_logger import JsonlLogger
 
-LoggerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+WHERE = "loggers"
+PACKAGES = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Built-in loggers that are called after the package they need."""
 PROJECT = "luffy-pl"
 
 
-def check_loggers(names: Sequence[LoggerName]) -> None:
-    """Raise a ConfigError for one whose package is not installed."""
+def check_loggers(names: Sequence[str]) -> None:
+    """Raise a ConfigError for one that nobody has, or whose package is not installed."""
     for name in names:
-        if importlib.util.find_spec(name) is None:
+        registry.check("logger", name, where=WHERE)
+        if name in PACKAGES and importlib.util.find_spec(name) is None:
             raise ConfigError(
-                "loggers",
+                WHERE,
                 f"needs the package {name}, which is not installed",
                 value=name,
                 fix=f"pip install {name}, or leave it out: metrics.jsonl is always written",
@@ -32,7 +40,7 @@ def check_loggers(names: Sequence[LoggerName]) -> None:
 
 
 def build_loggers(
-    names: Sequence[LoggerName], run_dir: Path, *, purge_step: int | None = None
+    names: Sequence[str], run_dir: Path, *, purge_step: int | None = None
 ) -> list[Logger]:
     """Those of `names`, then metrics.jsonl; all of them keep their files in `run_dir`.
 
@@ -42,22 +50,36 @@ def build_loggers(
     Args:
         purge_step: TensorBoard hides what an earlier start wrote from here on.
     """
-    made = [build_logger(name, run_dir, purge_step=purge_step) for name in names]
+    makers = [registry.find("logger", name, where=WHERE) for name in names]
+    made = [make(run_dir, purge_step) for make in makers]
     return [*made, JsonlLogger(str(run_dir / "metrics.jsonl"))]
 
 
-def build_logger(name: LoggerName, run_dir: Path, *, purge_step: int | None) -> Logger:
-    """One of them; a resumed run goes on in it as far as its package can."""
-    if name == "wandb":
-        run_dir.mkdir(parents=True, exist_ok=True)
-        return WandbLogger(name=run_dir.name, save_dir=str(run_dir))
-    if name == "mlflow":
-        return MLFlowLogger(
-            experiment_name=PROJECT, run_name=run_dir.name, save_dir=str(run_dir / "mlflow")
-        )
-    if name == "trackio":
-        return TrackioLogger(run_dir.name)
+@register("logger", "tensorboard")
+def tensorboard(run_dir: Path, purge_step: int | None) -> Logger:
+    """Event files in the run's folder."""
     return TensorBoardLogger(save_dir=str(run_dir), name="tb", version="", purge_step=purge_step)
+
+
+@register("logger", "wandb")
+def wandb(run_dir: Path, purge_step: int | None) -> Logger:
+    """Weights and Biases."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(name=run_dir.name, save_dir=str(run_dir))
+
+
+@register("logger", "mlflow")
+def mlflow(run_dir: Path, purge_step: int | None) -> Logger:
+    """MLflow."""
+    return MLFlowLogger(
+        experiment_name=PROJECT, run_name=run_dir.name, save_dir=str(run_dir / "mlflow")
+    )
+
+
+@register("logger", "trackio")
+def trackio(run_dir: Path, purge_step: int | None) -> Logger:
+    """Trackio; a resumed run goes on in it."""
+    return TrackioLogger(run_dir.name)
 
 
 class TrackioLogger(Logger):

@@ -199,3 +199,27 @@ def test_logprobs_of_one_and_of_several_traces():
     assert read(PLAIN | {"trace": "a", "logprobs": [-1, 0]}).logprobs == ((-1.0, 0.0),)
     several = {"trace": ["a", "b", "c"], "logprobs": [[-1.0], [-2.0, -3.0], None]}
     assert read(PLAIN | several).logprobs == ((-1.0,), (-2.0, -3.0), None)
+
+
+def test_what_the_schema_has_no_use_for_is_kept():
+    luffy = {**LUFFY, "extra_info": {"split": "default", "index": 17, "tests": ["assert f(1)"]}}
+    assert read(luffy).columns == {
+        "ability": "math",
+        "reward_model": {"style": "rule"},
+        "extra_info": {"split": "default", "tests": ["assert f(1)"]},
+    }
+    assert luffy["extra_info"]["index"] == 17
+    assert read(GSM8K).columns == {}
+    assert read(OPENR1).columns == {}
+    row = {"prompt": "2+2?", "gold.a": "4", "gold": {"a": 1}, "keys": ["x"]}
+    assert read(row, answer="gold.a").columns == {"gold": {"a": 1}, "keys": ["x"]}
+
+
+@pytest.mark.parametrize("row", [{"prompt": "2+2?"}, {"prompt": "2+2?", "answer": ""}])
+def test_a_gold_is_missed_only_where_one_is_read(row):
+    assert "answer is" in refusal(row)
+    columns = fill_columns(Columns(), schema="plain", first_row=row, where=WHERE)
+    question = read_question(row, where=WHERE, schema="plain", columns=columns, needs_answer=False)
+    assert (question.ground_truth, question.answer_was_number) == ("", False)
+    with pytest.raises(DataError, match="prompt is missing"):
+        read_question({}, where=WHERE, schema="plain", columns=columns, needs_answer=False)

@@ -1,8 +1,10 @@
 import json
+import pickle
 
 import pytest
 
 from luffy_pl.data.columns import Columns
+from luffy_pl.data.fingerprint import fingerprint
 from luffy_pl.data.prompts import PromptSource, Tally, load_prompts
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.records import Prompt
@@ -265,3 +267,18 @@ def test_a_setting_out_of_range(setting, value):
     assert caught.value.exit_code == 2
     assert str(caught.value).startswith(f"x.jsonl: {setting} must be ")
     assert f", got {value}. Fix: " in str(caught.value)
+
+
+def test_columns_come_along_and_change_no_fingerprint(tokenizer, write_jsonl):
+    bare = row(trace="4", id=1)
+    more = {**bare, "tests": {"a": [1, 2]}}
+    plain, loaded = (
+        load_prompts(PromptSource(write_jsonl(one)), tokenizer, max_response_tokens=99)
+        for one in (bare, more)
+    )
+    [prompt] = pickle.loads(pickle.dumps(loaded.prompts))
+    assert prompt.columns == {"tests": {"a": [1, 2]}}
+    assert fingerprint(loaded) == fingerprint(plain)
+    assert prompt == plain.prompts[0]
+    assert hash(prompt) == hash(plain.prompts[0])
+    assert "tests" not in repr(prompt)

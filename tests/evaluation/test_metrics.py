@@ -1,8 +1,10 @@
 import dataclasses
+import math
 
 import pytest
 
-from luffy_pl.evaluation.metrics import BenchmarkMetric
+from luffy_pl.errors import ConfigError, VerifierError
+from luffy_pl.evaluation.metrics import BenchmarkMetric, distinct, extra_metrics, paid
 from luffy_pl.records import Group, Prompt, Response, Verdict
 
 
@@ -146,3 +148,40 @@ def test_a_right_answer_counts_whatever_it_was_paid():
     metric = BenchmarkMetric(num_problems=1)
     metric.update([0], [dataclasses.replace(right, rewards=(0.5, -1.0))])
     assert (metric.compute()["avg"], metric.compute()["maj"]) == (1.0, 1.0)
+
+
+def test_a_metric_of_its_own_is_averaged_over_the_problems_it_says_something_about():
+    values = iter([0.25, None, 0.75])
+    metric = BenchmarkMetric(4, extra={"mine": lambda group: next(values), "paid": paid})
+    metric.update([0, 1, 3], [group([1.0, 0.0]), group([0.0, 0.0]), group([None, None])])
+    row = metric.compute()
+    assert row["metrics"]["mine"]["value"] == 0.5
+    assert row["metrics"]["mine"]["low"] <= 0.5 <= row["metrics"]["mine"]["high"]
+    assert row["metrics"]["paid"]["value"] == 0.25
+    assert "mine" not in row
+
+
+def test_a_metric_that_says_nothing_is_no_number():
+    metric = BenchmarkMetric(1, extra={"mine": lambda group: None})
+    metric.update([0], [group([1.0])])
+    assert math.isnan(metric.compute()["metrics"]["mine"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [(lambda group: math.inf, "inf is not finite"), (lambda group: group.x, "AttributeError")],
+)
+def test_a_metric_that_fails_is_one_line_with_its_name(function, words):
+    metric = BenchmarkMetric(1, extra={"mine": function})
+    with pytest.raises(VerifierError, match=f"^metric mine: fails on .*'0'.*{words}"):
+        metric.update([0], [group([1.0])])
+
+
+def test_a_metric_cannot_have_the_name_of_a_usual_one():
+    assert list(extra_metrics(["distinct"], where="x")) == ["distinct"]
+    with pytest.raises(ConfigError, match="x: is a metric that every benchmark has, got 'avg'"):
+        extra_metrics(["avg"], where="x")
+
+
+def test_distinct_answers_are_counted_as_they_were_read():
+    assert distinct(group([1.0, 0.0, 0.0, 0.0], answers=["4", "5", "5", "6"])) == 0.75

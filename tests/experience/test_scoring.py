@@ -150,7 +150,7 @@ def test_answers_to_a_benchmark_are_paid_by_correctness_alone():
         engine=SaysItsSeed(),
         verifier=Gives(),
         decode=lambda ids: "".join(map(str, ids)),
-        reward_of=lambda prompt, response: 7.0,
+        reward_of=lambda prompt, responses: (7.0,) * len(responses),
     )
     groups = answered(
         prompts(2),

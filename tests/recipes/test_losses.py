@@ -307,7 +307,7 @@ def test_dapo_pays_half_of_what_its_paper_does(recipe):
     for correct, tokens, paper in [(True, 20, 1.0), (False, 20, -1.0), (True, 48, 0.0),
                                    (False, 48, -2.0), (True, 43, 1 - 4.6 / 9.6)]:  # fmt: skip
         row = response("rollout", (1,) * tokens, correct)
-        assert reward_of(Prompt("a", "", (8, 9), "1"), row) == pytest.approx((paper + 1) / 2)
+        assert reward_of(Prompt("a", "", (8, 9), "1"), [row]) == pytest.approx([(paper + 1) / 2])
 
 
 def test_every_recipe_has_its_formula_here_and_names_its_source():

@@ -18,19 +18,20 @@ def response(text="a</think>\\boxed{5}", *, correct=True, tokens=10, reward=None
 
 
 def reward(config, row):
-    return build_reward_function(config, max_response_tokens=100)(PROMPT, row)
+    [paid] = build_reward_function(config, max_response_tokens=100)(PROMPT, [row])
+    return paid
 
 
 @pytest.mark.parametrize(("correct", "paid"), [(True, 1.0), (False, 0.0), (None, None)])
 def test_without_terms_of_its_own_a_run_pays_correct_answers(correct, paid):
     assert reward(RewardConfig(), response(correct=correct)) == paid
-    assert correctness(PROMPT, response(correct=correct)) == paid
+    assert correctness(PROMPT, [response(correct=correct)]) == (paid,)
 
 
 def test_a_grader_may_pay_values_of_its_own_but_correctness_stays():
     row = response(correct=False, reward=-0.5)
     assert reward(RewardConfig(), row) == -0.5
-    assert correctness(PROMPT, row) == 0.0
+    assert correctness(PROMPT, [row]) == (0.0,)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +69,13 @@ def test_terms_are_weighted_and_summed():
 def package(tmp_path, monkeypatch):
     """Install a package that registers reward terms, as pip would leave it."""
 
-    def install(source, **terms):
+    def install(source, group="luffy_pl.reward", **terms):
         (tmp_path / "my_rewards.py").write_text(textwrap.dedent(source))
         info = tmp_path / "my_rewards-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rewards\nVersion: 1.0\n")
         lines = [f"{name} = my_rewards:{target}\n" for name, target in terms.items()]
-        (info / "entry_points.txt").write_text("[luffy_pl.rewards]\n" + "".join(lines))
+        (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(lines))
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
 
@@ -93,6 +94,32 @@ def test_a_registered_term(package):
     assert reward(config, response(tokens=4)) == 1.0 + 0.5 * (0.25 + 2)
 
 
+def test_the_old_group_of_entry_points_works_and_says_the_new_one(package, caplog):
+    package("def term(p, r): return 0.5", group="luffy_pl.rewards", custom="term")
+    with caplog.at_level("WARNING"):
+        assert reward(RewardConfig(terms={"custom": 1.0}), response()) == 0.5
+    [line] = caplog.messages
+    assert "luffy_pl.rewards" in line
+    assert line.endswith("is now called luffy_pl.reward")
+
+
+def test_a_term_that_sees_the_group_gives_a_value_for_each_response(package):
+    package("def term(group): return [2.0 * paid for paid in group.rewards]", custom="term")
+    config = RewardConfig(terms={"correct": 1.0, "custom": 1.0})
+    rows = [response(), response(correct=False), response(correct=None)]
+    with pytest.raises(VerifierError, match=r"terms\.custom: fails .*TypeError"):
+        build_reward_function(config, max_response_tokens=9)(PROMPT, rows)
+    found = build_reward_function(config, max_response_tokens=9)(PROMPT, rows[:2])
+    assert found == (3.0, 0.0)
+
+
+def test_a_term_that_sees_the_group_leaves_no_response_out(package):
+    package("def term(group): return [1.0]", custom="term")
+    function = build_reward_function(RewardConfig(terms={"custom": 1.0}), max_response_tokens=9)
+    with pytest.raises(VerifierError, match="returns 1 values for 2 responses"):
+        function(PROMPT, [response(), response()])
+
+
 @pytest.mark.case(37)
 @pytest.mark.parametrize(
     ("source", "line"),
@@ -109,29 +136,36 @@ def test_a_term_that_fails_is_one_line_with_its_name(package, source, line):
     package(source, custom="term")
     function = build_reward_function(RewardConfig(terms={"custom": 1.0}), max_response_tokens=9)
     with pytest.raises(VerifierError, match=rf"^data\.reward\.terms\.custom: {line}") as raised:
-        function(PROMPT, response())
+        function(PROMPT, [response()])
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("import there_is_no_such_module", "cannot be imported.*there_is_no_such_module"),
-        ("term = 5", "is no function, got '5'"),
-        ("", "cannot be imported.*AttributeError"),
+        (
+            "import there_is_no_such_module",
+            "my_rewards:term cannot be imported.*there_is_no_such_module",
+        ),
+        ("term = 5", "is no function, got 5"),
+        ("def term(): return 1.0", r"takes other parameters than its kind, got '\(\)'"),
+        ("def term(p, r, *, no_setting): return 1.0", "cannot have, got 'no_setting'"),
+        ("", "my_rewards:term cannot be imported.*AttributeError"),
     ],
 )
 def test_a_term_that_cannot_be_had_is_one_line_with_its_name(package, source, line):
     package(source, custom="term")
     config = RewardConfig(terms={"custom": 1.0})
-    with pytest.raises(ConfigError, match=rf"^data\.reward\.terms\.custom: my_rewards:term {line}"):
+    with pytest.raises(ConfigError, match=rf"^data\.reward\.terms\.custom: .*{line}"):
         build_reward_function(config, max_response_tokens=9)
 
 
 def test_an_unknown_term_lists_the_known_ones(package):
     package("def term(p, r): return 0.0", custom="term")
-    with pytest.raises(ConfigError, match=r"'brevty' is no reward term. .*correct, custom, format"):
+    with pytest.raises(ConfigError, match=r"is no reward, got 'brevty'. .*correct, custom, format"):
         RewardConfig(terms={"brevty": 1.0})
+    with pytest.raises(ConfigError, match=r"is no reward, got 'custon'. Fix: did you mean custom"):
+        RewardConfig(terms={"custon": 1.0})
 
 
 def test_a_package_cannot_take_the_name_of_a_built_in(package):
@@ -145,7 +179,7 @@ def test_a_package_cannot_take_the_name_of_a_built_in(package):
     [
         ({"terms": {}}, r"terms: must name a term"),
         ({"terms": {"correct": math.inf}}, r"terms\.correct: must be finite"),
-        ({"terms": {"os.system": 1.0}}, r"terms: 'os\.system' is no reward term"),
+        ({"terms": {"os.system": 1.0}}, r"terms: is no reward, got 'os\.system'"),
         ({"terms": {"overlong": 1.0}}, r"overlong_buffer_share: must be set"),
         ({"overlong_buffer_share": 0.5}, r"overlong_buffer_share: does nothing"),
         (

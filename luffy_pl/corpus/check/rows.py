@@ -13,10 +13,10 @@ from luffy_pl.data.chat import encode, render_prompt, strip_think_prefix, with_s
 from luffy_pl.data.columns import Columns, Question, Schema, detect_schema, fill_columns
 from luffy_pl.data.columns import read_question as read
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.prompts import PromptSource, prompt_of
 from luffy_pl.data.rows import Row, read_rows
 from luffy_pl.errors import DataError, LuffyError
-from luffy_pl.records import ExpertTrace
+from luffy_pl.records import ExpertTrace, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,11 @@ class CheckedRow:
     prompt_ids: tuple[int, ...]
     traces: tuple[ExpertTrace | None, ...]
 
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that a grader gets."""
+        return prompt_of(self.question, text=self.prompt_text, token_ids=self.prompt_ids)
+
 
 @dataclass(frozen=True)
 class Understood:
@@ -49,8 +54,10 @@ class Understood:
 class Reader:
     """One pass over a source; unreadable rows become defects."""
 
-    def __init__(self, source: PromptSource, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.source, self.tokenizer = source, tokenizer
+    def __init__(
+        self, source: PromptSource, tokenizer: PreTrainedTokenizerBase, *, needs_answer: bool = True
+    ) -> None:
+        self.source, self.tokenizer, self.needs_answer = source, tokenizer, needs_answer
         self.num_rows = 0
         self.understood: Understood | None = None
         self.defects: list[Defect] = []
@@ -76,6 +83,7 @@ class Reader:
                     schema=self.understood.schema,
                     columns=self.understood.columns,
                     options_seed=source.options_seed,
+                    needs_answer=self.needs_answer,
                 )
             except DataError as error:
                 self._refuse(error)

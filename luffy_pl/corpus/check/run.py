@@ -19,7 +19,7 @@ from luffy_pl.data.prompts import PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer
 from luffy_pl.errors import DataError
 from luffy_pl.records import Verdict
-from luffy_pl.reward.reward import RewardConfig, build_verifier
+from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,7 +84,8 @@ def check_data(
     limits = Limits(
         source.max_prompt_tokens, max_response_tokens, reward.think_end, source.require_trace
     )
-    reader = Reader(source, tokenizer)
+    verifier = build_verifier(reward)
+    reader = Reader(source, tokenizer, needs_answer=verifier.reads_gold)
     checks = TextChecks(tokenizer, limits)
     repeats = Repeats(TestSet(pair for one in against for pair in question_texts(one)))
     found = read_all(reader, checks, repeats, on_progress)
@@ -96,7 +97,7 @@ def check_data(
             fix="name the columns: --source.columns.prompt and --source.columns.answer",
         )
     on_progress(f"grading the traces of {len(found.rows)} rows")
-    wrong, num_right = grade(found, reward)
+    wrong, num_right = grade(found, verifier)
     probabilities = None
     if num_probabilities:
         on_progress(f"asking the model about {num_probabilities} traces")
@@ -131,11 +132,11 @@ def read_all(
     return found
 
 
-def grade(found: Pass, reward: RewardConfig) -> tuple[list[Defect], int]:
+def grade(found: Pass, verifier: Verifier) -> tuple[list[Defect], int]:
     """Golds that grade nobody, traces that would be paid as failures; how many are right."""
     structural = {defect.where for defect in found.defects if defect.kind in UNGRADED}
     defects: list[Defect] = []
-    with build_verifier(reward) as verifier:
+    with verifier:
         usable = verifier.check_golds([row.question.ground_truth for row in found.rows])
         for row, is_usable in zip(found.rows, usable, strict=True):
             if not is_usable:
@@ -148,7 +149,7 @@ def grade(found: Pass, reward: RewardConfig) -> tuple[list[Defect], int]:
             if is_usable and row.question.where not in structural
             for place, text in enumerate(row.question.traces)
         ]
-        verdicts = verifier.grade([(text, row.question.ground_truth) for row, _, text in graded])
+        verdicts = verifier.grade([(text, row.prompt) for row, _, text in graded])
     for (row, place, _), verdict in zip(graded, verdicts, strict=True):
         if verdict.correct is not True:
             name = f"trace {place + 1}: " if len(row.traces) > 1 else ""

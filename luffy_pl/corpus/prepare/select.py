@@ -14,7 +14,7 @@ from luffy_pl.corpus.prepare.recipe import Recipe, SourceName
 from luffy_pl.corpus.prepare.sources import Candidate, as_thought, read_candidate
 from luffy_pl.data.chat import with_system_prompt
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.prompts import PromptSource, prompt_of
 from luffy_pl.data.rows import Row
 from luffy_pl.errors import DataError
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
@@ -102,7 +102,8 @@ def surviving(job: Job, candidate: Candidate, verifier: Verifier) -> tuple[list[
         for trace, reason in zip(question.traces, candidate.refused, strict=True)
         if reason is None
     ]
-    verdicts = verifier.grade([(trace, question.ground_truth) for trace in given])
+    prompt = prompt_of(question, text=user_text(question), token_ids=())
+    verdicts = verifier.grade([(trace, prompt) for trace in given])
     right = [t for t, v in zip(traces, verdicts, strict=True) if v.correct is True]
     lost["wrong"] += len(traces) - len(right)
     return right, lost

@@ -18,6 +18,7 @@ from typing import Any
 from luffy_pl.corpus.prepare.select import Job, select
 from luffy_pl.data.rows import Row
 from luffy_pl.errors import StorageError
+from luffy_pl.registry import load_plugins, plugins
 
 ROWS_PER_CHUNK = 256
 Progress = Callable[[int], None]
@@ -59,7 +60,13 @@ def fill(
             on_progress(len(files) * ROWS_PER_CHUNK)
         return files
     # spawn: a forked child would share the locks of threads that it does not have.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    files_of_plugins = [plugin.path for plugin in plugins()]
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=load_plugins,
+        initargs=(files_of_plugins,),
+    ) as pool:
         running: set[Future[None]] = set()
         for chunk, file in todo:
             running.add(pool.submit(do_chunk, job, chunk, file))

@@ -13,12 +13,13 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from luffy_pl.records import Verdict
+from luffy_pl.records import Prompt, Verdict
 from luffy_pl.reward.extract import Extraction
-from luffy_pl.reward.math_verifier import Batch, Progress
+from luffy_pl.reward.math_verifier import Batch
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.released.compare import compare_released
 from luffy_pl.reward.released.text import Released, last_box, read_gold, read_response
+from luffy_pl.reward.row_verifier import Progress, gold_of
 from luffy_pl.reward.worker import Comparison
 
 V1_CORRECT, V1_WRONG, V1_NO_ANSWER = 1.0, -0.5, -1.0
@@ -27,6 +28,8 @@ V1_CORRECT, V1_WRONG, V1_NO_ANSWER = 1.0, -0.5, -1.0
 
 class ReleasedVerifier:
     """Grades as `grader` does; safe from any thread. Every comparison runs in a worker."""
+
+    reads_gold = True
 
     def __init__(self, grader: Released, *, workers: int = 2, timeout_s: int = 6) -> None:
         self.grader = grader
@@ -37,15 +40,16 @@ class ReleasedVerifier:
         )
 
     def grade(
-        self, items: Sequence[tuple[str, str]], on_progress: Progress | None = None
+        self, items: Sequence[tuple[str, Prompt | str]], on_progress: Progress | None = None
     ) -> list[Verdict]:
-        """One verdict per (text, gold), in order; none has `correct=None`.
+        """One verdict per (text, prompt or its gold), in order; none has `correct=None`.
 
         Raises:
             VerifierError: the workers cannot run (exit code 6).
         """
         batch = Batch([None] * len(items), on_progress)
-        for place, (text, gold) in enumerate(items):
+        golds = [gold_of(about) for _, about in items]
+        for place, ((text, _), gold) in enumerate(zip(items, golds, strict=True)):
             batch.places.setdefault((read_response(self.grader, text), gold), []).append(place)
         undecided, pairs = [], []
         for key in batch.places:
