@@ -5,53 +5,33 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from composing import composed, fit, leaves
 
 from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
 from luffy_pl.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICKSTART = ["fit", "--config", "conf/quickstart.yaml"]
-LUFFY = ["fit", "--config", "conf/luffy.yaml"]
-WITHOUT: dict = {}  # conf/luffy.yaml without ablation, composed once
 SHAPING = "model.objective.off_policy.shaping.kind"
 
 
-@pytest.fixture
-def composed(monkeypatch):
-    """The configuration a run would be built from: everything but the building."""
-    from luffy_pl.run import command as run
-
-    seen = []
-
-    def stop(config):
-        seen.append(dict(config.items()))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "check_settings", stop)
-
-    def compose(command_line, *args):
-        assert command_line(*args).returncode == 130
-        return seen[-1]
-
-    return compose
-
-
+@pytest.mark.runs
 @pytest.mark.parametrize("file", sorted(CONF.glob("ablation/*.yaml")), ids=lambda file: file.stem)
-def test_an_overlay_changes_one_leaf_of_the_papers_recipe(command_line, composed, file):
+def test_an_overlay_changes_one_leaf_of_the_papers_recipe(file):
     ablation = yaml.safe_load(file.read_text())["ablation"]
-    config = composed(command_line, *LUFFY, "--config", str(file))
+    without = leaves(fit("conf/luffy.yaml"))
+    config = leaves(fit("conf/luffy.yaml", f"conf/ablation/{file.name}"))
     value = ablation["value"]
     # YAML has lists, the setting a pair.
     assert config[ablation["leaf"]] == (tuple(value) if isinstance(value, list) else value)
-    if not WITHOUT:
-        WITHOUT.update(composed(command_line, *LUFFY))
-    different = {key for key in WITHOUT if WITHOUT[key] != config[key]} - {"config"}
+    different = {key for key in without if without[key] != config[key]}
     assert different == {ablation["leaf"], "ablation.name", "ablation.leaf", "ablation.value"}
 
 
-def test_links_follow_the_leaf(command_line, composed):
+@pytest.mark.runs
+def test_links_follow_the_leaf():
     config = composed(
-        command_line, *QUICKSTART, "--ablation.name", "sampler", "--ablation.value", "sampler",
+        *QUICKSTART, "--ablation.name", "sampler", "--ablation.value", "sampler",
         "--ablation.leaf", "model.objective.old_logprob",
     )  # fmt: skip
     assert config["model.objective.old_logprob"] == "sampler"
