@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from forks import LUFFY_PL, Server, free_port, ranks_environment
+from forks import LUFFY_PL, Server, ranks_environments
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,19 +60,15 @@ def start(server, work_dir):
 def luffy_pl(start):
     """Run `luffy-pl ARGS` in a process of its own; returns what it left.
 
-    With `ranks=N` it is N processes that know of each other, as a launcher starts them.
+    With `ranks=N` it is N processes that know of each other, as a launcher starts them; with
+    `script=FILE` it is that file instead.
     """
 
-    def run(*args, timeout=600, env=None, ranks=1):
-        port = free_port()
-        places = [
-            ranks_environment(rank, ranks, port) if ranks > 1 else {} for rank in range(ranks)
-        ]
+    def run(*args, timeout=600, env=None, ranks=1, **options):
+        places = [{}] if ranks == 1 else ranks_environments(ranks)
         with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-            processes = [
-                start(*args, env=(env or {}) | place, stdout=stdout, stderr=stderr)
-                for place in places
-            ]
+            options |= {"stdout": stdout, "stderr": stderr}
+            processes = [start(*args, env=(env or {}) | place, **options) for place in places]
             try:
                 codes = [process.wait(timeout) for process in processes]
             finally:

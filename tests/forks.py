@@ -101,7 +101,8 @@ class Server:
         env: Mapping[str, str] | None = None,
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | int | None = None,
-        script: Path | None = None,
+        script: Path | str | None = None,
+        with_vllm: bool | None = None,
     ) -> Process:
         """Start `luffy-pl ARGS`, or a script with these arguments.
 
@@ -109,11 +110,14 @@ class Server:
             env: variables beside those of this process.
             stdout, stderr: files; nothing is kept by default. With `subprocess.PIPE` stderr is a
                 text to read from.
+            with_vllm: whether vLLM will be imported; by default a guess from the arguments.
         """
         words = [str(arg) for arg in args]
         environment = {**os.environ, **ONE_THREAD, "COLUMNS": "80", **(env or {})}
         request = {"args": words, "cwd": str(cwd), "env": environment, "script": str(script or "")}
-        connection = self._connect(WITH_VLLM if samples_with_vllm(words) else PLAIN)
+        if with_vllm is None:
+            with_vllm = samples_with_vllm(words)
+        connection = self._connect(WITH_VLLM if with_vllm else PLAIN)
         reader = None
         with Path(os.devnull).open("r+b") as nowhere:
             streams = [stream.fileno() if hasattr(stream, "fileno") else nowhere.fileno()
@@ -165,13 +169,12 @@ def python_path() -> str:
     return os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
 
 
-def ranks_environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """What a launcher tells each of `size` processes on this machine."""
-    names = {
-        "RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": size,
-        "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-    }  # fmt: skip
-    return {name: str(value) for name, value in names.items()}
+def ranks_environments(size: int) -> list[dict[str, str]]:
+    """What a launcher tells each of `size` processes of this machine."""
+    common = {"NODE_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    places = [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in range(size)]
+    return [{name: str(value) for name, value in place.items()} for place in places]
 
 
 def free_port() -> int:

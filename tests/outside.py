@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OUTSIDE = "needs data from outside"
 HOW_TO_GET_DATA = """\
-{count} tests need data that is no part of the repository. Set LUFFY_DATA to a folder that holds
+Skipped for data that is no part of the repository: {count}. Set LUFFY_DATA to a folder that holds
   gsm8k/train.jsonl, test.jsonl: from https://github.com/openai/grade-school-math
   luffy_eval/valid.all.parquet, valid.arc_c.parquet, valid.gpqa.parquet: from data/ of the
     repository that LUFFY's paper names, arXiv 2504.14945"""

@@ -1,7 +1,6 @@
 """Which tests run, in which order, and which stay together in one process."""
 
 import time
-import zlib
 from pathlib import Path
 
 import pytest
@@ -46,22 +45,29 @@ def pytest_configure(config):
     config.last_begin_s = None if within_s is None else time.monotonic() + within_s
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
     """Light tests first: a broken unit is reported before minutes are spent on runs."""
     for item in items:
-        name = item.path.relative_to(TESTS).as_posix()
         marks = {mark.name for mark in item.iter_markers()}
         if HEAVY_FIXTURES & set(item.fixturenames) or HEAVY_MARKS & marks:
             item.add_marker("runs")
         # A file's tests share what they prepare, so they stay in one process.
-        item.add_marker(pytest.mark.xdist_group(f"{name}+runs" if is_heavy(item) else name))
+        suffix = "+runs" if is_heavy(item) else ""
+        item.add_marker(pytest.mark.xdist_group(file_of(item) + suffix))
     items.sort(key=place)
+    yield
     if part := config.getoption("--shard"):
         number, total = part
-        left_out = [item for item in items if part_of(item, total) != number - 1]
+        files = sorted({file_of(item) for item in items})
+        chosen = set(files[number - 1 :: total])
+        left_out = [item for item in items if file_of(item) not in chosen]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if part_of(item, total) == number - 1]
+        items[:] = [item for item in items if file_of(item) in chosen]
+
+
+def file_of(item):
+    return item.path.relative_to(TESTS).as_posix()
 
 
 def is_heavy(item):
@@ -70,14 +76,8 @@ def is_heavy(item):
 
 def place(item):
     """In the order of the run: light ones, then the longest files, then the others."""
-    name = item.path.relative_to(TESTS).as_posix()
-    is_known = name in LONGEST
-    return is_heavy(item), not is_known, LONGEST.index(name) if is_known else 0
-
-
-def part_of(item, total):
-    """The part of a file, which stays the same while other files come and go."""
-    return zlib.crc32(item.path.relative_to(TESTS).as_posix().encode()) % total
+    name = file_of(item)
+    return is_heavy(item), LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_runtest_setup(item):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 from training.test_gradient_invariance import tiny_policy
-from training.test_packing import NUM_TOKENS, gradients, rows
+from policy.test_packing import NUM_TOKENS, gradients, rows
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy.policy import load_policy
