@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test lint docs reliability audit
+# Two workers; what a file's tests prepare stays in one of them. tests/plan.py gives the order.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: quickstart install check test test-long lint docs reliability audit
 quickstart: install
 	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
 
@@ -26,9 +29,17 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Fast tests first, so that a broken unit is reported before minutes are spent on runs.
+# While one works on the code: lint, types, and tests without a process, a composition or a run.
+check: lint
+	$(PYTEST) -m "not runs and not long"
+
+# Every promise of the README.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# Repetitions and longer runs; SHARD=2/4 is the second of four parts of them.
+test-long: install
+	$(PYTEST) -m long $(if $(SHARD),--shard $(SHARD)) $(if $(BEGIN_WITHIN),--begin-within $(BEGIN_WITHIN))
 
 # The table of docs/reliability.md, from the results of the tests.
 reliability: install

@@ -1,41 +1,20 @@
-"""Fixtures shared by all tests: the bundled world, the command line, optional data."""
+"""Fixtures shared by all tests: the command line, and a model of random weights."""
 
 import os
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from forks import LUFFY_PL, Server, ranks_environments
 
 ROOT = Path(__file__).parents[1]
 
+pytest_plugins = ["plan", "outside"]
+
 # Two processes with two threads each on two cores wait for each other at every barrier.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture(scope="session")
-def luffy_pl():
-    """Run `luffy-pl ARGS` as a person would; returns the finished process."""
-
-    def run(*args, timeout=600, env=None):
-        command = [str(Path(sys.executable).parent / "luffy-pl"), *map(str, args)]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": "80", **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return run
-
-
-def pytest_collection_modifyitems(items):
-    """Fast tests first: a broken unit is reported before minutes are spent on runs."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 class Finished(NamedTuple):
@@ -44,13 +23,86 @@ class Finished(NamedTuple):
     stderr: str
 
 
+@pytest.fixture(scope="session")
+def work_dir(tmp_path_factory):
+    """Make a folder to run a command in: what it may read is linked, what it writes stays there."""
+
+    def make():
+        folder = tmp_path_factory.mktemp("work")
+        for name in ("conf", "docs", "experiments"):
+            (folder / name).symlink_to(ROOT / name)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The process that commands are forked from."""
+    # A socket's path may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="luffy-") as folder:
+        server = Server(Path(folder))
+        yield server
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def start(server, work_dir):
+    """Start `luffy-pl ARGS` in a folder of its own; returns the process."""
+
+    def begin(*args, **options):
+        return server.start(args, cwd=work_dir(), **options)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def luffy_pl(start):
+    """Run `luffy-pl ARGS` in a process of its own; returns what it left.
+
+    With `ranks=N` it is N processes that know of each other, as a launcher starts them; with
+    `script=FILE` it is that file instead.
+    """
+
+    def run(*args, timeout=600, env=None, ranks=1, **options):
+        places = [{}] if ranks == 1 else ranks_environments(ranks)
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            options |= {"stdout": stdout, "stderr": stderr}
+            processes = [start(*args, env=(env or {}) | place, **options) for place in places]
+            try:
+                codes = [process.wait(timeout) for process in processes]
+            finally:
+                for process in processes:
+                    process.kill()
+            texts = [file.seek(0) or file.read() for file in (stdout, stderr)]
+        return Finished(next(filter(None, codes), 0), *texts)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def true_start(work_dir):
+    """Run `luffy-pl ARGS` as a person would: a new Python, all its imports."""
+
+    def run(*args, timeout=600):
+        done = subprocess.run(
+            [LUFFY_PL, *map(str, args)], cwd=work_dir(), env=os.environ | {"COLUMNS": "80"},
+            capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
 @pytest.fixture
-def command_line(capsys, monkeypatch):
+def command_line(capsys, monkeypatch, work_dir):
     """`luffy-pl ARGS` in this process: the same code without seconds of imports."""
     from luffy_pl.cli import main
 
+    folder = work_dir()
+
     def run(*args):
-        monkeypatch.chdir(ROOT)
+        monkeypatch.chdir(folder)
         try:
             code = main([str(arg) for arg in args])
         except SystemExit as left:  # --print_config and --help leave like this
@@ -61,13 +113,21 @@ def command_line(capsys, monkeypatch):
     return run
 
 
-@pytest.fixture(scope="session")
-def data_dir():
-    """GSM8K and benchmark files, which are not part of the repository."""
-    folder = Path(os.environ.get("LUFFY_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.exists():
-        pytest.skip(f"needs {folder} (or LUFFY_DATA): GSM8K and benchmark files")
-    return folder
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_in_the_checkout():
+    """No test writes a file beside the code."""
+    before = files_of_the_checkout()
+    yield
+    assert sorted(files_of_the_checkout() - before) == []
+
+
+def files_of_the_checkout():
+    """All but hidden folders, environments and what Python compiles."""
+    found = set()
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if not name.startswith((".", "__pycache__"))]
+        found |= {str(Path(folder, name).relative_to(ROOT)) for name in names}
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from composing import fit, leaves
 
 from luffy_pl.bundled import resolve
 from luffy_pl.run import command as run
@@ -24,47 +25,45 @@ OVERLAYS = sorted(
 )
 
 
-def test_help_is_instant(luffy_pl):
+def test_help_is_instant(true_start):
     started = time.monotonic()
-    done = luffy_pl("--help")
+    done = true_start("--help")
     assert done.returncode == 0
     assert "fit --config conf/quickstart.yaml" in done.stdout
     assert len(done.stdout.splitlines()) <= 40
     assert time.monotonic() - started < 1.5
 
 
-UNCHANGED: dict = {}  # the quickstart without overlay, composed once
-
-
-def composed(command_line, *args):
-    done = command_line("fit", *args, "--print_config")
-    assert done.returncode == 0, done.stderr
-    return yaml.safe_load(done.stdout)
-
-
+@pytest.mark.runs
 @pytest.mark.parametrize("config", RECIPES)
-def test_every_recipe_composes(command_line, config):
-    assert composed(command_line, "--config", config)["run_dir"].startswith("outputs/")
+def test_every_recipe_composes(config):
+    assert fit(config).run_dir.startswith("outputs/")
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_overlay_composes_and_changes_something(command_line, overlay):
-    base = tuple(QUICKSTART)
+def test_every_overlay_composes_and_changes_something(overlay):
+    base = ["conf/quickstart.yaml"]
     if overlay.endswith("recipe/luffy.yaml"):  # what the quickstart trains already
-        base += ("--config", "conf/recipe/on_policy.yaml")
-    if base not in UNCHANGED:
-        UNCHANGED[base] = composed(command_line, *base)
-    assert composed(command_line, *base, "--config", overlay) != UNCHANGED[base]
+        base.append("conf/recipe/on_policy.yaml")
+    assert leaves(fit(*base, overlay)) != leaves(fit(*base))
+
+
+def test_a_configuration_is_printed(command_line):
+    done = command_line("fit", *QUICKSTART, "--print_config")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["run_dir"] == "outputs/quickstart"
 
 
 @pytest.mark.case(7)
 def test_a_later_file_and_a_dotted_key_win(command_line, tmp_path):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("data: {rollout: {num_phases: 7, group_size: 4}}\n")
-    config = composed(
-        command_line, *QUICKSTART, "--config", overlay, "--data.rollout.num_phases", "9"
+    done = command_line(
+        "fit", *QUICKSTART, "--config", overlay, "--data.rollout.num_phases", "9", "--print_config"
     )
-    rollout = config["data"]["rollout"]
+    assert done.returncode == 0, done.stderr
+    rollout = yaml.safe_load(done.stdout)["data"]["rollout"]
     assert (rollout["num_phases"], rollout["group_size"]) == (9, 4)
     assert rollout["prompts_per_phase"] == 16  # from the first file, leaf by leaf
 
@@ -302,8 +301,8 @@ def test_an_undefined_variable_is_named(command_line, tmp_path):
     assert "LUFFY_NOWHERE" in done.stderr
 
 
-def test_an_unknown_command_gets_a_suggestion(luffy_pl):
-    done = luffy_pl("fitt")
+def test_an_unknown_command_gets_a_suggestion(command_line):
+    done = command_line("fitt")
     assert done.returncode == 2
     assert "did you mean fit?" in done.stderr
 

@@ -5,15 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from composing import composed, fit, leaves
 
 from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
-from luffy_pl.config.kinds import flat
 from luffy_pl.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICKSTART = ["fit", "--config", "conf/quickstart.yaml"]
-LUFFY = ["fit", "--config", "conf/luffy.yaml"]
-WITHOUT: dict = {}  # conf/luffy.yaml without ablation, composed once
 # What a file of the recipe holds and the ablation leaves without effect.
 GAMMA, CEILING = (f"model.objective.off_policy.shaping.{name}" for name in ("gamma", "ceiling"))
 DERIVED = {
@@ -28,46 +26,26 @@ DERIVED = {
 SHAPING = "model.objective.off_policy.shaping.kind"
 
 
-@pytest.fixture
-def composed(monkeypatch):
-    """The configuration a run would be built from: everything but the building."""
-    from luffy_pl.run import command as run
-
-    seen = []
-
-    def stop(config):
-        seen.append(flat(config))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "check_settings", stop)
-
-    def compose(command_line, *args):
-        assert command_line(*args).returncode == 130
-        return seen[-1]
-
-    return compose
-
-
+@pytest.mark.runs
 @pytest.mark.parametrize("file", sorted(CONF.glob("ablation/*.yaml")), ids=lambda file: file.stem)
-def test_an_overlay_changes_one_leaf_of_the_papers_recipe(command_line, composed, file):
+def test_an_overlay_changes_one_leaf_of_the_papers_recipe(file):
     ablation = yaml.safe_load(file.read_text())["ablation"]
-    config = composed(command_line, *LUFFY, "--config", str(file))
+    without = leaves(fit("conf/luffy.yaml"))
+    config = leaves(fit("conf/luffy.yaml", f"conf/ablation/{file.name}"))
     value = ablation["value"]
     # YAML has lists, the setting a pair.
     assert config[ablation["leaf"]] == (tuple(value) if isinstance(value, list) else value)
-    if not WITHOUT:
-        WITHOUT.update(composed(command_line, *LUFFY))
-    different = {key for key in WITHOUT | config if WITHOUT.get(key) != config.get(key)} - {
-        "config"
-    }
+    keys = (without | config).keys()
+    different = {key for key in keys if without.get(key) != config.get(key)}
     derived = DERIVED.get(file.stem, set())
     tags = {"ablation.name", "ablation.leaf", "ablation.value"}
     assert different == {ablation["leaf"], *derived, *tags}
 
 
-def test_links_follow_the_leaf(command_line, composed):
+@pytest.mark.runs
+def test_links_follow_the_leaf():
     config = composed(
-        command_line, *QUICKSTART, "--ablation.name", "sampler", "--ablation.value", "sampler",
+        *QUICKSTART, "--ablation.name", "sampler", "--ablation.value", "sampler",
         "--ablation.leaf", "model.objective.old_logprob",
     )  # fmt: skip
     assert config["model.objective.old_logprob"] == "sampler"

@@ -25,34 +25,46 @@ def words():
     )
 
 
-@pytest.mark.parametrize(("split", "num_rows"), [("train", 7473), ("test", 1319)])
-def test_gsm8k(data_dir, words, split, num_rows):
-    source = PromptSource(str(data_dir / "gsm8k" / f"{split}.jsonl"), require_trace=True)
-    loaded = load_prompts(source, words, max_response_tokens=4096)
-    report = loaded.report
-    assert report.rows == report.prompts == report.traces == len(loaded.traces) == num_rows
-    assert report.dropped == report.dropped_traces == report.noted == {}
-    for prompt in loaded.prompts:
-        (trace,) = loaded.traces[prompt.id]
-        float(prompt.ground_truth.replace(",", ""))
-        assert trace.text.endswith(f"\n#### {prompt.ground_truth}")
-        assert "<<" not in trace.text
-        assert trace.token_ids[-1] == words.eos_token_id
+def test_gsm8k(gsm8k, words):
+    for split, num_rows in (("train", 7473), ("test", 1319)):
+        source = PromptSource(str(gsm8k / f"{split}.jsonl"), require_trace=True)
+        loaded = load_prompts(source, words, max_response_tokens=4096)
+        report = loaded.report
+        assert report.rows == report.prompts == report.traces == len(loaded.traces) == num_rows
+        assert report.dropped == report.dropped_traces == report.noted == {}
+        for prompt in loaded.prompts:
+            (trace,) = loaded.traces[prompt.id]
+            float(prompt.ground_truth.replace(",", ""))
+            assert trace.text.endswith(f"\n#### {prompt.ground_truth}")
+            assert "<<" not in trace.text
+            assert trace.token_ids[-1] == words.eos_token_id
 
 
-def test_the_released_evaluation_file_repeats_its_small_sets(data_dir, words):
-    path = str(data_dir / "luffy_eval" / "valid.all.parquet")
-    loaded = load_prompts(PromptSource(path), words)
+def test_the_released_evaluation_files(released_files, words):
+    the_small_sets_are_repeated(released_files, words)
+    for name, (num_prompts, copies) in SETS.items():
+        one_benchmark(released_files, words, name, num_prompts, copies)
+    choice_questions(released_files, words)
+
+
+SETS = {
+    # data_source: (prompts, copies of each)
+    "aime": (30, 32),
+    "aime25": (30, 32),
+    "amc": (83, 32),
+    "math": (500, 1),
+    "minerva": (272, 1),
+    "olympiad_bench": (675, 1),
+}
+
+
+def the_small_sets_are_repeated(folder, words):
+    loaded = load_prompts(PromptSource(str(folder / "valid.all.parquet")), words)
     assert len({prompt.id for prompt in loaded.prompts}) == loaded.report.rows == 6023
     assert loaded.report.noted["duplicate_prompt"].count == 6023 - 1590
     assert loaded.report.noted["repeated_id"].count == 6023 - 1590
     assert Counter(prompt.data_source for prompt in loaded.prompts) == {
-        "aime": 30 * 32,
-        "aime25": 30 * 32,
-        "amc": 83 * 32,
-        "math": 500,
-        "minerva": 272,
-        "olympiad_bench": 675,
+        name: num_prompts * copies for name, (num_prompts, copies) in SETS.items()
     }
     # A repetition has the number of its prompt, and ids are those of the file.
     originals = {p.id: p.text for p in loaded.prompts if "#" not in p.id}
@@ -60,19 +72,8 @@ def test_the_released_evaluation_file_repeats_its_small_sets(data_dir, words):
     assert all(originals[p.id.partition("#")[0]] == p.text for p in loaded.prompts)
 
 
-@pytest.mark.parametrize(
-    ("data_source", "num_prompts", "copies"),
-    [
-        ("aime", 30, 32),
-        ("aime25", 30, 32),
-        ("amc", 83, 32),
-        ("math", 500, 1),
-        ("minerva", 272, 1),
-        ("olympiad_bench", 675, 1),
-    ],
-)
-def test_one_benchmark_of_the_released_file(data_dir, words, data_source, num_prompts, copies):
-    path = str(data_dir / "luffy_eval" / "valid.all.parquet")
+def one_benchmark(folder, words, data_source, num_prompts, copies):
+    path = str(folder / "valid.all.parquet")
     source = PromptSource(path, data_source=data_source, duplicates="drop")
     loaded = load_prompts(source, words)
     assert len(loaded.prompts) == num_prompts
@@ -83,8 +84,7 @@ def test_one_benchmark_of_the_released_file(data_dir, words, data_source, num_pr
     assert dropped == {}
 
 
-def test_the_released_choice_questions(data_dir, words):
-    folder = data_dir / "luffy_eval"
+def choice_questions(folder, words):
     arc = load_prompts(PromptSource(str(folder / "valid.arc_c.parquet")), words)
     gold = Counter(prompt.ground_truth for prompt in arc.prompts)
     assert [gold[letter] for letter in "ABCD"] == [263, 301, 303, 283]

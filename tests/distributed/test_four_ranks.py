@@ -1,20 +1,17 @@
 """Two torchrun launchers of two ranks each, a copy of the weights for either: one rank's run."""
 
 import os
-import socket
 import subprocess
 import sys
-from contextlib import closing
-from pathlib import Path
 
 import pytest
+from forks import free_port
 from recipes.small_runs import SMALL
 
 from luffy_pl.run_dir.read import read_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 SHORT = [
     "--config", "conf/quickstart.yaml", *SMALL,
     "--data.rollout.num_phases", "2", "--evaluation.before_training", "false",
@@ -36,13 +33,11 @@ SAME = (
 )
 
 
-def test_two_nodes_of_two_ranks_give_the_losses_of_one(command_line, tmp_path):
+def test_two_nodes_of_two_ranks_give_the_losses_of_one(command_line, work_dir, tmp_path):
     one = command_line("fit", *SHORT, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    nodes = [start_node(rank, port, tmp_path / "four") for rank in (0, 1)]
+    port = free_port()
+    nodes = [start_node(rank, port, tmp_path / "four", work_dir()) for rank in (0, 1)]
     for node in nodes:
         output, _ = node.communicate(timeout=840)
         assert node.returncode == 0, output[-3000:]
@@ -53,7 +48,7 @@ def test_two_nodes_of_two_ranks_give_the_losses_of_one(command_line, tmp_path):
     assert found[2]["sync/logprob_gap_nats"] < 1e-4
 
 
-def start_node(rank, port, run_dir):
+def start_node(rank, port, run_dir, cwd):
     """`torchrun` as on a node of its own, meeting the other on this machine."""
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "2",
@@ -62,7 +57,7 @@ def start_node(rank, port, run_dir):
     ]  # fmt: skip
     return subprocess.Popen(
         [*torchrun, "fit", *SHORT, *TWO_NODES, "--run_dir", str(run_dir)],
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

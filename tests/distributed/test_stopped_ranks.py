@@ -1,11 +1,8 @@
 """Two sharded ranks: asked to stop, then killed while they save; the run that was neither."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from faults.kill_runs import left_running
@@ -13,8 +10,6 @@ from recipes.small_runs import SMALL
 from same_run import differences
 
 from luffy_pl.run_dir.checkpoints import newest, read_manifest
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -37,24 +32,15 @@ RUN = [
 ]  # fmt: skip
 
 
-def start(*args, **environment):
-    """`luffy-pl ARGS` in a session of its own."""
-    command = [str(Path(sys.executable).parent / "luffy-pl"), *map(str, args)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
-def stopped(run_dir, *args, phase, timeout):
+def stopped(start, run_dir, *args, phase, timeout):
     """The checkpoint of a run whose first rank alone got SIGTERM when `phase` was sampled."""
-    process = start("fit", *args, "--run_dir", run_dir)
+    process = start("fit", *args, "--run_dir", run_dir, stderr=subprocess.PIPE)
     while not (run_dir / "rollouts" / f"phase-{phase:06}.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=timeout)
-    assert process.returncode == 143, said
+    code, said = process.wait(timeout), process.stderr.read()
+    assert code == 143, said
     assert left_running(process.pid) == 0
     saved, _ = newest(run_dir / "checkpoints")
     assert f"phase {saved.phase} is saved; continue with:" in said
@@ -63,22 +49,22 @@ def stopped(run_dir, *args, phase, timeout):
 
 @pytest.mark.case(43, 44)
 @pytest.mark.timeout(3600)
-def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_path):
+def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, start, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done = luffy_pl("fit", *RUN, "--run_dir", whole, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
 
     # Nothing would be saved before phase 3.
-    saved = stopped(cut, *RUN, phase=1, timeout=1200)
+    saved = stopped(start, cut, *RUN, phase=1, timeout=1200)
     assert saved.phase in (1, 2)
     manifest = read_manifest(saved.path)
     assert manifest["world_size"] == 2
     assert {f"state.ckpt/__{rank}_0.distcp" for rank in (0, 1)} <= manifest["files"].keys()
 
     # Before the manifest of phase 3, when all shards are written.
-    killed = start("fit", "--resume", "--run_dir", cut, LUFFY_FAULT="die_in_save@file=1")
-    killed.communicate(timeout=1200)
-    assert killed.returncode == -signal.SIGKILL
+    fault = {"LUFFY_FAULT": "die_in_save@file=1"}
+    killed = start("fit", "--resume", "--run_dir", cut, env=fault)
+    assert killed.wait(1200) == -signal.SIGKILL
     assert left_running(killed.pid) == 0
     assert (cut / "checkpoints" / ".partial-phase-000003").is_dir()
     assert newest(cut / "checkpoints") == (saved, [])
@@ -88,5 +74,5 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, tmp_pat
     assert differences(whole, cut) == []
 
 
-def test_ranks_that_share_an_engine_stop_together(tmp_path):
-    stopped(tmp_path, *SHARED_ENGINE, phase=2, timeout=60)
+def test_ranks_that_share_an_engine_stop_together(start, tmp_path):
+    stopped(start, tmp_path, *SHARED_ENGINE, phase=2, timeout=60)

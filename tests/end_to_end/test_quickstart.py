@@ -15,31 +15,34 @@ from luffy_pl.run_dir.read import read_lines, read_run
 pytestmark = pytest.mark.slow
 
 QUICKSTART = ["fit", "--config", "conf/quickstart.yaml"]
-METHODS = ("quickstart", "no_shaping", "clip_off_policy", "on_policy")
+# Phases of each run. At 40 the quickstart is at 100%: what is late then is late.
+PHASES = {"quickstart": 60, "no_shaping": 40, "clip_off_policy": 40, "on_policy": 40}
 
 
 def fit_arguments(name, folder):
-    """As in the README where it has the command."""
+    """As in the README where it has the command; the comparisons shorter."""
     if name == "quickstart":
         return [*QUICKSTART, "--run_dir", folder / name]
+    shorter = ["--data.rollout.num_phases", PHASES[name]]
     if name == "clip_off_policy":
         overlay = ["--config", "conf/ablation/clip_off_policy.yaml"]
-        return [*QUICKSTART, *overlay, "--run_dir", folder / name]
-    return arguments(name, folder)
+        return [*QUICKSTART, *overlay, "--run_dir", folder / name, *shorter]
+    return [*arguments(name, folder), *shorter]
 
 
 @pytest.fixture(scope="module")
-def runs(luffy_pl, tmp_path_factory):
-    """All four, two at a time: name to (finished process, run)."""
+def runs(luffy_pl, true_start, tmp_path_factory):
+    """All four, two at a time: name to (finished process, run). The first as a person starts it."""
     folder = tmp_path_factory.mktemp("quickstart")
 
     def fit(name):
-        done = luffy_pl(*fit_arguments(name, folder))
+        run = true_start if name == "quickstart" else luffy_pl
+        done = run(*fit_arguments(name, folder))
         assert done.returncode == 0, done.stderr[-2000:]
         return done, read_run(folder / name)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        finished = dict(zip(METHODS, pool.map(fit, METHODS), strict=True))
+        finished = dict(zip(PHASES, pool.map(fit, PHASES), strict=True))
     return folder, finished
 
 
@@ -62,29 +65,30 @@ def test_the_base_gives_up(runs):
 
 def test_luffy_learns_to_go_on(runs):
     _, run = runs[1]["quickstart"]
+    assert accuracy(run, "heldout", 40) >= 0.95
     assert accuracy(run, "heldout", 60) >= 0.95
     assert accuracy(run, "longer", 60) >= 0.8
     assert entropy_change(run, "opener") > 0
 
 
 def test_on_policy_stays_where_it_was(runs):
-    assert accuracy(runs[1]["on_policy"][1], "heldout", 60) <= 0.05
+    assert accuracy(runs[1]["on_policy"][1], "heldout", 40) <= 0.05
 
 
 def test_without_shaping_it_is_late_and_loses_entropy(runs):
     _, run = runs[1]["no_shaping"]
-    assert accuracy(run, "heldout", 60) <= 0.2
+    assert accuracy(run, "heldout", 40) <= 0.2
     assert entropy_change(run, "rollout") < -0.01
     assert entropy_change(run, "opener") < -0.1
 
 
 def test_clipped_expert_tokens_are_late(runs):
-    assert accuracy(runs[1]["clip_off_policy"][1], "heldout", 60) <= 0.2
+    assert accuracy(runs[1]["clip_off_policy"][1], "heldout", 40) <= 0.2
 
 
 def test_every_number_is_finite_and_every_sync_proved(runs):
     for name, (_, run) in runs[1].items():
-        assert sorted(run.metrics) == list(range(61))
+        assert sorted(run.metrics) == list(range(PHASES[name] + 1))
         for row in run.metrics.values():
             assert all(math.isfinite(value) for value in row.values()), name
             assert row["sync/logprob_gap_nats"] < 1e-4

@@ -4,7 +4,7 @@ import pytest
 from kill import kill_when
 from same_run import differences
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SHORT = [
     "fit", "--config", "conf/quickstart.yaml",
@@ -14,11 +14,11 @@ SHORT = [
 
 
 @pytest.mark.case(9, 43)
-def test_killed_and_resumed_gives_the_same_numbers(luffy_pl, tmp_path):
+def test_killed_and_resumed_gives_the_same_numbers(luffy_pl, start, tmp_path):
     whole = luffy_pl(*SHORT, "--run_dir", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr[-2000:]
     checkpoint = tmp_path / "cut" / "checkpoints" / "phase-000002"
-    kill_when([*SHORT, "--run_dir", tmp_path / "cut"], checkpoint.exists)
+    kill_when(start(*SHORT, "--run_dir", tmp_path / "cut"), checkpoint.exists)
     # Its own config.yaml says the rest.
     resumed = luffy_pl("fit", "--resume", "--run_dir", tmp_path / "cut")
     assert resumed.returncode == 0, resumed.stderr[-2000:]

@@ -13,14 +13,19 @@ pytestmark = pytest.mark.slow
 PHASES, PROMPTS, GROUP = 2, 2, 3
 
 
-@pytest.fixture(scope="module")
-def run_dir(luffy_pl, data_dir, smollm2, tmp_path_factory):
-    """Two phases of conf/gsm8k_smollm2.yaml with fewer prompts, from the converted package."""
-    folder = tmp_path_factory.mktemp("smollm2")
+def test_two_phases_of_human_solutions(luffy_pl, gsm8k, smollm2, tmp_path):
+    run_dir = train(luffy_pl, gsm8k, smollm2, tmp_path)
+    losses_are_finite_and_weights_move(run_dir)
+    the_engine_has_the_trained_weights(run_dir)
+    every_group_holds_a_human_solution_that_the_verifier_accepts(run_dir)
+
+
+def train(luffy_pl, gsm8k, smollm2, folder):
+    """conf/gsm8k_smollm2.yaml with fewer prompts, from the converted package."""
     done = luffy_pl(
         *arguments("smollm2", folder),
         "--model.policy.path", smollm2,
-        "--data.train.path", data_dir / "gsm8k" / "train.jsonl",
+        "--data.train.path", gsm8k / "train.jsonl",
         "--data.train.limit", "256",
         "--data.rollout.max_response_tokens", "144",
         "--data.rollout.group_size", GROUP,
@@ -39,20 +44,20 @@ def phases(run_dir):
     return read_metrics(run_dir / "metrics.jsonl")[0]
 
 
-def test_losses_are_finite_and_weights_move(run_dir):
+def losses_are_finite_and_weights_move(run_dir):
     for phase in range(1, PHASES + 1):
         row = phases(run_dir)[phase]
         assert all(math.isfinite(value) for value in row.values()), row
         assert row["actor/grad_norm"] > 0
 
 
-def test_the_engine_has_the_trained_weights(run_dir):
+def the_engine_has_the_trained_weights(run_dir):
     gaps = [row["sync/logprob_gap_nats"] for row in phases(run_dir).values()]
     assert len(gaps) == PHASES + 1
     assert max(gaps) < 1e-4
 
 
-def test_every_group_holds_a_human_solution_that_the_verifier_accepts(run_dir):
+def every_group_holds_a_human_solution_that_the_verifier_accepts(run_dir):
     for phase in range(1, PHASES + 1):
         lines = (run_dir / "rollouts" / f"phase-{phase:06d}.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]

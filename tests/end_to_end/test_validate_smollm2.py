@@ -32,13 +32,13 @@ data:
 
 
 @pytest.fixture(scope="module")
-def validate(data_dir, smollm2, tmp_path_factory):
+def validate(gsm8k, smollm2, tmp_path_factory):
     """Arguments of the evaluation, for a run folder of a name."""
     folder = tmp_path_factory.mktemp("smollm2")
     overlay = folder / "overlay.yaml"
     overlay.write_text(
         OVERLAY.format(
-            path=data_dir / "gsm8k" / "test.jsonl",
+            path=gsm8k / "test.jsonl",
             problems=PROBLEMS,
             samples=SAMPLES,
             chunk=CHUNK,
@@ -57,14 +57,14 @@ def validate(data_dir, smollm2, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(luffy_pl, validate):
+def runs(luffy_pl, start, validate):
     """One evaluation that was left alone and one that was killed: folder, finished processes."""
     folder, arguments_of = validate
     whole = luffy_pl(*arguments_of("whole"), "--progress.line_every_s", "0")
     assert whole.returncode == 0, whole.stderr[-2000:]
     answers = folder / "cut" / "validate" / "answers" / "gsm8k-0.jsonl"
     kill_when(
-        arguments_of("cut"),
+        start(*arguments_of("cut")),
         lambda: answers.exists() and len(read_lines(answers)) >= PROBLEMS * SAMPLES // 2,
     )
     num_kept = len(read_lines(answers))

@@ -22,10 +22,10 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def out(data_dir, smollm2, tmp_path_factory):
+def out(gsm8k, smollm2, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole_path")
     settings = {
-        "GSM8K": data_dir / "gsm8k", "OUT": folder, "MODEL": smollm2, "TOKENS": TOKENS, "ROWS": 32,
+        "GSM8K": gsm8k, "OUT": folder, "MODEL": smollm2, "TOKENS": TOKENS, "ROWS": 32,
         "PROMPTS": 2, "PORT": free_port(), "BIN": Path(sys.executable).parent,
     }  # fmt: skip
     done = subprocess.run(

@@ -4,7 +4,8 @@ import dataclasses
 import json
 
 import pytest
-import yaml
+from byte_tokenizer import byte_tokenizer
+from composing import composed as compose
 
 from luffy_pl.data.columns import Columns
 from luffy_pl.data.prompts import PromptSource, load_prompts
@@ -16,21 +17,17 @@ OOD = {"arc_c": 1172, "gpqa_diamond": 198}
 SAMPLED_OFTEN = {"aime24", "aime25", "amc"}
 
 
-@pytest.fixture
-def composed(command_line):
+pytestmark = pytest.mark.runs
+
+
+def composed(*names):
     """The data section of `luffy-pl validate` with overlays of conf/eval."""
-
-    def compose(*names):
-        overlays = [arg for name in names for arg in ("--config", f"conf/eval/{name}.yaml")]
-        done = command_line("validate", "--config", "conf/luffy.yaml", *overlays, "--print_config")
-        assert done.returncode == 0, done.stderr
-        return yaml.safe_load(done.stdout)["data"]
-
-    return compose
+    overlays = [arg for name in names for arg in ("--config", f"conf/eval/{name}.yaml")]
+    return compose("validate", "--config", "conf/luffy.yaml", *overlays).data.as_dict()
 
 
 def benchmarks(data):
-    for entry in data["benchmarks"]:
+    for entry in (entry.as_dict() for entry in data["benchmarks"]):
         columns = Columns(**entry["source"].get("columns", {}))
         source = PromptSource(**{**entry["source"], "columns": columns})
         yield Benchmark(**{**entry, "source": source, "reward": reward(entry)})
@@ -41,22 +38,22 @@ def reward(entry):
     return settings and RewardConfig(**{**settings, "forms": tuple(settings["forms"])})
 
 
-def loaded(benchmark, tokenizer, path):
+def loaded(benchmark, path):
     source = dataclasses.replace(benchmark.source, path=str(path), split=None)
-    return load_prompts(source, tokenizer).prompts
+    return load_prompts(source, byte_tokenizer()).prompts
 
 
-@pytest.mark.parametrize(("overlay", "sizes"), [("math", MATH), ("ood", OOD)])
-def test_the_released_files_hold_every_benchmark(composed, data_dir, tokenizer, overlay, sizes):
-    found = {}
-    for benchmark in benchmarks(composed(overlay)):
-        assert benchmark.source.path.startswith("data/valid.")
-        path = data_dir / "luffy_eval" / benchmark.source.path.removeprefix("data/")
-        found[benchmark.name] = len(loaded(benchmark, tokenizer, path))
-    assert found == sizes
+def test_the_released_files_hold_every_benchmark(released_files):
+    for overlay, sizes in (("math", MATH), ("ood", OOD)):
+        found = {}
+        for benchmark in benchmarks(composed(overlay)):
+            assert benchmark.source.path.startswith("data/valid.")
+            path = released_files / benchmark.source.path.removeprefix("data/")
+            found[benchmark.name] = len(loaded(benchmark, path))
+        assert found == sizes
 
 
-def test_they_are_asked_as_in_the_paper(composed):
+def test_they_are_asked_as_in_the_paper():
     for benchmark in benchmarks(composed("math")):
         assert benchmark.samples_per_problem == (32 if benchmark.name in SAMPLED_OFTEN else 1)
         assert (benchmark.temperature, benchmark.top_p) == (0.6, 1.0)
@@ -71,19 +68,19 @@ def test_they_are_asked_as_in_the_paper(composed):
         assert benchmark.out_of_distribution
 
 
-def test_mmlu_pro_is_the_same_alone_and_among_the_others(composed):
+def test_mmlu_pro_is_the_same_alone_and_among_the_others():
     (alone,) = composed("mmlu_pro")["benchmarks"]
     *_, among = composed("ood_hub")["benchmarks"]
     assert among == alone
 
 
-def test_an_overlay_takes_nothing_from_the_benchmarks_before_it(composed):
+def test_an_overlay_takes_nothing_from_the_benchmarks_before_it():
     """conf/luffy.yaml lists two benchmarks, and so does conf/eval/ood.yaml."""
     assert len(composed()["benchmarks"]) == len(composed("ood")["benchmarks"])
     assert composed("math_hub", "ood") == composed("ood")
 
 
-def test_letters_are_read_from_boxes_and_from_a_last_line(composed):
+def test_letters_are_read_from_boxes_and_from_a_last_line():
     texts = [r"</think>\boxed{C}", "</think>so\nANSWER: C", "</think>ANSWER: B", "ANSWER: C"]
     for overlay in ("ood", "ood_hub", "mmlu_pro"):
         for benchmark in benchmarks(composed(overlay)):
@@ -92,7 +89,7 @@ def test_letters_are_read_from_boxes_and_from_a_last_line(composed):
             assert [verdict.correct for verdict in verdicts] == [True, True, False, False]
 
 
-def test_multiple_choice_leaves_the_reward_of_the_run_alone(composed):
+def test_multiple_choice_leaves_the_reward_of_the_run_alone():
     assert composed("ood")["reward"] == composed()["reward"]
     assert composed("mmlu_pro")["reward"] == composed()["reward"]
     assert [benchmark.reward for benchmark in benchmarks(composed("math"))] == [None] * 6
@@ -115,12 +112,12 @@ HUB_ROWS = {
 }  # fmt: skip
 
 
-def test_the_columns_of_the_hub_data_sets(composed, tokenizer, tmp_path):
+def test_the_columns_of_the_hub_data_sets(tmp_path):
     seen = set()
     for benchmark in [*benchmarks(composed("math_hub")), *benchmarks(composed("ood_hub"))]:
         path = tmp_path / f"{benchmark.name}.jsonl"
         path.write_text(json.dumps(HUB_ROWS[benchmark.name]) + "\n")
-        (prompt,) = loaded(benchmark, tokenizer, path)
+        (prompt,) = loaded(benchmark, path)
         assert "2+2?" in prompt.text
         if benchmark.out_of_distribution:
             assert f"\n{prompt.ground_truth}) 4" in prompt.text

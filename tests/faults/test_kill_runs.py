@@ -1,9 +1,6 @@
 """Four of the runs of experiments/reliability: killed at random moments, continued, compared."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,21 +8,22 @@ import pytest
 from faults.kill_runs import is_good
 
 TESTS = Path(__file__).parents[1]
+KILL_RUNS = Path(__file__).with_name("kill_runs.py")
 
 
 @pytest.mark.slow
 @pytest.mark.case(43, 44)
-def test_killed_runs_are_the_runs_that_were_not(tmp_path):
+@pytest.mark.parametrize("runs", [1, pytest.param(4, marks=pytest.mark.long)])
+def test_killed_runs_are_the_runs_that_were_not(start, tmp_path, runs):
     # A process of its own, for it forks: what other tests started here would be copied.
-    done = subprocess.run(
-        [sys.executable, "-m", "faults.kill_runs", "--runs", "4", "--seed", "1",
-         "--folder", tmp_path / "runs", "--out", tmp_path / "rows.csv"],
-        cwd=TESTS.parent, env=os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    with (tmp_path / "said.txt").open("w+") as said:
+        process = start(
+            "--runs", runs, "--seed", "1", "--folder", tmp_path / "runs",
+            "--out", tmp_path / "rows.csv", script=KILL_RUNS, stdout=said, stderr=said,
+        )  # fmt: skip
+        assert process.wait() == 0, (tmp_path / "said.txt").read_text()[-3000:]
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert [row["recipe"] for row in rows] == ["luffy", "exgrpo", "relift", "dapo"]
+    assert [row["recipe"] for row in rows] == ["luffy", "exgrpo", "relift", "dapo"][:runs]
     assert {row["differences"] for row in rows} == {"none"}
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from policy.test_packing import NUM_TOKENS, gradients, rows
 from torch._dynamo.utils import counters
 from training.test_gradient_invariance import tiny_policy
-from training.test_packing import NUM_TOKENS, gradients, rows
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy.policy import load_policy

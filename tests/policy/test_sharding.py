@@ -1,10 +1,6 @@
 """Sharded, copied and cut: the gradients of one process, and the steps that follow from them."""
 
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +18,6 @@ from luffy_pl.policy.tensor_parallel import joined, layer_plan, segments_of
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
 from luffy_pl.training.settings import OptimizerConfig
 
-ROOT = Path(__file__).parents[2]
 SIZES = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
@@ -135,15 +130,8 @@ def main():
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_gradients_are_those_of_one_process(ranks):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-        str(ranks), __file__,
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+def test_gradients_are_those_of_one_process(luffy_pl, ranks):
+    done = luffy_pl(script=__file__, ranks=ranks, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -15,18 +15,16 @@ REVIEWED_EQUAL = {("36", r"36^\circ"), (r"\frac{1}{3}", "$1/3$")}
 UNREADABLE = 6
 
 
-@pytest.fixture(scope="module")
-def golds(data_dir):
+def golds_of(folder):
     """Every different gold, in the order of the files."""
     found = {}
     for name in FILES:
-        table = pq.read_table(data_dir / "luffy_eval" / f"{name}.parquet", columns=["reward_model"])
+        table = pq.read_table(folder / f"{name}.parquet", columns=["reward_model"])
         found |= {str(row["ground_truth"]): None for row in table["reward_model"].to_pylist()}
     return list(found)
 
 
-@pytest.fixture(scope="module")
-def verdicts(golds):
+def verdicts_of(golds):
     """Each gold against itself and random others, in one batch."""
     # A busy machine must not decide which golds are readable.
     with MathVerifier(think_end=None, workers=2, timeout_s=60) as verifier:
@@ -39,14 +37,12 @@ def verdicts(golds):
 
 
 @pytest.mark.slow
-def test_every_gold_equals_itself(golds, verdicts):
+def test_golds_equal_themselves_and_no_others(released_files):
+    golds = golds_of(released_files)
+    verdicts = verdicts_of(golds)
     own = [verdict for (answer, gold), verdict in verdicts if answer == gold]
     assert len(golds) - len(own) == UNREADABLE
     assert all(verdict.correct is True for verdict in own)
-
-
-@pytest.mark.slow
-def test_different_golds_are_different(verdicts):
     cross = [(pair, verdict) for pair, verdict in verdicts if pair[0] != pair[1]]
     assert len(cross) == NUM_PAIRS
     assert {pair for pair, verdict in cross if verdict.correct} <= REVIEWED_EQUAL

@@ -142,7 +142,6 @@ def test_an_unknown_form(command_line, tmp_path):
     assert "boxed | hash | choice | final" in done.stderr
 
 
-@pytest.mark.skipif(not PAIRS.is_file(), reason=f"no pairs at {PAIRS}; set LUFFY_VERIFIER_PAIRS")
 def test_the_table_of_tricky_pairs(command_line, tmp_path):
     done = command_line("verify", "--pairs", PAIRS, "--out", tmp_path / "out.jsonl")
     assert "agreement with the file: 112 of 112 (0 false positives, 0 false" in done.stdout

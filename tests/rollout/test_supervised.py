@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -251,18 +250,16 @@ def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_pat
 
 @pytest.mark.case(28)
 @pytest.mark.slow
-def test_nothing_is_left_when_the_trainer_is_killed(tmp_path):
+def test_nothing_is_left_when_the_trainer_is_killed(start, tmp_path):
     """Killed while it trains with the verifier's workers running."""
     overlay = tmp_path / "o.yaml"
     overlay.write_text(
         "data: {engine: {kind: hf}, benchmarks: [], rollout: {prompts_per_phase: 4}}\n"
         "progress: {line_every_s: 0}\n"
     )
-    command = [str(Path(sys.executable).parent / "luffy-pl"), "fit"]
-    command += ["--config", "conf/quickstart.yaml", "--config", str(overlay)]
-    process = subprocess.Popen(
-        [*command, "--run_dir", str(tmp_path / "run")],
-        cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    process = start(
+        "fit", "--config", "conf/quickstart.yaml", "--config", overlay,
+        "--run_dir", tmp_path / "run", stderr=subprocess.PIPE,
     )  # fmt: skip
     for line in process.stderr:
         if "phase 1/60" in line:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.start import start_engine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
-ROOT = Path(__file__).parents[2]
 # By rank.
 ASKED = {
     0: [Request((5,), (1, 2), max_tokens=1), Request((6, 7), (3,), max_tokens=1)],
@@ -172,29 +170,23 @@ def main(names):
     os._exit(0)
 
 
-def on_two_ranks(scenes, tmp_path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        __file__, *(scene.__name__ for scene in scenes),
-    ]  # fmt: skip
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {"PYTHONPATH": paths, "STOP_FILES": str(tmp_path)}
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+def on_two_ranks(luffy_pl, scenes, tmp_path, **options):
+    names = [scene.__name__ for scene in scenes]
+    environment = {"STOP_FILES": str(tmp_path)}
+    done = luffy_pl(*names, script=__file__, ranks=2, env=environment, timeout=300, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-def test_two_ranks(tmp_path):
-    on_two_ranks(SCENES, tmp_path)
+def test_two_ranks(luffy_pl, tmp_path):
+    on_two_ranks(luffy_pl, SCENES, tmp_path)
 
 
 @pytest.mark.slow
-def test_real_parts_answer_as_a_whole(tmp_path):
+def test_real_parts_answer_as_a_whole(luffy_pl, tmp_path):
     pytest.importorskip("vllm", reason="vLLM is an extra")
-    lines = on_two_ranks([real_parts_answer_as_a_whole], tmp_path).splitlines()
+    said = on_two_ranks(luffy_pl, [real_parts_answer_as_a_whole], tmp_path, with_vllm=True)
+    lines = said.splitlines()
     found = dict(json.loads(line[6:]) for line in lines if line.startswith("FOUND "))
     whole = start_engine(
         resolve("bundled:base"), EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1]

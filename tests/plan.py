@@ -1,0 +1,86 @@
+"""Which tests run, in which order, and which stay together in one process."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+# What starts a process, composes a configuration, trains or starts an engine.
+HEAVY_FIXTURES = {
+    "command_line", "engine", "luffy_pl", "recipe", "server", "site", "start", "true_start",
+}  # fmt: skip
+HEAVY_MARKS = {"slow", "long", "recipes"}
+# Files of minutes, the longest first, so that none of them is alone at the end.
+LONGEST = [
+    "end_to_end/test_quickstart.py",
+    "distributed/test_two_ranks.py",
+    "distributed/test_stopped_ranks.py",
+    "recipes/test_runs.py",
+    "sweep/test_experiments.py",
+]
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("luffy-pl")
+    group.addoption("--shard", metavar="I/N", type=shard, help="the I-th of N parts of the files")
+    group.addoption(
+        "--begin-within",
+        metavar="S",
+        type=float,
+        help="begin no test later than S seconds from now",
+    )
+
+
+def shard(text):
+    """`2/3` as two numbers."""
+    number, total = map(int, text.split("/"))
+    if not 1 <= number <= total:
+        raise ValueError(text)
+    return number, total
+
+
+def pytest_configure(config):
+    within_s = config.getoption("--begin-within")
+    config.last_begin_s = None if within_s is None else time.monotonic() + within_s
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
+    """Light tests first: a broken unit is reported before minutes are spent on runs."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if HEAVY_FIXTURES & set(item.fixturenames) or HEAVY_MARKS & marks:
+            item.add_marker("runs")
+        # A file's tests share what they prepare, so they stay in one process.
+        suffix = "+runs" if is_heavy(item) else ""
+        item.add_marker(pytest.mark.xdist_group(file_of(item) + suffix))
+    items.sort(key=place)
+    yield
+    if part := config.getoption("--shard"):
+        number, total = part
+        files = sorted({file_of(item) for item in items})
+        chosen = set(files[number - 1 :: total])
+        left_out = [item for item in items if file_of(item) not in chosen]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if file_of(item) in chosen]
+
+
+def file_of(item):
+    return item.path.relative_to(TESTS).as_posix()
+
+
+def is_heavy(item):
+    return item.get_closest_marker("runs") is not None
+
+
+def place(item):
+    """In the order of the run: light ones, then the longest files, then the others."""
+    name = file_of(item)
+    return is_heavy(item), LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+def pytest_runtest_setup(item):
+    last_s = item.config.last_begin_s
+    if last_s is not None and time.monotonic() > last_s:
+        pytest.skip("no time left (--begin-within)")
