@@ -4,29 +4,22 @@ import functools
 from types import SimpleNamespace
 
 import pytest
+from composing import fit
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.run.command import LINKS
 from luffy_pl.training.module import LuffyModule
 
 
 @functools.cache
 def composed(*files):
-    """The records of `model` and `data` after all files, as the classes get them."""
-    parser = LightningArgumentParser(parser_mode="omegaconf", exit_on_error=False)
-    parser.add_argument("--config", action="config")
+    """The objects of `model` and `data` after all files."""
+    config = fit(*files)
+    parser = LightningArgumentParser()
     parser.add_lightning_class_args(LuffyModule, "model")
     parser.add_lightning_class_args(LuffyDataModule, "data")
-    for name in ("trainer", "entropy", "evaluation", "summary", "checkpoint"):
-        parser.add_argument(f"--{name}", type=dict)
-    for name in ("run_dir", "seed_everything", "cpu_threads"):
-        parser.add_argument(f"--{name}")
-    for (source, target), compute in LINKS.items():
-        if source.startswith(("model.", "data.")):
-            parser.link_arguments(source, target, compute_fn=compute)
-    config = parser.parse_args([arg for file in files for arg in ("--config", file)])
-    made = parser.instantiate(config)
+    made = parser.instantiate(Namespace(model=config.model, data=config.data))
     return SimpleNamespace(module=made.model, data=made.data)
 
 
