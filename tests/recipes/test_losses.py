@@ -48,7 +48,13 @@ def loss_of(found, phase=0, *, group=None, reference=None):
         group = make_group(expert=rollout.expert_traces_per_group > 0)
     if rollout.routing is not None:
         group = rollout.routing.route(group)
-    collated = collate([group], phase=phase, temperature=1.0, steps=plan_steps(1, 1))
+    collated = collate(
+        [group],
+        phase=phase,
+        temperature=1.0,
+        steps=plan_steps(1, 1),
+        masks_truncated=found.data.advantage.truncated == "mask",
+    )
     experience = compare(collated, None, found.data.advantage)
     tensors = {
         name: torch.zeros(experience.response_mask_NT.shape) for name in ("new", "old", "entropy")
