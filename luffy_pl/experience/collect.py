@@ -21,8 +21,8 @@ update.
       v
     Completion
       |
-      | grade           experience/scoring.py -> reward/math_verifier.py: right or wrong, while the
-      |                   engine still samples; reward/terms.py: what that is worth
+      | grade           experience/scoring.py -> reward/graders.py -> reward/math_verifier.py: right
+      |                   or wrong, while the engine still samples; reward/terms.py: the reward
       v
     Group
       |
@@ -32,13 +32,15 @@ update.
       v
     Experience
       |
-      | compare         experience/compare.py -> objective/advantage.py: reward against the group's
+      | compare         experience/compare.py -> objective/advantage.py: reward against the group's,
+      |                   less a KL to the reference by training/policy_view.py
       v
     Experience with advantages
       |
       | cut             training/micro_batches.py: rows of an optimizer step to forward passes
       | forward         training/minibatch.py -> policy/policy.py: log-probability of each token
-      | loss            objective/terms.py: every term of the loss, and its divisor
+      | loss            objective/terms.py -> objective/loss.py: every term of the loss;
+      |                   objective/normalize.py: their divisors
       | update          training/optimizer.py: gradients clipped, a step of AdamW
       v
     new weights
