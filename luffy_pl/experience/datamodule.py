@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import lightning as L
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.bundled import resolve
+from luffy_pl.data.chat import Tokenizer
 from luffy_pl.data.fingerprint import check_same, fingerprint
 from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
 from luffy_pl.data.seeds import seed_generators
@@ -330,7 +330,7 @@ class LuffyDataModule(L.LightningDataModule):
 
     # -- reading -----------------------------------------------------------------------------
 
-    def _load_train(self, tokenizer: PreTrainedTokenizerBase, verifier: Verifier) -> PromptSet:
+    def _load_train(self, tokenizer: Tokenizer, verifier: Verifier) -> PromptSet:
         if self.train is None:
             raise ConfigError("data.train", "is not set", fix="give data.train.path")
         prompts = load_prompts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -48,7 +48,6 @@ from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.run.dry_run import Plan, show_plan
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import check_state
@@ -89,7 +88,18 @@ LINKED = {target for _, target in LINKS}
 
 
 class LuffyCLI(LightningCLI):
-    """LightningCLI with a run directory, our callbacks as sections, and links between halves."""
+    """LightningCLI with a run directory, our callbacks as sections, and links between halves.
+
+    It has the one subcommand of `args[0]`: the parsers of the others would cost as much again each.
+    """
+
+    def __init__(self, model: type, data: type, *, args: list[str], **options: Any) -> None:
+        self.asked = args[0]
+        super().__init__(model, data, args=args, **options)
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The asked one, with the arguments that its parser leaves out."""
+        return {self.asked: LightningCLI.subcommands()[self.asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sections beside trainer, model and data."""
@@ -191,6 +201,9 @@ class LuffyCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; a value that a class refuses is the user's."""
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -202,6 +215,8 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             super()._run_subcommand(subcommand)
             return
+        from luffy_pl.run.dry_run import Plan, show_plan
+
         self.datamodule.read(subcommand)
         self.datamodule.teardown(subcommand)
         parser = self._parser(subcommand)
@@ -276,10 +291,7 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
                 "enable_model_summary": False,
                 "log_every_n_steps": 1,
             },
-            parser_kwargs={
-                **parser_kwargs,
-                **dict.fromkeys(("fit", "validate", "test", "predict"), parser_kwargs),
-            },
+            parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
         )
     except ArgumentError as error:
         raise explain(str(error), argv, known_keys=known_keys) from error
@@ -331,6 +343,8 @@ class StderrLines(logging.Handler):
 
 def quiet() -> None:
     """One voice: libraries speak up only when something is wrong."""
+    # transformers, not imported yet, sets the level of its own logger when it is.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "vllm", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     own = logging.getLogger("luffy_pl")
@@ -340,5 +354,4 @@ def quiet() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     # Says of each weight that is cut two ways that gathering it takes two steps.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(lightning|transformers|torch|vllm)\b")
