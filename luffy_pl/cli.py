@@ -6,18 +6,23 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 DEBUG = "--debug"
+RUN = "luffy_pl.run.command"
+# Where launchers (torchrun, Lightning's own, SLURM) write which process of a run this is.
+RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
-    "fit": ("luffy_pl.run.command", "train: fit --config conf/quickstart.yaml"),
+    "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
     "validate": (
-        "luffy_pl.run.command",
+        RUN,
         "evaluate a checkpoint or a base model on data.benchmarks",
     ),
-    "test": ("luffy_pl.run.command", "the same, logged as a final test"),
-    "predict": ("luffy_pl.run.command", "write graded answers to <run_dir>/predictions"),
+    "test": (RUN, "the same, logged as a final test"),
+    "predict": (RUN, "write graded answers to <run_dir>/predictions"),
     "status": ("luffy_pl.run_dir.status", "how far a run is, and whether it lives: status RUN"),
     "report": ("luffy_pl.report.command", "compare finished runs: report RUN [RUN ...]"),
     "view": ("luffy_pl.report.view", "curves, groups and tokens of a run as a page: view RUN"),
@@ -87,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
     try:
@@ -99,9 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             args, files = take_option(args, PLUGIN)
             load_plugins(files)
+        announce(args)
         with signals():
+            if COMMANDS[args[0]][0] == RUN:
+                import_late()
             module = importlib.import_module(COMMANDS[args[0]][0])
-            own = module.main(args if COMMANDS[args[0]][0] == "luffy_pl.run.command" else args[1:])
+            own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
         return error.exit_code
@@ -117,6 +126,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
     return int(own or 0)
+
+
+def announce(args: Sequence[str]) -> None:
+    """Say what the first seconds of a run are spent on, before any of it is imported.
+
+    It is said once, not by every rank, and not beside what `--print_config` and `--help` write,
+    which may go into a file together with stderr.
+    """
+    is_loaded = "torch" in sys.modules
+    is_first_rank = all(os.environ.get(name, "0") == "0" for name in RANK_NAMES)
+    writes_text = any(argument.startswith(WRITE_TEXT) for argument in args)
+    if COMMANDS[args[0]][0] == RUN and is_first_rank and not is_loaded and not writes_text:
+        sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

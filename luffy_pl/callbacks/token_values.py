@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from luffy_pl.callbacks.expert import token_weights
 from luffy_pl.objective.normalize import policy_mask
 from luffy_pl.records import Experience, Group
 from luffy_pl.training.module import LuffyModule
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DECIMALS = 4
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.policy.architecture import read_architecture, weightless
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.tensor_parallel import layer_plan
 from luffy_pl.process.ranks import SIZES, count_ranks
@@ -23,6 +22,8 @@ def check_model(config: Any) -> None:
         check_cuts(policy, ranks)
     if policy.remote_code is not None or (ranks == 1 and policy.lora is None):
         return
+    from luffy_pl.policy.architecture import read_architecture, weightless
+
     architecture = read_architecture(policy.path)
     if policy.lora is not None:
         lora = LoraConfig(**policy.lora)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luffy_pl.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    Tokenizer: TypeAlias = PreTrainedTokenizerBase
+else:
+    # Where a module has settings, the parser imports what it names for type checkers alone.
+    Tokenizer = Any
 
 Message = dict[str, str]
 
@@ -20,9 +25,7 @@ THINK = "<think>"
 TEMPLATE_DATE = "26 Jul 2024"
 
 
-def with_chat_template(
-    tokenizer: PreTrainedTokenizerBase, file: str | None
-) -> PreTrainedTokenizerBase:
+def with_chat_template(tokenizer: Tokenizer, file: str | None) -> Tokenizer:
     """The tokenizer with the Jinja template in `file`; the given one is left as it is."""
     if file is None:
         return tokenizer
@@ -48,7 +51,7 @@ def with_system_prompt(messages: Sequence[Message], system_prompt: str | None) -
     return [{"role": "system", "content": system_prompt}, *others] if system_prompt else others
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
     """The prompt as text, up to the point where the model begins to answer."""
     if not tokenizer.chat_template:
         raise ModelError(
@@ -68,7 +71,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     return text
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[int, ...]]:
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Token ids of texts that already hold their special tokens.
 
     The template writes BOS itself; a tokenizer left to its habit would add a second one.
@@ -98,7 +101,7 @@ def strip_think_prefix(trace_text: str, prompt_text: str) -> str:
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool
+    tokenizer: Tokenizer, messages: Sequence[Message], *, add_generation_prompt: bool
 ) -> str:
     from jinja2 import TemplateError
 

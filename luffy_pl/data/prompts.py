@@ -11,9 +11,10 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from luffy_pl.data.chat import (
+    Tokenizer,
     encode,
     render_prompt,
     strip_think_prefix,
@@ -38,9 +39,6 @@ from luffy_pl.data.expert_traces import (
 from luffy_pl.data.rows import read_rows
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.records import ExpertTrace, Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -165,7 +163,7 @@ class PromptSet:
 
 def load_prompts(
     source: PromptSource,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     max_response_tokens: int | None = None,
     needs_answer: bool = True,
@@ -193,7 +191,7 @@ class _Loader:
     def __init__(
         self,
         source: PromptSource,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         max_response_tokens: int | None,
         needs_answer: bool,
     ) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,8 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
     Args:
         remote_code: commit of the model whose own code is run; None: none is.
     """
+    from transformers import AutoConfig, AutoTokenizer
+
     code = code_arguments(remote_code)
     if remote_code is not None:
         log.warning("%s: code of commit %s is run", model_path, remote_code)
@@ -44,6 +48,8 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
 
 def generation_stop_ids(model_path: str) -> list[int]:
     """EOS ids that the model's generation settings add, such as the end of a turn."""
+    from transformers import GenerationConfig
+
     try:
         ids = GenerationConfig.from_pretrained(model_path).eos_token_id
     except OSError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from transformers import PreTrainedTokenizerBase
-
 from luffy_pl.bundled import resolve
+from luffy_pl.data.chat import Tokenizer
 from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark
@@ -19,7 +18,7 @@ from luffy_pl.reward.reward import Verifier
 
 def read_training(
     source: PromptSource | None,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     verifier: Verifier,
     rollout: RolloutConfig,
@@ -58,7 +57,7 @@ def read_training(
 
 def read_problems(
     benchmarks: Sequence[Benchmark],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     verifier_of: Callable[[Benchmark], Verifier],
 ) -> list[tuple[Prompt, ...]]:

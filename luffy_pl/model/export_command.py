@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
 
     from luffy_pl.model.card import flat, write_card
     from luffy_pl.model.export import export
-    from luffy_pl.run.command import settings_parser
+    from luffy_pl.run.sections import settings_parser
 
     exported = export(run, args.out, phase=phase, dtype=args.dtype)
     defaults = settings_parser().get_defaults(skip_validation=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from luffy_pl.errors import ModelError
 from luffy_pl.policy.packing import Packed
@@ -88,5 +87,9 @@ def _band(length: int, window: int | None, device: torch.device) -> Tensor | Non
     return (distance_LL >= 0) & (distance_LL < window)
 
 
-# A loop over rows, which no two micro-batches have alike, is nothing to compile.
-AttentionInterface.register(PACKED_SDPA, torch.compiler.disable(packed_sdpa))
+def register_attention() -> None:
+    """Make PACKED_SDPA known to transformers."""
+    from transformers import AttentionInterface
+
+    # A loop over rows, which no two micro-batches have alike, is nothing to compile.
+    AttentionInterface.register(PACKED_SDPA, torch.compiler.disable(packed_sdpa))

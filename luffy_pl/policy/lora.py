@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from luffy_pl.errors import ConfigError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+# transformers' model; not by name, for the parser, which reads LoraConfig, would import it.
+Model = Any
 # Where peft puts the weights of a layer with the adapter "default".
 BASE, A, B = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 
@@ -56,7 +55,7 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-def add_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None:
+def add_adapters(model: Model, lora: LoraConfig, *, seed: int) -> None:
     """Freeze a model and give linear layers adapters; its class and its output stay.
 
     Adapters are float32 beside weights of less: an update is far below the precision of bfloat16.
@@ -85,7 +84,7 @@ def add_adapters(model: PreTrainedModel, lora: LoraConfig, *, seed: int) -> None
             weight.data = weight.data.float()
 
 
-def adapted_layers(model: PreTrainedModel, target_modules: Sequence[str] | None) -> list[str]:
+def adapted_layers(model: Model, target_modules: Sequence[str] | None) -> list[str]:
     """Full names of the linear layers that get an adapter.
 
     Raises:

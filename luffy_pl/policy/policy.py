@@ -6,14 +6,13 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.attention import PACKED_SDPA
+from luffy_pl.policy.attention import PACKED_SDPA, register_attention
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.lora import add_adapters
 from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
@@ -22,6 +21,9 @@ from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.tensor_parallel import TensorGroup
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Policy(nn.Module):
@@ -100,6 +102,7 @@ def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
     """The same model, its attention told where rows begin; a ModelError where that cannot be."""
     config = language_model.config
     if config._attn_implementation != "flash_attention_2":
+        register_attention()
         language_model.set_attn_implementation(PACKED_SDPA)
     # Recurrent and convolutional layers would carry one row's state into the next.
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -116,6 +119,8 @@ def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
 
 def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
     """The policy with pretrained weights, on the CPU; `seed` is that of adapters."""
+    from transformers import AutoModelForCausalLM
+
     try:
         language_model = AutoModelForCausalLM.from_pretrained(
             path,

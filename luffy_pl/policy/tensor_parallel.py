@@ -24,7 +24,6 @@ from torch.distributed.tensor.parallel import (
     RowwiseParallel,
     parallelize_module,
 )
-from transformers import PretrainedConfig
 
 from luffy_pl.errors import ConfigError, ModelError
 from luffy_pl.policy.packing import Packed
@@ -32,6 +31,7 @@ from luffy_pl.process.ranks import SIZES
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+    from transformers import PretrainedConfig
 
 FIELD = SIZES + "tensor_parallel_size"
 Segments = tuple[tuple[int, ...], tuple[int, ...]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -51,7 +51,8 @@ from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line, printable
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
-from luffy_pl.run.dry_run import Plan, show_plan
+from luffy_pl.process.quiet import quiet
+from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run.layers import Layered, layered, split_print_config
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
@@ -63,41 +64,20 @@ log = logging.getLogger(__name__)
 
 register_kinds()
 
-SECTIONS = {
-    "progress": PhaseProgress,
-    "heartbeat": Heartbeat,
-    "weight_sync": WeightSync,
-    "entropy": EntropyMonitor,
-    "expert": ExpertMonitor,
-    "ablation": Ablation,
-    "samples": Samples,
-    "answers": Answers,
-    "evaluation": Evaluation,
-    "checkpoint": PhaseCheckpoint,
-    "summary": Summary,
-}
-
-# What one half needs to know of the other.
-LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
-    ("model.policy.path", "data.model_path"): None,
-    ("model.policy.remote_code", "data.engine.remote_code"): None,
-    ("seed_everything", "data.seed"): int,
-    ("seed_everything", "model.seed"): int,
-    ("resume", "answers.resume"): None,
-    ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
-    ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,
-    ("model.objective", "data.sampler_logprobs"): lambda objective: (
-        objective.old_logprob == "sampler" or objective.on_policy.mismatch_cap is not None
-    ),
-    ("model.objective.off_policy.behaviour", "data.recorded_behaviour"): (
-        lambda behaviour: behaviour == "recorded"
-    ),
-}
-LINKED = {target for _, target in LINKS}
-
 
 class LuffyCLI(LightningCLI):
-    """LightningCLI with a run directory, our callbacks as sections, and links between halves."""
+    """LightningCLI with a run directory, our callbacks as sections, and links between halves.
+
+    It has the one subcommand of `args[0]`: the parsers of the others would cost as much again each.
+    """
+
+    def __init__(self, model: type, data: type, *, args: list[str], **options: Any) -> None:
+        self.asked = args[0]
+        super().__init__(model, data, args=args, **options)
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The asked one, with the arguments that its parser leaves out."""
+        return {self.asked: LightningCLI.subcommands()[self.asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sections beside trainer, model and data."""
@@ -231,6 +211,9 @@ class LuffyCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; a value that a class refuses is the user's."""
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -242,6 +225,8 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             super()._run_subcommand(subcommand)
             return
+        from luffy_pl.run.dry_run import Plan, show_plan
+
         self.datamodule.read(subcommand)
         self.datamodule.teardown(subcommand)
         parser = self._parser(subcommand)
@@ -318,10 +303,7 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
                 "enable_model_summary": False,
                 "log_every_n_steps": 1,
             },
-            parser_kwargs={
-                **parser_kwargs,
-                **dict.fromkeys(("fit", "validate", "test", "predict"), parser_kwargs),
-            },
+            parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
         )
     except ArgumentError as error:
         raise explain(str(error), argv, known_keys=known_keys) from error
@@ -347,40 +329,9 @@ def place_of(callback: Any) -> int:
     return 1
 
 
-def known_keys() -> list[str]:
-    """Every dotted key of a run, for suggestions."""
-    own = ["run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path"]
-    return own + list(settings_parser().get_defaults(skip_validation=True).keys(branches=True))
 
 
-def settings_parser() -> LightningArgumentParser:
-    """The sections of a run that are ours, for their names and defaults."""
-    parser = LightningArgumentParser(parser_mode="omegaconf")
-    parser.add_lightning_class_args(LuffyModule, "model")
-    parser.add_lightning_class_args(LuffyDataModule, "data")
-    for name, callback in SECTIONS.items():
-        parser.add_lightning_class_args(callback, name)
-    return parser
 
 
-class StderrLines(logging.Handler):
-    """Writes to whatever stderr is now; a stream kept from earlier may have been closed."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
-        sys.stderr.write(printable(self.format(record), keep="\n") + "\n")
 
 
-def quiet() -> None:
-    """One voice: libraries speak up only when something is wrong."""
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "vllm", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    own = logging.getLogger("luffy_pl")
-    own.setLevel(logging.INFO)
-    own.handlers = [StderrLines()]
-    # Says at every start of vLLM that an optional compiler is missing.
-    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
-    # Says of each weight that is cut two ways that gathering it takes two steps.
-    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module=r"(lightning|transformers|torch|vllm)\b")

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         "~/.local/share/bash-completion/completions/luffy-pl, or source it in .zshrc.",
     )
     parser.parse_args(argv)
-    from luffy_pl.run.command import known_keys
+    from luffy_pl.run.sections import known_keys
 
     sys.stdout.write(script(["config", "print_config", "help", *known_keys()]))
     return 0

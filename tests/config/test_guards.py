@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from luffy_pl.bundled import resolve
 from luffy_pl.config import guards
@@ -176,7 +177,7 @@ def test_pickles_cannot_be_allowed(command_line, tmp_path):
 
 @pytest.mark.parametrize("found", ["2.6.2", "2.6.3", "2.6.5", "2.5.0"])
 def test_bad_versions_of_lightning_are_refused(command_line, monkeypatch, found):
-    monkeypatch.setattr(guards, "version", lambda name: found)
+    monkeypatch.setattr(safe_start, "version", lambda name: found)
     refused(command_line("fit", *QUICKSTART), "lightning", found)
 
 
@@ -248,7 +249,7 @@ def test_code_of_a_model_needs_its_commit_and_reaches_every_reader(command_line,
         asked.append(arguments)
         raise Asked
 
-    for reader in (tokenizer.AutoTokenizer, policy.AutoModelForCausalLM):
+    for reader in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
         monkeypatch.setattr(reader, "from_pretrained", from_pretrained)
     config = EngineConfig(remote_code=commit)
     for read in (
@@ -342,7 +343,7 @@ def test_a_secret_of_the_environment_is_in_no_file_of_a_run(command_line, tmp_pa
 
 def test_no_module_of_ours_holds_a_debugger_or_unpickles():
     """What ruff does not look for."""
-    package = Path(guards.__file__).parent
+    package = Path(guards.__file__).parents[1]
     text = {file: file.read_text() for file in package.rglob("*.py")}
     # Left out, `trust_remote_code` is a question on the terminal.
     for reader in ("AutoConfig", "AutoTokenizer", "AutoModelForCausalLM"):

@@ -1,0 +1,79 @@
+"""The sections of a run's configuration beside `trainer`, and what one takes from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
+from luffy_pl.callbacks.answers import Answers, answers_folder
+from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
+from luffy_pl.callbacks.entropy import EntropyMonitor
+from luffy_pl.callbacks.error_report import ErrorReport
+from luffy_pl.callbacks.evaluation import Evaluation
+from luffy_pl.callbacks.expert import ExpertMonitor
+from luffy_pl.callbacks.health import Health
+from luffy_pl.callbacks.heartbeat import Heartbeat
+from luffy_pl.callbacks.identity import check_identity, identity_of
+from luffy_pl.callbacks.interruption import Interruption
+from luffy_pl.callbacks.ledger import Ledger
+from luffy_pl.callbacks.progress import PhaseProgress
+from luffy_pl.callbacks.released_metrics import ReleasedMetrics
+from luffy_pl.callbacks.samples import Samples
+from luffy_pl.callbacks.summary import Summary
+from luffy_pl.callbacks.throughput import Throughput
+from luffy_pl.callbacks.weight_sync import WeightSync
+from luffy_pl.config.parser import SettingsParser
+from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.training.loggers import build_loggers, check_loggers
+from luffy_pl.training.module import LuffyModule
+
+SECTIONS = {
+    "progress": PhaseProgress,
+    "heartbeat": Heartbeat,
+    "weight_sync": WeightSync,
+    "entropy": EntropyMonitor,
+    "expert": ExpertMonitor,
+    "ablation": Ablation,
+    "samples": Samples,
+    "answers": Answers,
+    "evaluation": Evaluation,
+    "checkpoint": PhaseCheckpoint,
+    "summary": Summary,
+}
+
+# What one half needs to know of the other.
+LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
+    ("model.policy.path", "data.model_path"): None,
+    ("model.policy.remote_code", "data.engine.remote_code"): None,
+    ("seed_everything", "data.seed"): int,
+    ("seed_everything", "model.seed"): int,
+    ("resume", "answers.resume"): None,
+    ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
+    ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,
+    ("model.objective", "data.sampler_logprobs"): lambda objective: (
+        objective.old_logprob == "sampler" or objective.on_policy.mismatch_cap is not None
+    ),
+    ("model.objective.off_policy.behaviour", "data.recorded_behaviour"): (
+        lambda behaviour: behaviour == "recorded"
+    ),
+}
+LINKED = {target for _, target in LINKS}
+
+
+def known_keys() -> list[str]:
+    """Every dotted key of a run, for suggestions."""
+    own = ["run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path"]
+    return own + list(settings_parser().get_defaults(skip_validation=True).keys(branches=True))
+
+
+def settings_parser() -> LightningArgumentParser:
+    """The sections of a run that are ours, for their names and defaults."""
+    parser = LightningArgumentParser(parser_mode="omegaconf")
+    parser.add_lightning_class_args(LuffyModule, "model")
+    parser.add_lightning_class_args(LuffyDataModule, "data")
+    for name, callback in SECTIONS.items():
+        parser.add_lightning_class_args(callback, name)
+    return parser
