@@ -19,9 +19,8 @@ from docstring_parser import parse_from_object
 from luffy_pl.config.kinds import BASES, as_fields
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.registry import find, known
-from luffy_pl.run.command import (LuffyCLI)
-from luffy_pl.run.sections import LINKS
-from luffy_pl.run.sections import SECTIONS
+from luffy_pl.run.command import LuffyCLI
+from luffy_pl.run.sections import LINKS, SECTIONS
 from luffy_pl.training.module import LuffyModule
 
 PAGE = Path(__file__).parents[1] / "configuration.md"

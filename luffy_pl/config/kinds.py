@@ -119,8 +119,7 @@ def merged(
         is_on = True
         new_kind = values.get("kind", kind)
         allowed = fields_of(section.kind, new_kind, where=f"{path}.kind")
-        if section.kind == "shaping" and set(values) == EARLIER_SHAPING:
-            values = {key: value for key, value in values.items() if key in {"kind", *allowed}}
+        values = as_written_now(section.kind, values)
         for field in set(values) - {"kind", *allowed}:
             raise unknown_field(path, section, new_kind, field)
         for field in [field for field in fields if field not in allowed]:
@@ -134,6 +133,14 @@ def merged(
     plain = {key: value for key, (value, _) in fields.items()}
     make(find(section.kind, kind, where=path), plain, path)
     return {"kind": kind, **plain}, dropped
+
+
+def as_written_now(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a section, without those that an earlier version wrote of all other kinds."""
+    if kind != "shaping" or set(values) != EARLIER_SHAPING:
+        return dict(values)
+    allowed = fields_of(kind, values["kind"], where="kind")
+    return {key: value for key, value in values.items() if key in {"kind", *allowed}}
 
 
 def unknown_field(path: str, section: Section, kind: str, field: str) -> ConfigError:
@@ -190,6 +197,7 @@ def build(base: type, value: Any) -> Any:
         return default_of(fields)
     if "kind" not in fields:
         return Part(base, fields)
+    fields = as_written_now(BASES[base], fields)
     return make(find(BASES[base], fields.pop("kind"), where="kind"), fields, "section")
 
 

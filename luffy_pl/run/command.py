@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
-from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
-from luffy_pl.callbacks.answers import Answers, answers_folder
-from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
-from luffy_pl.callbacks.entropy import EntropyMonitor
+from luffy_pl.callbacks.ablation import check_leaf, check_one_leaf
+from luffy_pl.callbacks.answers import answers_folder
 from luffy_pl.callbacks.error_report import ErrorReport
 from luffy_pl.callbacks.evaluation import Evaluation
-from luffy_pl.callbacks.expert import ExpertMonitor
 from luffy_pl.callbacks.health import Health
-from luffy_pl.callbacks.heartbeat import Heartbeat
 from luffy_pl.callbacks.identity import check_identity, identity_of
 from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.callbacks.ledger import Ledger
-from luffy_pl.callbacks.progress import PhaseProgress
 from luffy_pl.callbacks.released_metrics import ReleasedMetrics
-from luffy_pl.callbacks.samples import Samples
-from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.throughput import Throughput
-from luffy_pl.callbacks.weight_sync import WeightSync
 from luffy_pl.config.cross_checks import (
     check_checkpoint,
     check_devices,
@@ -48,12 +38,12 @@ from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
-from luffy_pl.errors import ConfigError, first_line, printable
+from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.process.quiet import quiet
-from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
+from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, layered, split_print_config
+from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import check_state
@@ -327,11 +317,3 @@ def place_of(callback: Any) -> int:
         if isinstance(callback, kind):
             return place
     return 1
-
-
-
-
-
-
-
-

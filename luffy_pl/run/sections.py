@@ -7,27 +7,18 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from luffy_pl.callbacks.ablation import Ablation, check_leaf, check_one_leaf
-from luffy_pl.callbacks.answers import Answers, answers_folder
+from luffy_pl.callbacks.ablation import Ablation
+from luffy_pl.callbacks.answers import Answers
 from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
 from luffy_pl.callbacks.entropy import EntropyMonitor
-from luffy_pl.callbacks.error_report import ErrorReport
 from luffy_pl.callbacks.evaluation import Evaluation
 from luffy_pl.callbacks.expert import ExpertMonitor
-from luffy_pl.callbacks.health import Health
 from luffy_pl.callbacks.heartbeat import Heartbeat
-from luffy_pl.callbacks.identity import check_identity, identity_of
-from luffy_pl.callbacks.interruption import Interruption
-from luffy_pl.callbacks.ledger import Ledger
 from luffy_pl.callbacks.progress import PhaseProgress
-from luffy_pl.callbacks.released_metrics import ReleasedMetrics
 from luffy_pl.callbacks.samples import Samples
 from luffy_pl.callbacks.summary import Summary
-from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.callbacks.weight_sync import WeightSync
-from luffy_pl.config.parser import SettingsParser
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.training.loggers import build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 
 SECTIONS = {
