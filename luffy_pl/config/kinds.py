@@ -249,13 +249,10 @@ def as_fields(value: Any) -> dict[str, Any]:
 
 
 def flat(config: Any) -> dict[str, Any]:
-    """Every leaf of a composed configuration by its dotted key, fields of kinds included."""
+    """Every leaf of a composed configuration by its dotted key, fields of sections included."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, tuple(BASES)):
-            found |= dict(leaves(as_fields(value), key))
-        else:
-            found[key] = value
+        found |= leaves(as_fields(value) if isinstance(value, tuple(BASES)) else value, key)
     return found
 
 

@@ -186,7 +186,7 @@ class ObjectiveConfig:
     """Distance from the reference."""
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further terms, each the name of a registered `loss_term` with its settings, such as
-    {mine: {coef: 0.1}}."""
+    {mine: {coef: 0.1}}. Later files change single settings; `mine: null` takes a term back."""
     old_logprob: Literal["trainer", "sampler"] = "trainer"
     """Whose log-probability of a rollout token is the denominator of its ratio: recomputed by
     the trainer where a phase has several optimizer steps, or the engine's as sampled."""

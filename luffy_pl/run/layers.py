@@ -9,6 +9,7 @@ from typing import Any
 
 from luffy_pl.config.effects import as_default, dead_settings
 from luffy_pl.config.kinds import SECTIONS, Dropped, flat, select_kinds
+from luffy_pl.config.named import lay_named
 from luffy_pl.config.sources import read_sources
 from luffy_pl.errors import ConfigError
 
@@ -51,6 +52,7 @@ def layered(
     """
     sources = read_sources(args)
     arguments, dropped = select_kinds(args, sources)
+    arguments = lay_named(arguments, sources)
     for _ in range(MAX_ROUNDS):
         config = parse(arguments)
         usual = defaults()

@@ -109,9 +109,8 @@ class LuffyModule(L.LightningModule):
             self.strict_loading = False  # checkpoints hold no reference
         if self.device_mesh is not None:
             ranks = meshes(self.device_mesh, replicas=self.policy_config.replicas)
-            compute_dtype = (
-                torch.bfloat16 if "bf16" in str(self.trainer.precision) else torch.float32
-            )
+            is_half = "bf16" in str(self.trainer.precision)
+            compute_dtype = torch.bfloat16 if is_half else torch.float32
             on_host = isinstance(self.trainer.strategy, OffloadStrategy)
             for policy in filter(None, (self.policy, self.reference)):
                 shard_policy(policy, ranks, compute_dtype=compute_dtype, on_host=on_host)
