@@ -76,7 +76,7 @@ def register(kind: str, name: str) -> Callable[[Registered], Registered]:
         raise ConfigError(
             "plugin", "registers an unknown kind", value=kind, fix=nearest(kind, HOMES)
         )
-    caller = sys._getframe(1).f_globals["__name__"]
+    caller = sys._getframe(1).f_globals.get("__name__", "")
     if caller.partition(".")[0] != "luffy_pl":
         # The built-ins come first, so that a name of theirs is refused here and not later.
         importlib.import_module(HOMES[kind])

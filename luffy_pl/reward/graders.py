@@ -8,12 +8,11 @@ its own.
 from __future__ import annotations
 
 from functools import partial
-from typing import get_args
 
 from luffy_pl.registry import register
 from luffy_pl.reward.answer.tolerance import Policy
 from luffy_pl.reward.math_verifier import MathVerifier
-from luffy_pl.reward.released.text import Released
+from luffy_pl.reward.released.text import RELEASED, Released
 from luffy_pl.reward.released.verifier import ReleasedVerifier
 from luffy_pl.reward.reward import RewardConfig
 
@@ -35,5 +34,5 @@ def released(config: RewardConfig, *, grader: Released) -> ReleasedVerifier:
     return ReleasedVerifier(grader, workers=config.workers, timeout_s=config.timeout_s)
 
 
-for name in get_args(Released):
+for name in RELEASED:
     register("grader", name)(partial(released, grader=name))

@@ -146,8 +146,9 @@ def _built(name: str, settings: Mapping[str, Any]) -> Term:
 def _values(
     name: str, term: Term, prompt: Prompt, responses: Sequence[Response]
 ) -> Sequence[float]:
-    """What a term gives for each response; 0 for one that has no grade."""
+    """What a term gives for each response; 0 for one without a grade, which is paid nothing."""
     where = f"{WHERE}.{name}"
+    is_graded = [response.verdict.correct is not None for response in responses]
     if len(parameters(term)) == 1:
         group = Group(prompt, tuple(responses), correctness(prompt, responses))
         values = call(lambda: list(term(group)), prompt=prompt, where=where)
@@ -156,12 +157,13 @@ def _values(
             raise failure(prompt, what, value=repr(values)[:80], where=where)
     else:
         values = [
-            0.0
-            if response.verdict.correct is None
-            else call(term, prompt, response, prompt=prompt, where=where)
-            for response in responses
+            call(term, prompt, response, prompt=prompt, where=where) if graded else None
+            for response, graded in zip(responses, is_graded, strict=True)
         ]
-    return [_number(value, prompt, where) for value in values]
+    return [
+        _number(value, prompt, where) if graded else 0.0
+        for value, graded in zip(values, is_graded, strict=True)
+    ]
 
 
 def _number(value: Any, prompt: Prompt, where: str) -> float:

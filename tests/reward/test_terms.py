@@ -104,13 +104,14 @@ def test_the_old_group_of_entry_points_works_and_says_the_new_one(package, caplo
 
 
 def test_a_term_that_sees_the_group_gives_a_value_for_each_response(package):
-    package("def term(group): return [2.0 * paid for paid in group.rewards]", custom="term")
+    package(
+        "def term(group): return [None if p is None else 2.0 * p for p in group.rewards]",
+        custom="term",
+    )
     config = RewardConfig(terms={"correct": 1.0, "custom": 1.0})
     rows = [response(), response(correct=False), response(correct=None)]
-    with pytest.raises(VerifierError, match=r"terms\.custom: fails .*TypeError"):
-        build_reward_function(config, max_response_tokens=9)(PROMPT, rows)
-    found = build_reward_function(config, max_response_tokens=9)(PROMPT, rows[:2])
-    assert found == (3.0, 0.0)
+    found = build_reward_function(config, max_response_tokens=9)(PROMPT, rows)
+    assert found == (3.0, 0.0, None)
 
 
 def test_a_term_that_sees_the_group_leaves_no_response_out(package):
