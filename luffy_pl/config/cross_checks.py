@@ -52,7 +52,8 @@ def check_settings(config: Any) -> None:
                 value=config.model.objective.sft.coef,
                 fix=f"use 1.0, or turn data.rollout.{name} off",
             )
-    if config.data.advantage.scale == "group_std" and rollout.group_size == 1:
+    scale = getattr(config.data.advantage, "scale", None)  # a field of the kind group
+    if scale == "group_std" and rollout.group_size == 1:
         raise ConfigError(
             "data.advantage.scale",
             "one response has no standard deviation: data.rollout.group_size=1",
