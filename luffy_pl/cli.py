@@ -37,7 +37,7 @@ COMMANDS = {
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
     "estimate": ("luffy_pl.run.estimate_command", "memory and time before a run: --config FILE"),
-    "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync or scoring"),
+    "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync, scoring or start"),
     "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
     "completion": (
         "luffy_pl.run.completion",
@@ -99,16 +99,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_start_safe()
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
-        if args[0] in WITH_PLUGINS:
-            # Before anything that reads a configuration, so that the names in it are known.
-            from luffy_pl.registry import PLUGIN, load_plugins, take_option
-
-            args, files = take_option(args, PLUGIN)
-            load_plugins(files)
         announce(args)
         with signals():
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
+            if args[0] in WITH_PLUGINS:
+                # Before anything that reads a configuration, so that the names in it are known.
+                from luffy_pl.registry import PLUGIN, load_plugins, take_option
+
+                args, files = take_option(args, PLUGIN)
+                load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:

@@ -51,6 +51,10 @@ SCORING: Arguments = {
     "workers": (2, "processes that compare expressions"),
     "steps": (3, "rounds measured, after two that are not"),
 }
+START: Arguments = {
+    "steps": (3, "rounds measured; a round starts every kind of process once"),
+    **THREADS,
+}
 KINDS: dict[str, tuple[str, Arguments]] = {
     "learner": (
         "an optimizer step on fixed random responses, beside its matrix products",
@@ -60,6 +64,7 @@ KINDS: dict[str, tuple[str, Arguments]] = {
     "rollout": ("the engine as a run asks it, beside vLLM's LLM.generate", ROLLOUT),
     "sync": ("weights to the engine, beside one copy of them", SYNC),
     "scoring": ("answers graded, beside reading them alone", SCORING),
+    "start": ("the start of a command, beside the imports it cannot avoid", START),
 }
 
 
