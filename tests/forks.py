@@ -66,7 +66,7 @@ class Process:
     def kill(self) -> None:
         """Kill the command and all that it started; does nothing if it has ended."""
         if self.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
+            kill_session(self.pid)
             self.wait()
 
     def _receive(self, timeout: float | None) -> bytes:
@@ -153,6 +153,14 @@ class Server:
                 if dead or time.monotonic() > deadline:
                     raise RuntimeError(f"no server: {self._log.read_text()[-4000:]}") from None
                 time.sleep(0.02)
+
+
+def kill_session(pid: int) -> None:
+    """Kill a command with what it started; it may be so young that it has no group yet."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def samples_with_vllm(args: Sequence[str]) -> bool:
@@ -295,7 +303,7 @@ def watch(connection: socket.socket) -> None:
     ended = os.pidfd_open(pid)
     ready, _, _ = select.select([ended, connection], [], [])
     if ended not in ready:
-        os.killpg(pid, signal.SIGKILL)
+        kill_session(pid)
     _, status = os.waitpid(pid, 0)
     with suppress(BrokenPipeError):
         connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())

@@ -1,16 +1,21 @@
 """Which tests run, in which order, and which stay together in one process."""
 
+import functools
 import time
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import pytest
 
 TESTS = Path(__file__).parent
-# What starts a process, composes a configuration, trains or starts an engine.
-HEAVY_FIXTURES = {
-    "command_line", "engine", "luffy_pl", "recipe", "server", "site", "start", "true_start",
+# A process, a composed configuration, a run, real workers: fixtures that make them, and names and
+# words in the code of a test, of its fixtures and of what they call.
+HEAVY_FIXTURES = {"command_line", "luffy_pl", "recipe", "start", "true_start", "verifier"}
+HEAVY_NAMES = {
+    "ComparisonPool", "MathVerifier", "Popen", "build_verifier", "compose", "composed", "exec",
+    "fit", "start_engine", "subprocess", "train_base",
 }  # fmt: skip
-HEAVY_MARKS = {"slow", "long", "recipes"}
+HEAVY_MARKS = {"slow", "long", "recipes", "runs"}
 # Files of minutes, the longest first, so that none of them is alone at the end.
 LONGEST = [
     "end_to_end/test_quickstart.py",
@@ -49,8 +54,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Light tests first: a broken unit is reported before minutes are spent on runs."""
     for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        if HEAVY_FIXTURES & set(item.fixturenames) or HEAVY_MARKS & marks:
+        if needs_runs(item):
             item.add_marker("runs")
         # A file's tests share what they prepare, so they stay in one process.
         suffix = "+runs" if is_heavy(item) else ""
@@ -64,6 +68,41 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if file_of(item) not in chosen]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if file_of(item) in chosen]
+
+
+def needs_runs(item):
+    """Whether a test starts a process, composes a configuration, or trains."""
+    marks = {mark.name for mark in item.iter_markers()}
+    if HEAVY_MARKS & marks or HEAVY_FIXTURES & set(item.fixturenames):
+        return True
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    functions = [item.function, *(each.func for found in definitions for each in found)]
+    return any(HEAVY_NAMES & words_of(function) for function in functions)
+
+
+@functools.cache
+def words_of(function):
+    """Names and words in the code of a function, and of functions of the tests that it calls."""
+    words, functions = set(), [function]
+    for each in functions:
+        own = words_in(each.__code__)
+        words |= own
+        called = [each.__globals__.get(name) for name in own]
+        functions += [one for one in called if is_of_tests(one) and one not in functions]
+    return words
+
+
+def words_in(code):
+    inner = [words_in(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return set(code.co_names).union(*inner, filter(is_text, code.co_consts))
+
+
+def is_text(constant):
+    return isinstance(constant, str)
+
+
+def is_of_tests(found):
+    return isinstance(found, FunctionType) and found.__code__.co_filename.startswith(str(TESTS))
 
 
 def file_of(item):

@@ -37,7 +37,7 @@ def runs(luffy_pl, true_start, tmp_path_factory):
 
     def fit(name):
         run = true_start if name == "quickstart" else luffy_pl
-        done = run(*fit_arguments(name, folder))
+        done = run(*fit_arguments(name, folder), timeout=1500)
         assert done.returncode == 0, done.stderr[-2000:]
         return done, read_run(folder / name)
 
