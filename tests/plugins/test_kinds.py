@@ -62,7 +62,7 @@ def test_by_plugin_and_as_a_package(fit, install):
     )  # fmt: skip
     done, installed = fit(*SETTINGS, name="installed")
     assert done.returncode == 0, done.stderr
-    for name in ("actor/grad_norm", "actor/policy_loss"):
+    for name in ("actor/grad_norm", "actor/entropy_loss"):
         assert installed[name] == by_plugin[name]
 
 
