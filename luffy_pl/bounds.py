@@ -92,8 +92,3 @@ def numbers(value: Any) -> Iterator[float]:
             yield from numbers(inner)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
-
-
-def at_least(where: str, value: float | None, bound: float) -> None:
-    """Raise a ConfigError naming the field if a given value is below its bound."""
-    check_bound(where, value, Bound(at_least=bound))

@@ -14,7 +14,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
 
-from luffy_pl.errors import ConfigError, EngineError, StorageError, VerifierError, first_line
+from luffy_pl.bounds import Bound, check_bound
+from luffy_pl.errors import EngineError, StorageError, VerifierError, first_line
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
 from luffy_pl.run_dir import checkpoints as files
@@ -52,10 +53,7 @@ class PhaseCheckpoint(Checkpoint):
             ("keep", keep, 1),
             ("max_failures", max_failures, 0),
         ):
-            if value < least:
-                raise ConfigError(
-                    f"checkpoint.{name}", f"must be at least {least}", value=value, fix="raise it"
-                )
+            check_bound(f"checkpoint.{name}", value, Bound(at_least=least, at_most=1e9))
         self.every_n_phases, self.keep = every_n_phases, keep
         self.best, self.max_failures = best, max_failures
         self.best_value = -math.inf

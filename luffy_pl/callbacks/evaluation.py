@@ -11,6 +11,7 @@ import lightning as L
 from rich.console import Console
 from torch import Tensor
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase
 from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
@@ -32,6 +33,7 @@ class Evaluation(L.Callback):
     """
 
     def __init__(self, every_n_phases: int | None = 10, before_training: bool = True) -> None:
+        check_bound("evaluation.every_n_phases", every_n_phases, Bound(at_least=1, at_most=1e9))
         self.every_n_phases, self.before_training = every_n_phases, before_training
         self.metrics: dict[str, BenchmarkMetric] = {}
         self.chunks: dict[str, GradedChunk] = {}

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
-from luffy_pl.errors import ConfigError
 from luffy_pl.objective.loss import policy_weights
 from luffy_pl.objective.metrics import Pair
 from luffy_pl.objective.normalize import policy_mask
@@ -42,13 +42,7 @@ class ExpertMonitor(L.Callback):
     """
 
     def __init__(self, every_n_phases: int | None = None) -> None:
-        if every_n_phases is not None and every_n_phases < 1:
-            raise ConfigError(
-                "expert.every_n_phases",
-                "must be at least 1",
-                value=every_n_phases,
-                fix="raise it, or null",
-            )
+        check_bound("expert.every_n_phases", every_n_phases, Bound(at_least=1, at_most=1e9))
         self.every_n_phases = every_n_phases
         self.parts: GradientParts | None = None
 

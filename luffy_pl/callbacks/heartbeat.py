@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import lightning as L
 
-from luffy_pl.errors import ConfigError
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Experience
 from luffy_pl.run_dir.status import State, Status, write_status
@@ -47,10 +47,7 @@ class Heartbeat(L.Callback):
 
     def __init__(self, every_s: float = 10.0, hang_after_s: float | None = 1800.0) -> None:
         for name, value in (("every_s", every_s), ("hang_after_s", hang_after_s)):
-            if value is not None and value <= 0:
-                raise ConfigError(
-                    f"heartbeat.{name}", "must be more than 0", value=value, fix="raise it"
-                )
+            check_bound(f"heartbeat.{name}", value, Bound(above=0, at_most=1e9))
         self.every_s, self.hang_after_s = every_s, hang_after_s
         self.started = time.time()
         self.state: State = "starting"

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.remaining import ALL, Remaining
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Experience
@@ -42,6 +43,7 @@ class PhaseProgress(ProgressBar):
     """
 
     def __init__(self, line_every_s: float = 30.0) -> None:
+        check_bound("progress.line_every_s", line_every_s, Bound(at_least=0, at_most=1e9))
         super().__init__()
         self.line_every_s = line_every_s
         self.is_enabled = True

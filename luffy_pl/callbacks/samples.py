@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.token_values import token_values
 from luffy_pl.errors import printable
 from luffy_pl.evaluation.answers import LONE_SURROGATES
@@ -38,6 +39,11 @@ class Samples(L.Callback):
         show_every_n_phases: int | None = None,
         token_values: bool = True,
     ) -> None:
+        for name, value, least in (
+            ("groups_per_phase", groups_per_phase, 0),
+            ("show_every_n_phases", show_every_n_phases, 1),
+        ):
+            check_bound(f"samples.{name}", value, Bound(at_least=least, at_most=1e9))
         self.groups_per_phase = groups_per_phase
         self.show_every_n_phases = show_every_n_phases
         self.token_values = token_values

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
 from luffy_pl.errors import EngineError
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -30,6 +31,7 @@ class WeightSync(L.Callback):
     """
 
     def __init__(self, tolerance_nats: float = 1e-4) -> None:
+        check_bound("weight_sync.tolerance_nats", tolerance_nats, Bound(above=0, at_most=1e3))
         self.tolerance_nats = tolerance_nats
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:

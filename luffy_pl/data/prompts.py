@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.data.chat import (
     Tokenizer,
     encode,
@@ -61,13 +62,13 @@ class PromptSource:
     """Columns that differ from the schema's."""
     data_source: str | None = None
     """Only rows of this source, as the column `data_source` has it; null takes all."""
-    options_seed: int | None = None
+    options_seed: int | None = bounded(None, at_least=0)
     """Shuffles the options of each question by this seed; null keeps their order."""
     system_prompt: str | None = None
     """Replaces the system message of every row; null keeps the row's own, "" drops it."""
     chat_template: str | None = None
     """Jinja file that replaces the tokenizer's chat template."""
-    max_prompt_tokens: int | None = None
+    max_prompt_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
     """A longer prompt is dropped, never cut; null sets no limit."""
     require_trace: bool = False
     """Drop prompts that have no usable expert trace."""
@@ -77,25 +78,13 @@ class PromptSource:
     """What becomes of a prompt whose text was read before; counted either way."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What to do with a row that cannot be used. A broken line of JSON is always an error."""
-    max_bad_share: float = 0.005
+    max_bad_share: float = bounded(0.005, at_least=0, at_most=1)
     """Share of rows that may be skipped before the whole file is refused."""
-    limit: int | None = None
+    limit: int | None = bounded(None, at_least=1)
     """Rows to read from the start; null reads all."""
 
     def __post_init__(self) -> None:
-        for name in ("max_prompt_tokens", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(
-                    self.path, f"{name} must be at least 1", value=value, fix="null sets no limit"
-                )
-        if not 0 <= self.max_bad_share <= 1:
-            raise ConfigError(
-                self.path,
-                "max_bad_share must be between 0 and 1",
-                value=self.max_bad_share,
-                fix="0.005 is one row in 200",
-            )
+        check_bounds(self, self.path)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luffy_pl import registry
+from luffy_pl.bounds import Bound, bounded, check_bound, check_bounds
 from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.reward.reward import RewardConfig
@@ -22,13 +23,13 @@ class Benchmark:
     """Name in tables, metrics and files: letters, digits, `_`, `-`, `.`."""
     source: PromptSource
     """Where the problems come from."""
-    samples_per_problem: int = 1
+    samples_per_problem: int = bounded(1, at_least=1, at_most=1e6)
     """Answers per problem: the k of avg@k."""
-    temperature: float = 0.0
+    temperature: float = bounded(0.0, at_least=0, at_most=MAX_TEMPERATURE)
     """Softmax temperature; 0 is greedy (the paper samples at 0.6)."""
-    top_p: float = 1.0
+    top_p: float = bounded(1.0, above=0, at_most=1)
     """Smallest set of tokens with at least this probability; 1 keeps all."""
-    max_response_tokens: int | None = None
+    max_response_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
     """Longest answer; null takes rollout.max_response_tokens."""
     out_of_distribution: bool = False
     """Averaged apart from the benchmarks of the training distribution."""
@@ -48,13 +49,7 @@ class Benchmark:
             )
         for metric in self.metrics:
             registry.check("metric", metric, where=f"data.benchmarks[{self.name}].metrics")
-        if self.samples_per_problem < 1 or not 0 <= self.temperature <= MAX_TEMPERATURE:
-            raise ConfigError(
-                f"data.benchmarks[{self.name}]",
-                f"needs samples_per_problem >= 1 and a temperature from 0 to {MAX_TEMPERATURE:g}",
-                value=(self.samples_per_problem, self.temperature),
-                fix="correct the benchmark's entry",
-            )
+        check_bounds(self, f"data.benchmarks[{self.name}]")
         if self.temperature == 0 and self.samples_per_problem > 1:
             raise ConfigError(
                 f"data.benchmarks[{self.name}].samples_per_problem",
@@ -75,13 +70,7 @@ class Benchmark:
 
 def check_benchmarks(benchmarks: Sequence[Benchmark], *, answers_per_chunk: int = 1) -> None:
     """Refuse two benchmarks of one name: tables, files and sampling seeds go by it."""
-    if answers_per_chunk < 1:
-        raise ConfigError(
-            "data.answers_per_chunk",
-            "must be at least 1",
-            value=answers_per_chunk,
-            fix="512 keep an engine busy",
-        )
+    check_bound("data.answers_per_chunk", answers_per_chunk, Bound(at_least=1, at_most=1e9))
     for name, count in Counter(benchmark.name for benchmark in benchmarks).items():
         if count > 1:
             raise ConfigError(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.data.seeds import keyed_seed
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import ExpertTrace, Source
@@ -31,29 +32,23 @@ class PrefixConfig:
     rows of a group. linear: falls from max_ratio to 0 over `phases`. linear_max, reverse_linear:
     uniform below a bound that falls to a tenth of max_ratio, or rises from it, in ten steps.
     cosine: uniform between max_ratio and a bound that falls from it to min_ratio (Prefix-RFT)."""
-    min_ratio: float = 0.0
+    min_ratio: float = bounded(0.0, at_least=0, at_most=1)
     """Smallest share of the trace's tokens."""
-    max_ratio: float = 1.0
+    max_ratio: float = bounded(1.0, at_least=0, at_most=1)
     """Largest share of the trace's tokens."""
-    phases: int = 500
+    phases: int = bounded(500, at_least=1, at_most=1e9)
     """Phases over which a share moves."""
     shared: bool = False
     """All guided rows of a prompt show the same share."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_ratio <= self.max_ratio <= 1:
+        check_bounds(self, "data.rollout.prefix")
+        if self.min_ratio > self.max_ratio:
             raise ConfigError(
-                "data.rollout.prefix",
-                "needs 0 <= min_ratio <= max_ratio <= 1",
-                value=(self.min_ratio, self.max_ratio),
-                fix="correct them",
-            )
-        if self.phases < 1:
-            raise ConfigError(
-                "data.rollout.prefix.phases",
-                "must be at least 1",
-                value=self.phases,
-                fix="raise it",
+                "data.rollout.prefix.min_ratio",
+                f"must be at most prefix.max_ratio={self.max_ratio}",
+                value=self.min_ratio,
+                fix="lower it, or raise max_ratio",
             )
         if self.strategy == "fixed" and self.shared:
             raise ConfigError(

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.data.seeds import keyed_order, keyed_seed
-from luffy_pl.errors import ConfigError
 from luffy_pl.experience.guidance import Given
 from luffy_pl.records import Group
 
@@ -30,38 +30,24 @@ Trajectory = tuple[tuple[int, ...], tuple[float, ...]]
 class ReplayConfig:
     """What is replayed, and when."""
 
-    share: float = 0.5
+    share: float = bounded(0.5, above=0, below=1)
     """Most of a phase's prompts that come from the pool."""
-    start_solved: float = 0.35
+    start_solved: float = bounded(0.35, at_least=0, below=1)
     """Replay begins after the first phase with more than this share of right rollouts."""
-    max_correct: int = 7
+    max_correct: int = bounded(7, at_least=1, at_most=1e6)
     """Prompts with more right answers than this stay out of the pool."""
     buckets: Literal["normal", "linear", "sqrt", "uniform"] = "normal"
     """How likely a bucket of k right answers of n is: a normal density at n/2 with deviation 1,
     k/n, its root, or all prompts alike."""
     choice: Literal["min_entropy", "max_entropy", "random"] = "min_entropy"
     """Which of a prompt's answers is shown: by the mean token entropy of the policy now."""
-    max_trajectories: int = 8
+    max_trajectories: int = bounded(8, at_least=1, at_most=1e6)
     """Answers kept for a prompt; the oldest go first."""
     retire_solved: bool = True
     """A prompt whose rollouts all were right leaves the pool and is not asked again."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1 or not 0 <= self.start_solved < 1:
-            raise ConfigError(
-                "data.rollout.replay",
-                "needs 0 < share < 1 and 0 <= start_solved < 1",
-                value=(self.share, self.start_solved),
-                fix="use 0.5 and 0.35",
-            )
-        for name in ("max_correct", "max_trajectories"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"data.rollout.replay.{name}",
-                    "must be at least 1",
-                    value=getattr(self, name),
-                    fix="raise it",
-                )
+        check_bounds(self, "data.rollout.replay")
 
 
 @dataclass(frozen=True)

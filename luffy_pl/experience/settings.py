@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.guidance import PrefixConfig
 from luffy_pl.experience.replay import ReplayConfig
@@ -16,29 +17,30 @@ from luffy_pl.rollout.engine import MAX_TEMPERATURE
 class RolloutConfig:
     """What one phase collects."""
 
-    num_phases: int = 500
+    num_phases: int = bounded(500, at_least=1, at_most=1e9)
     """Rollout phases of the run."""
-    prompts_per_phase: int = 128
+    prompts_per_phase: int = bounded(128, at_least=1, at_most=1e9)
     """Prompts of a phase, over all ranks."""
-    group_size: int = 8
+    group_size: int = bounded(8, at_least=1, at_most=1e6)
     """Responses per prompt, rollouts and given rows together."""
-    expert_traces_per_group: int = 1
+    expert_traces_per_group: int = bounded(1, at_least=0, at_most=1e6)
     """How many of them an expert wrote, or began; 0 is plain GRPO at the same group size. A prompt
     with fewer traces shows them in several rows."""
     prefix: PrefixConfig = field(default_factory=PrefixConfig)
     """How much of an expert trace its row shows; the policy writes the rest."""
-    max_response_tokens: int = 8192
+    max_response_tokens: int = bounded(8192, at_least=1, at_most=1e9)
     """Sampling stops here; an expert trace is never cut, its end is the answer."""
-    temperature: float = 1.0
-    """Softmax temperature of sampling; the loss divides its logits by the same number."""
-    refill_tries: int = 0
+    temperature: float = bounded(1.0, above=0, at_most=MAX_TEMPERATURE)
+    """Softmax temperature of sampling; the loss divides its logits by the same number. Above 0:
+    greedy rollouts of one prompt are all the same."""
+    refill_tries: int = bounded(0, at_least=0, at_most=1e6)
     """How often groups whose rewards are all the same are replaced by groups of other prompts
     (DAPO's dynamic sampling); what is still such a group after that is kept. 0 is off."""
     routing: Router | None = None
     """Which rows of a group learn, by the number of right rollouts (HPT); null: all do."""
-    sft_phases: int = 0
+    sft_phases: int = bounded(0, at_least=0, at_most=1e9)
     """First phases of the run, in which nothing is sampled and expert traces are imitated."""
-    imitation_buffer: int | None = None
+    imitation_buffer: int | None = bounded(None, at_least=1, at_most=1e9)
     """Prompts that no rollout solved are kept until there are so many, then imitated in a step of
     their own (ReLIFT); null is off."""
     replay: ReplayConfig | None = None
@@ -48,24 +50,7 @@ class RolloutConfig:
     the objective must then correct for their difference. null: one after the other."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_phases", "prompts_per_phase", "group_size", "max_response_tokens",
-            "imitation_buffer",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                _refuse(name, "must be at least 1", value, "raise it")
-        for name in ("refill_tries", "sft_phases"):
-            if getattr(self, name) < 0:
-                _refuse(name, "must be at least 0", getattr(self, name), "0 is off")
-        if not 0 < self.temperature <= MAX_TEMPERATURE:
-            _refuse(
-                "temperature",
-                f"must be above 0 (greedy rollouts of one prompt are all the same) and at most "
-                f"{MAX_TEMPERATURE:g}",
-                self.temperature,
-                "use 1.0",
-            )
+        check_bounds(self, "data.rollout")
         if not 0 <= self.expert_traces_per_group <= self.group_size:
             _refuse(
                 "expert_traces_per_group",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 
 # transformers' model; not by name, for the parser, which reads LoraConfig, would import it.
@@ -25,22 +26,15 @@ BASE, A, B = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 class LoraConfig:
     """Low-rank adapters (arXiv 2106.09685): W + alpha / rank * B A, with W as it was loaded."""
 
-    rank: int = 16
+    rank: int = bounded(16, at_least=1, at_most=1e6)
     """Rows of A and columns of B."""
-    alpha: float = 32.0
+    alpha: float = bounded(32.0, above=0, at_most=1e6)
     """Over the rank, the factor of an adapter."""
     target_modules: tuple[str, ...] | None = None
     """Names of the linear layers that get one, such as q_proj; null takes all but the head."""
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    "model.policy.lora." + name,
-                    "must be positive",
-                    value=getattr(self, name),
-                    fix="use a value above 0, or lora: null",
-                )
+        check_bounds(self, "model.policy.lora")
         if self.target_modules is not None and not self.target_modules:
             raise ConfigError(
                 "model.policy.lora.target_modules",

@@ -55,7 +55,6 @@ _MOVED_NAMES = {
     "estimate.command -> run.estimate_command": "DESCRIPTION DEVICES main",
     "guards -> process.safe_start": """MIN_LIGHTNING QUIET_ENVIRONMENT UNSAFE_ENVIRONMENT
         check_lightning make_start_safe""",
-    "training.settings -> bounds": "at_least",
     "training.settings -> objective.settings": """EntropyConfig KlConfig NormalizerConfig
         ObjectiveConfig OffPolicyConfig OnPolicyConfig SftConfig""",
     "training.settings -> policy.settings": "PolicyConfig",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, get_args
 
 from luffy_pl import registry
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Prompt, Verdict
 from luffy_pl.reward.answer.tolerance import Units
@@ -77,13 +78,13 @@ class RewardConfig:
 
     think_end: str | None = THINK_END
     forms: tuple[str, ...] = ("boxed",)
-    workers: int = 2
-    timeout_s: int = 6
+    workers: int = bounded(2, at_least=1, at_most=256)
+    timeout_s: int = bounded(6, at_least=1, at_most=600)
     grader: str = "math"
     units: Units = "match"
-    rounding: int | None = None
+    rounding: int | None = bounded(None, at_least=1, at_most=30)
     terms: dict[str, float] = field(default_factory=lambda: {"correct": 1.0})
-    overlong_buffer_share: float | None = None
+    overlong_buffer_share: float | None = bounded(None, above=0, at_most=1)
 
     def __post_init__(self) -> None:
         if self.think_end == "":
@@ -91,12 +92,7 @@ class RewardConfig:
         known = get_args(AnswerForm)
         if not self.forms or set(self.forms) - set(known):
             _refuse("forms", "must be one or more known forms", self.forms, " | ".join(known))
-        if not 1 <= self.workers <= 256:
-            _refuse("workers", "must be between 1 and 256", self.workers, "2 serve one GPU")
-        if not 1 <= self.timeout_s <= 600:
-            _refuse("timeout_s", "must be between 1 and 600 seconds", self.timeout_s, "use 6")
-        if self.rounding is not None and not 1 <= self.rounding <= 30:
-            _refuse("rounding", "must be between 1 and 30 digits", self.rounding, "use 3, or null")
+        check_bounds(self, "data.reward")
         if self.units not in get_args(Units):
             _refuse("units", "is unknown", self.units, " | ".join(get_args(Units)))
         self._check_grader()

@@ -57,10 +57,6 @@ def check_terms(
             value=overlong_buffer_share,
             fix="add data.reward.terms.overlong, or drop it",
         )
-    if overlong_buffer_share is not None and not 0 < overlong_buffer_share <= 1:
-        raise ConfigError(
-            where, "must be above 0 and at most 1", value=overlong_buffer_share, fix="use 0.2"
-        )
 
 
 def build_reward(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from luffy_pl import registry
+from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Completion
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -59,18 +60,20 @@ class ServerConfig:
 
     urls: tuple[str, ...] = ()
     """Their addresses, such as http://127.0.0.1:8000; every rank asks all of them."""
-    timeout_s: float = 1800.0
-    """Seconds for one answer or control request, all retries included."""
+    timeout_s: float = bounded(1800.0, above=0, at_most=1e9)
+    """Seconds for one answer or control request, all retries included; the longest answer must
+    fit."""
     transfer: Literal["file", "nccl"] = "file"
     """file: through a folder that both sides see; nccl: from GPU to GPU."""
     folder: str = "/dev/shm"
     """Where the file lies: shared memory on one machine, a shared file system between several."""
     nccl_address: str = "127.0.0.1"
     """Address of the trainer's first rank, as the servers see it."""
-    nccl_port: int = 29600
+    nccl_port: int = bounded(29600, at_least=1, at_most=65535)
     """A free port there."""
 
     def __post_init__(self) -> None:
+        check_bounds(self, "data.engine.server")
         for url in self.urls:
             if not url.startswith(("http://", "https://")):
                 raise ConfigError(
@@ -79,13 +82,6 @@ class ServerConfig:
                     value=url,
                     fix="write http://host:port",
                 )
-        if self.timeout_s <= 0:
-            raise ConfigError(
-                "data.engine.server.timeout_s",
-                "must be above 0",
-                value=self.timeout_s,
-                fix="use 1800: the longest answer must fit",
-            )
 
 
 @dataclass(frozen=True)
@@ -99,20 +95,20 @@ class EngineConfig:
     """The servers of vllm_server."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the engine's weights."""
-    max_model_len: int | None = None
+    max_model_len: int | None = bounded(None, at_least=1, at_most=1e9)
     """Longest prompt plus response, in tokens; null takes the model's own limit."""
-    gpu_memory_utilization: float = 0.5
-    """Share of a GPU's memory the engine may take, the trainer needs the rest (vllm)."""
-    tensor_parallel_size: int = 1
+    gpu_memory_utilization: float = bounded(0.5, above=0, at_most=1)
+    """Share of a GPU's memory the engine may take: 0.5 beside a trainer, 0.9 alone (vllm)."""
+    tensor_parallel_size: int = bounded(1, at_least=1, at_most=1e6)
     """Neighbouring ranks that hold one engine's weights and cache together, for a model that does
     not fit beside the trainer otherwise; a divisor of the number of ranks (vllm)."""
-    cpu_kv_cache_gib: int = 1
+    cpu_kv_cache_gib: int = bounded(1, at_least=1, at_most=1e6)
     """Memory for the key-value cache on a CPU, in GiB (vllm)."""
     sleep_level: Literal[0, 1, 2] = 0
     """While training on a GPU: 0 keeps all, 1 moves weights to the host, 2 drops them (vllm)."""
     enforce_eager: bool = True
     """Run without captured graphs: starts faster, samples slower on a GPU (vllm)."""
-    deadline_s: float | None = 3600.0
+    deadline_s: float | None = bounded(3600.0, above=0, at_most=1e9)
     """Seconds without any progress after which a hanging engine is replaced, the second time the
     run ended; null waits for ever."""
     remote_code: str | None = None
@@ -120,33 +116,13 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         registry.check("engine", self.kind, where="data.engine.kind")
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ConfigError(
-                "data.engine.gpu_memory_utilization",
-                "must be a share between 0 and 1",
-                value=self.gpu_memory_utilization,
-                fix="use 0.5 beside a trainer, 0.9 alone",
-            )
-        if self.tensor_parallel_size < 1:
-            raise ConfigError(
-                "data.engine.tensor_parallel_size",
-                "must be at least 1",
-                value=self.tensor_parallel_size,
-                fix="use 1, or the ranks that share an engine",
-            )
+        check_bounds(self, "data.engine")
         if self.tensor_parallel_size > 1 and self.kind not in ("auto", "vllm"):
             raise ConfigError(
                 "data.engine.tensor_parallel_size",
                 f"is for vLLM in this process, and data.engine.kind={self.kind}",
                 value=self.tensor_parallel_size,
                 fix="use 1; a server has its own: luffy-pl serve MODEL --tensor-parallel-size 2",
-            )
-        if self.deadline_s is not None and self.deadline_s <= 0:
-            raise ConfigError(
-                "data.engine.deadline_s",
-                "must be above 0",
-                value=self.deadline_s,
-                fix="null is off",
             )
 
 

@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
+from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.ablation import check_leaf, check_one_leaf
 from luffy_pl.callbacks.answers import answers_folder
 from luffy_pl.callbacks.error_report import ErrorReport
@@ -53,6 +54,10 @@ from luffy_pl.training.module import LuffyModule
 log = logging.getLogger(__name__)
 
 register_kinds()
+
+
+SEEDS = Bound(at_least=0, at_most=2**32 - 1)
+"""Those that numpy takes, too."""
 
 
 class LuffyCLI(LightningCLI):
@@ -125,6 +130,8 @@ class LuffyCLI(LightningCLI):
                 derived=LINKED | after.derived_from(ablation.leaf),
             )
         self.composed, self.dropped = before.config, after.dropped
+        check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
+        check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
             own = self._parser(self.config.subcommand)
             shown = dict.fromkeys(print_flags, True)

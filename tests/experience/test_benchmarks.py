@@ -10,7 +10,7 @@ from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
     [
         ({"name": "math/500"}, "is not a file name"),
         ({"name": ""}, "is not a file name"),
-        ({"samples_per_problem": 0, "temperature": 0.6}, "needs samples_per_problem >= 1"),
+        ({"samples_per_problem": 0, "temperature": 0.6}, "samples_per_problem: must be at least 1"),
         ({"samples_per_problem": 4}, "greedy decoding gives the same answer every time"),
     ],
 )
