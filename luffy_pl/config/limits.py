@@ -16,6 +16,7 @@ PACKAGES = ("lightning", "luffy_pl", "torch")
 ALLOW = "--allow_import"
 RECORD = "--plugins"
 """The setting in which a run writes down which plugins it was given."""
+_allowed_before: set[str] = set()
 
 
 def limit_parser(argv: Sequence[str]) -> list[str]:
@@ -30,7 +31,11 @@ def limit_parser(argv: Sequence[str]) -> list[str]:
         raise ConfigError(
             RECORD, "is written by the run and loads nothing", fix=f"use {PLUGIN} FILE.py"
         )
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*PACKAGES, *allowed])
+    # The parser's lists only grow: what an earlier command of this process allowed is taken back.
+    set_parsing_settings(
+        import_path_denylist=["*", *_allowed_before], import_path_allowlist=[*PACKAGES, *allowed]
+    )
+    _allowed_before.update(name for name in allowed if name.partition(".")[0] not in PACKAGES)
     OmegaConf.register_resolver("oc.env", _env, replace=True, annotation_validation="off")
     return rest
 

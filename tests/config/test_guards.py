@@ -73,6 +73,8 @@ def test_a_package_of_ones_own_is_allowed_on_the_command_line_alone(command_line
     done = command_line("fit", "--allow_import", "own_mod", *run)
     assert done.returncode == 0, done.stderr
     assert evil.exists()
+    # And to that command alone.
+    refused(command_line("fit", *run), "own_mod.X", "--allow_import own_mod")
     assert split_allowed(["a", "--allow_import=b,c.d", "e"]) == (["a", "e"], ["b", "c.d"])
     with pytest.raises(ConfigError, match="must name packages"):
         split_allowed(["--allow_import", "*"])
