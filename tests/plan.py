@@ -10,10 +10,13 @@ import pytest
 TESTS = Path(__file__).parent
 # A process, a composed configuration, a run, real workers: fixtures that make them, and names and
 # words in the code of a test, of its fixtures and of what they call.
-HEAVY_FIXTURES = {"command_line", "luffy_pl", "recipe", "start", "true_start", "verifier"}
+HEAVY_FIXTURES = {
+    "command_line", "fake_cells", "luffy_pl", "recipe", "start", "true_start", "verifier",
+}  # fmt: skip
 HEAVY_NAMES = {
     "ComparisonPool", "MathVerifier", "Popen", "build_verifier", "compose", "composed", "exec",
-    "fit", "start_engine", "subprocess", "train_base",
+    "fit", "importorskip", "measure_base", "start_engine", "subprocess", "train_base",
+    "train_base_past_gate",
 }  # fmt: skip
 HEAVY_MARKS = {"slow", "long", "recipes", "runs"}
 # Files of minutes, the longest first, so that none of them is alone at the end.

@@ -19,6 +19,8 @@ from luffy_pl.reward import worker as worker_module
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.worker import Comparison
 
+pytestmark = pytest.mark.runs
+
 EQUAL, DIFFERENT = ("x+1", "1+x"), ("x+1", "x+2")
 HANG = "10000000!"
 
