@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from luffy_pl.records import Prompt, Verdict
 from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
 from luffy_pl.reward.answer.gate import refusal
 from luffy_pl.reward.answer.symbolic import compare_symbolically
 from luffy_pl.reward.answer.tolerance import Policy
+from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.row_verifier import Progress, gold_of
@@ -51,7 +51,7 @@ class Batch:
             self.on_progress(self.num_done, len(self.verdicts))
 
 
-class MathVerifier:
+class MathVerifier(Closing):
     """Grades answers to mathematical and multiple-choice questions; safe from any thread."""
 
     reads_gold = True
@@ -120,17 +120,6 @@ class MathVerifier:
     def close(self) -> None:
         """End the worker processes."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _grade_cheaply(self, extraction: Extraction, gold: str) -> Verdict | None:
         """A verdict without sympy, None if it takes sympy."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from luffy_pl.records import Prompt, Verdict
+from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.functions import call, failure, parameters
 
 Progress = Callable[[int, int], None]
@@ -21,7 +21,7 @@ def gold_of(prompt: Prompt | str) -> str:
     return prompt if isinstance(prompt, str) else prompt.ground_truth
 
 
-class RowVerifier:
+class RowVerifier(Closing):
     """Grades by `(prompt, text)` or `(prompt, text, gold)`, one response after another.
 
     The function runs in this process and returns a bool, None if nobody can say, or a Verdict. One
@@ -54,17 +54,6 @@ class RowVerifier:
 
     def close(self) -> None:
         """There is nothing to end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _verdict(self, prompt: Prompt, text: str) -> Verdict:
         gold = [prompt.ground_truth] if self.reads_gold else []

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 from luffy_pl.records import Prompt, Verdict
+from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import Extraction
 from luffy_pl.reward.math_verifier import Batch
 from luffy_pl.reward.pool import ComparisonPool
@@ -26,7 +25,7 @@ V1_CORRECT, V1_WRONG, V1_NO_ANSWER = 1.0, -0.5, -1.0
 """What luffy_v1 pays; the last also where the gold cannot be read."""
 
 
-class ReleasedVerifier:
+class ReleasedVerifier(Closing):
     """Grades as `grader` does; safe from any thread. Every comparison runs in a worker."""
 
     reads_gold = True
@@ -71,17 +70,6 @@ class ReleasedVerifier:
     def close(self) -> None:
         """End the worker processes."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _verdict(self, extraction: Extraction, gold: str, found: Comparison | None) -> Verdict:
         """`found` is None where there was nothing to compare."""
