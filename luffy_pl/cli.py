@@ -101,12 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
         announce(args)
         with signals():
-            if args[0] in WITH_PLUGINS:
-                # Before anything that reads a configuration, so that the names in it are known.
-                from luffy_pl.registry import PLUGIN, load_plugins, take_option
-
-                args, files = take_option(args, PLUGIN)
-                load_plugins(files)
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
