@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.records import Progress, Prompt, Verdict
 from luffy_pl.reward.functions import call, failure, parameters
 
-Progress = Callable[[int, int], None]
-"""Called with the number of graded items and the number of all items."""
 WHERE = "data.reward.grader"
 
 
