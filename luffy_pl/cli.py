@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         make_start_safe()
         if args[0] not in COMMANDS:
-            raise ConfigError("command", "is unknown", value=args[0], fix=nearest(args[0]))
+            raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
         with signals():
             if COMMANDS[args[0]][0] == RUN:
@@ -152,7 +152,7 @@ def say(error: Exception, line: str, *, debug: bool) -> None:
     sys.stderr.write(f"luffy-pl: {printable(line)}\n")
 
 
-def nearest(name: str) -> str:
+def suggest_command(name: str) -> str:
     """A suggestion for a mistyped command."""
     from difflib import get_close_matches
 

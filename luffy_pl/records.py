@@ -21,6 +21,8 @@ policy in an earlier phase."""
 Role = Literal["both", "policy", "imitation", "none"]
 """Terms a row takes part in: the policy-gradient term, imitation of its given tokens, or both."""
 FinishReason = Literal["stop", "length"]
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ PACKAGE = ROOT / "luffy_pl"
 GROUND = {"records", "errors", "bundled", "bounds", "registry", "process"}
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
-    "objective": "", "policy": "", "reward": "", "run_dir": "", "miniature": "",
+    "objective": "", "policy": "", "reward": "", "miniature": "",
     "rollout": "policy",
     "data": "policy",
     "experience": "data objective reward rollout",
@@ -20,10 +20,11 @@ ARROWS = {
     "bench": "experience objective policy reward rollout training",
     "estimate": "bench policy training",
     "config": "experience objective policy",
+    "run_dir": "config",
     "corpus": "config data policy report reward",
     "traces": "config data reward rollout",
     "run": "callbacks cli config estimate experience run_dir training",
-    "model": "data evaluation policy report run run_dir",
+    "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
     "cli": "",
 }  # fmt: skip
@@ -31,6 +32,7 @@ HOME_OF = {
     "vllm": "rollout bench", "aiohttp": "rollout", "pebble": "reward", "peft": "policy",
     "jsonargparse": "run config", "openai": "traces", "ray": "sweep", "submitit": "sweep",
 }  # fmt: skip
+ENTRY_POINTS = {"main", "launch", "cancel", "measure"}
 MAX_LOOSE, MAX_ROOM_LINES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 6, 3500, 400, 60
 
 
@@ -93,3 +95,36 @@ def test_rooms_files_and_functions_stay_small():
 def test_no_drawer_files():
     drawers = {"utils", "common", "helpers", "base"}
     assert not [file for file in files() if file.stem in drawers]
+
+
+def public_names(tree):
+    """Name and kind of each public class, alias of a type, and function of a file."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                kind = "type"
+            case ast.FunctionDef(name=name):
+                kind = "function"
+            # `dict[str, Any]` and `Callable[...]` are aliases; anything else is a value.
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript()):
+                kind = "type"
+            case _:
+                continue
+        if not name.startswith("_"):
+            yield name, kind
+
+
+def test_one_word_is_one_thing():
+    """No two files define one type, and no two rooms a function that some file imports."""
+    homes, imported = {"type": {}, "function": {}}, set()
+    for file in files():
+        tree = ast.parse(file.read_text())
+        room = file.relative_to(PACKAGE).parts[0]
+        for name, kind in public_names(tree):
+            homes[kind].setdefault(name, set()).add(file if kind == "type" else room)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("luffy_pl."):
+                imported |= {name.name for name in node.names}
+    assert not {name: found for name, found in homes["type"].items() if len(found) > 1}
+    rooms = {name: found for name, found in homes["function"].items() if name in imported}
+    assert not {n: found for n, found in rooms.items() if len(found) > 1 and n not in ENTRY_POINTS}

@@ -43,14 +43,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def make_items(first: int, args: argparse.Namespace) -> list[tuple[str, str]]:
     """Texts and golds; no problem has the number of another one of the run."""
     return [
-        (text(answer, number=n * GROUP_SIZE + place, length=args.length), gold)
+        (response_text(answer, number=n * GROUP_SIZE + place, length=args.length), gold)
         for n in range(first + 2, first + 2 + args.prompts)
         for place in range(GROUP_SIZE)
-        for gold, answer in [pair(n, place)]
+        for gold, answer in [gold_and_answer(n, place)]
     ]
 
 
-def pair(n: int, place: int) -> tuple[str, str]:
+def gold_and_answer(n: int, place: int) -> tuple[str, str]:
     """Gold of a problem and one of four answers to it, half of them right."""
     kinds = (
         (str(n), (str(n), f"{n}.0", str(n + 1), f"{n}/7")),
@@ -62,7 +62,7 @@ def pair(n: int, place: int) -> tuple[str, str]:
     return gold, answers[place % len(answers)]
 
 
-def text(answer: str, *, number: int, length: int) -> str:
+def response_text(answer: str, *, number: int, length: int) -> str:
     """A response of which only the end counts."""
     sentence = SENTENCE % (number, number)
     thought = (sentence * (length // len(sentence) + 1))[:length]

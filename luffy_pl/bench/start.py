@@ -41,7 +41,7 @@ CONFIG = {
 
 
 @dataclass(frozen=True)
-class Start:
+class TimedStart:
     """A process from its start to its end; the first line and the first phase as it announced."""
 
     cpu_s: float
@@ -94,7 +94,7 @@ def commands(config: Path, *, run_dir: Path) -> dict[str, list[str]]:
     }
 
 
-def watch(command: Sequence[str], environment: Mapping[str, str]) -> Start:
+def watch(command: Sequence[str], environment: Mapping[str, str]) -> TimedStart:
     """Run a command to its end, listening to what it says on stderr."""
     before_s, started_s = cpu_seconds_of_children(), time.perf_counter()
     first_line_s = first_phase_s = None
@@ -115,7 +115,7 @@ def watch(command: Sequence[str], environment: Mapping[str, str]) -> Start:
             said.append(line)
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {''.join(said[-1:])}")
-    return Start(cpu_seconds_of_children() - before_s, first_line_s, first_phase_s)
+    return TimedStart(cpu_seconds_of_children() - before_s, first_line_s, first_phase_s)
 
 
 def cpu_seconds_of_children() -> float:

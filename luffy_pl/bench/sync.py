@@ -21,7 +21,7 @@ from luffy_pl.rollout.start import start_engine
 EOS = 2
 
 
-def make_model(layers: int) -> LlamaForCausalLM:
+def make_llama(layers: int) -> LlamaForCausalLM:
     """SmolLM2-135M's shape at 30 layers, random weights, a tied head, float32."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -43,7 +43,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     packing: vLLM's kernels on a CPU hold matrices in an order of their own, without which nothing
     can be sampled from them; a sync can cost no less than a copy and that.
     """
-    model = make_model(args.layers)
+    model = make_llama(args.layers)
     with TemporaryDirectory() as folder:
         model.save_pretrained(Path(folder))
         engine = start_engine(folder, EngineConfig(max_model_len=256), stop_token_ids=[EOS])
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     matrices = [weight.detach() for weight in weights if weight.dim() == 2]
     sync_cpu_s, sync_s = median_seconds(sync, steps=args.steps)
     copy_cpu_s, copy_s = median_seconds(copy, steps=args.steps)
-    pack_cpu_s, _ = median_seconds(lambda: pack(matrices), steps=args.steps)
+    pack_cpu_s, _ = median_seconds(lambda: pack_matrices(matrices), steps=args.steps)
     return {
         "bench": "sync",
         "parameters": sum(weight.numel() for weight in weights),
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def pack(matrices: Sequence[Tensor]) -> None:
+def pack_matrices(matrices: Sequence[Tensor]) -> None:
     """Each matrix in the order of vLLM's kernels, as `process_weights_after_loading` makes it."""
     from vllm import _custom_ops
 

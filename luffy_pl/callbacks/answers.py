@@ -11,7 +11,7 @@ import lightning as L
 from luffy_pl.callbacks.identity import check_identity, identity_of, write_identity
 from luffy_pl.callbacks.samples import append_groups
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.answers import answer_files, drop_incomplete, read_answers
+from luffy_pl.evaluation.answers import answer_files, drop_incomplete, read_kept_answers
 from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
@@ -45,7 +45,7 @@ class Answers(L.Callback):
         trainer.strategy.barrier()
         data.attach(
             known={
-                benchmark.name: read_answers(
+                benchmark.name: read_kept_answers(
                     self.folder,
                     benchmark.name,
                     problems=problems,

@@ -18,7 +18,7 @@ import lightning as L
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Experience
-from luffy_pl.run_dir.status import State, Status, write_status
+from luffy_pl.run_dir.status import RunStatus, State, write_status
 from luffy_pl.training.module import LuffyModule
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class Heartbeat(L.Callback):
         if self.run_dir is None:
             return
         phase, num_phases = self.counts
-        status = Status(
+        status = RunStatus(
             state=self.state,
             pid=os.getpid(),
             host=os.uname().nodename,

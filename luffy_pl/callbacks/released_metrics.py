@@ -57,7 +57,7 @@ def actor_pairs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[st
 
 def reward_pairs(batch: Experience) -> dict[str, Pair]:
     """Rewards of all rows, of rollouts and of expert traces."""
-    is_given_N = given_rows(batch)
+    is_given_N = mask_given_rows(batch)
     return {
         "critic/rewards/mean": pair(batch.reward_N),
         "critic/advantages/mean": pair(batch.advantage_N),
@@ -73,7 +73,7 @@ def length_pairs(batch: Experience) -> dict[str, Pair]:
     clip_ratio is the share of rollouts that reached the length limit, avg_prefix_ratio the share
     of given tokens in a guided row.
     """
-    is_given_N = given_rows(batch)
+    is_given_N = mask_given_rows(batch)
     rows = [row for group in batch.groups for row in group.responses]
     device = batch.reward_N.device
     response_N = torch.tensor([float(len(row.token_ids)) for row in rows], device=device)
@@ -97,7 +97,7 @@ def group_pairs(batch: Experience) -> dict[str, Pair]:
     solved_N = torch.tensor(
         [row.verdict.correct is True for row in rows], device=batch.group_N.device
     )
-    is_given_N = given_rows(batch)
+    is_given_N = mask_given_rows(batch)
 
     def count_G(of_N: Tensor) -> Tensor:
         return torch.zeros(num_groups, device=of_N.device).index_add(0, batch.group_N, of_N.float())
@@ -117,7 +117,7 @@ def group_pairs(batch: Experience) -> dict[str, Pair]:
     }
 
 
-def given_rows(batch: Experience) -> Tensor:
+def mask_given_rows(batch: Experience) -> Tensor:
     """True for rows that hold any given token, graded or not."""
     return torch.tensor(
         [row.source != "rollout" for group in batch.groups for row in group.responses],

@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from luffy_pl.config.guards import check_config_file
 from luffy_pl.config.messages import explain
+from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, first_line
 
 CONFIG_HELP = "configuration of a run to take values from; may be repeated, later files win"
@@ -67,7 +68,7 @@ def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, A
     for name, place in places.items():
         value = OmegaConf.select(run, place)
         if isinstance(value, DictConfig):
-            found |= leaves(OmegaConf.to_container(value, resolve=True), name)
+            found |= dict(leaves(OmegaConf.to_container(value, resolve=True), name))
         elif value is not None:
             found[name] = value
     return found
@@ -82,14 +83,3 @@ def read_config(file: str) -> Any:
         raise ConfigError(
             "config", f"cannot be read ({first_line(error)})", value=file, fix="give a YAML file"
         ) from None
-
-
-def leaves(section: Any, name: str) -> dict[str, Any]:
-    """Dotted names and values of a section."""
-    if not isinstance(section, dict) or not section:
-        return {name: section}
-    return {
-        key: value
-        for field, inner in section.items()
-        for key, value in leaves(inner, f"{name}.{field}").items()
-    }

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from luffy_pl.config.kinds import Dropped
-from luffy_pl.config.sources import Source, last_set
+from luffy_pl.config.sources import SettingSource, last_set
 from luffy_pl.errors import ConfigError
 
-Values = Mapping[str, Any]
+SettingValues = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Need:
 
     of: tuple[str, ...]
     text: str
-    holds: Callable[[Values], bool]
+    holds: Callable[[SettingValues], bool]
 
 
 def is_set(key: str) -> Need:
@@ -122,7 +122,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def dead_settings(
-    values: Values, defaults: Values, sources: Sequence[Source]
+    values: SettingValues, defaults: SettingValues, sources: Sequence[SettingSource]
 ) -> tuple[Dropped, ...]:
     """Settings without effect that are to be dropped, because a later source made them so.
 
@@ -156,14 +156,14 @@ def dead_settings(
     return tuple(dropped)
 
 
-def below(values: Values, name: str) -> dict[str, Any]:
+def below(values: SettingValues, name: str) -> dict[str, Any]:
     """The leaves of a section, or the one leaf that has the name."""
     return {
         key: value for key, value in values.items() if key == name or key.startswith(f"{name}.")
     }
 
 
-def as_default(name: str, defaults: Values) -> Any:
+def as_default(name: str, defaults: SettingValues) -> Any:
     """What a setting or a section is when nobody sets it."""
     if name in defaults:
         return defaults[name]

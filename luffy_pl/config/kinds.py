@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import register_type
 
 from luffy_pl.config.messages import explain
-from luffy_pl.config.sources import Source, leaves
+from luffy_pl.config.sources import SettingSource, leaves
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.routing import Router
 from luffy_pl.objective.advantage import Advantage
@@ -57,7 +57,7 @@ class Dropped:
 
 
 def select_kinds(
-    argv: Sequence[str], sources: Sequence[Source]
+    argv: Sequence[str], sources: Sequence[SettingSource]
 ) -> tuple[list[str], tuple[Dropped, ...]]:
     """The arguments with each section of a kind written out once, at their end, and what it drops.
 
@@ -79,7 +79,7 @@ def select_kinds(
     return found, tuple(dropped)
 
 
-def of_section(source: Source, path: str) -> Any:
+def of_section(source: SettingSource, path: str) -> Any:
     """What a source says of a section: its fields; "null" to switch it off; None if nothing."""
     if path in source.values:
         whole = source.values[path]

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from luffy_pl.config.kinds import of_section, without
-from luffy_pl.config.sources import Source
+from luffy_pl.config.sources import SettingSource
 
 NAMED = ("model.objective.terms",)
 
 
-def lay_named(argv: Sequence[str], sources: Sequence[Source]) -> list[str]:
+def lay_named(argv: Sequence[str], sources: Sequence[SettingSource]) -> list[str]:
     """The arguments with each named section written out once, at their end.
 
     `name: null` takes back what earlier sources say of a name, and null all names.

@@ -16,7 +16,7 @@ CONFIG_FLAGS = ("--config", "-c")
 
 
 @dataclass(frozen=True)
-class Source:
+class SettingSource:
     """One file, or the arguments between two files.
 
     name: shown in messages. values: what it sets, by dotted name of each leaf.
@@ -26,22 +26,22 @@ class Source:
     values: Mapping[str, Any]
 
 
-def read_sources(argv: Sequence[str]) -> list[Source]:
+def read_sources(argv: Sequence[str]) -> list[SettingSource]:
     """Every source of the settings, the later ones win.
 
     A file or value that cannot be read is left out: the parser has better words for it.
     """
-    found: list[Source] = []
+    found: list[SettingSource] = []
     given: dict[str, Any] = {}
     for flag, value in options(argv):
         if flag in CONFIG_FLAGS:
             if given:
-                found.append(Source(COMMAND_LINE, given))
+                found.append(SettingSource(COMMAND_LINE, given))
                 given = {}
-            found.append(Source(value, dict(leaves(read_file(value)))))
+            found.append(SettingSource(value, dict(leaves(read_file(value)))))
         elif flag.startswith("--"):
             given |= dict(leaves(read_value(value), flag.removeprefix("--")))
-    return [*found, Source(COMMAND_LINE, given)] if given else found
+    return [*found, SettingSource(COMMAND_LINE, given)] if given else found
 
 
 def options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -87,7 +87,7 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, node
 
 
-def last_set(sources: Sequence[Source], key: str) -> int:
+def last_set(sources: Sequence[SettingSource], key: str) -> int:
     """The number of the last source that sets a key or something below it; -1 if none does."""
     numbers = [
         number

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn
 
 from luffy_pl.data.chat import Message
 from luffy_pl.data.options import letter_of_label, with_options, with_right_first
-from luffy_pl.data.rows import Row
+from luffy_pl.data.rows import DataRow
 from luffy_pl.errors import ConfigError, DataError
 
 Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", "plain"]
@@ -94,7 +94,7 @@ class Question:
     columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def detect_schema(row: Row) -> Schema:
+def detect_schema(row: DataRow) -> Schema:
     """The schema that a data set's first row looks like; "plain" where no other fits."""
     if "prompt" in row and "reward_model" in row:
         return "luffy"
@@ -111,7 +111,7 @@ def detect_schema(row: Row) -> Schema:
     return "plain"
 
 
-def fill_columns(columns: Columns, *, schema: Schema, first_row: Row, where: str) -> Columns:
+def fill_columns(columns: Columns, *, schema: Schema, first_row: DataRow, where: str) -> Columns:
     """The schema's columns where `columns` names none; what it does name has to exist."""
     named = {field: path for field, path in vars(columns).items() if path}
     for field, path in named.items():
@@ -126,7 +126,7 @@ def fill_columns(columns: Columns, *, schema: Schema, first_row: Row, where: str
 
 
 def read_question(
-    row: Row,
+    row: DataRow,
     *,
     where: str,
     schema: Schema,
@@ -179,7 +179,7 @@ def read_question(
     )
 
 
-def _find(row: Row, path: str | None) -> Any:
+def _find(row: DataRow, path: str | None) -> Any:
     """The value at a dotted path; None where any part of it is absent."""
     if path is None or path in row:
         return None if path is None else row[path]
@@ -194,7 +194,7 @@ def _find(row: Row, path: str | None) -> Any:
     return value
 
 
-def _beyond(row: Row, paths: Sequence[str]) -> Row:
+def _beyond(row: DataRow, paths: Sequence[str]) -> DataRow:
     """What the row holds beside these columns; of a nested one, the parts that are not named."""
     left = dict(row)
     for path in paths:

@@ -88,7 +88,7 @@ class PromptSource:
 
 
 @dataclass
-class Tally:
+class NamedCount:
     """How many there were, and the first of them."""
 
     count: int = 0
@@ -108,9 +108,9 @@ class LoadReport:
     rows: int = 0
     prompts: int = 0
     traces: int = 0
-    dropped: dict[str, Tally] = field(default_factory=dict)
-    dropped_traces: dict[str, Tally] = field(default_factory=dict)
-    noted: dict[str, Tally] = field(default_factory=dict)
+    dropped: dict[str, NamedCount] = field(default_factory=dict)
+    dropped_traces: dict[str, NamedCount] = field(default_factory=dict)
+    noted: dict[str, NamedCount] = field(default_factory=dict)
 
     def drop(self, reason: str, name: str) -> None:
         """Count a row that is left out."""
@@ -338,7 +338,7 @@ class _Loader:
 
     def _check_report(self) -> None:
         report, share = self.report, self.source.max_bad_share
-        bad = report.dropped.get("bad_row", Tally())
+        bad = report.dropped.get("bad_row", NamedCount())
         if bad.count > share * report.rows:
             raise DataError(
                 self.source.path,
@@ -366,8 +366,8 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
     )
 
 
-def _count(tallies: dict[str, Tally], what: str, name: str) -> None:
-    tally = tallies.setdefault(what, Tally())
+def _count(tallies: dict[str, NamedCount], what: str, name: str) -> None:
+    tally = tallies.setdefault(what, NamedCount())
     tally.count += 1
     if len(tally.first) < NUM_NAMED:
         tally.first.append(name)

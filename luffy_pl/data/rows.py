@@ -13,7 +13,7 @@ JSON_LINES = {".jsonl", ".json", ".ndjson"}
 PARQUET = {".parquet"}
 ROWS_PER_BATCH = 256
 
-Row = dict[str, Any]
+DataRow = dict[str, Any]
 
 
 def read_rows(
@@ -22,7 +22,7 @@ def read_rows(
     split: str | None = None,
     streaming: bool = False,
     on_broken_line: Callable[[DataError], None] | None = None,
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, DataRow]]:
     """Yield (`file:row`, row) of a local JSON Lines or Parquet file, or of a hub data set.
 
     Args:
@@ -74,7 +74,7 @@ def _check_file(path: str, suffix: str) -> None:
 
 def _json_rows(
     path: str, on_broken_line: Callable[[DataError], None] | None
-) -> Iterator[tuple[str, Row]]:
+) -> Iterator[tuple[str, DataRow]]:
     # Parsed by us, line by line: the loaders of `datasets` and pandas report neither the file
     # nor the line of a broken row, and that is what whoever has to mend it needs.
     with Path(path).open("rb") as file:
@@ -91,7 +91,7 @@ def _json_rows(
                     yield where, row
 
 
-def _json_row(line: bytes, where: str) -> Row:
+def _json_row(line: bytes, where: str) -> DataRow:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -121,7 +121,7 @@ def _json_row(line: bytes, where: str) -> Row:
     return row
 
 
-def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(path: str) -> Iterator[tuple[str, DataRow]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -147,7 +147,7 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
         ) from None
 
 
-def _hub_rows(path: str, split: str | None, *, streaming: bool) -> Iterator[tuple[str, Row]]:
+def _hub_rows(path: str, split: str | None, *, streaming: bool) -> Iterator[tuple[str, DataRow]]:
     if split is None:
         raise ConfigError(
             path,

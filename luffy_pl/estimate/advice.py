@@ -6,12 +6,12 @@ import dataclasses
 
 from luffy_pl.estimate.devices import GIB, Device
 from luffy_pl.estimate.memory import activations, engine_parts, peaks, token_cache, training_parts
-from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.estimate.plan import RankPlan, Shape
 
 OFFLOAD = "--config conf/hardware/offload.yaml"
 
 
-def problems(shape: Shape, plan: Plan, device: Device, *, process: float) -> list[str]:
+def problems(shape: Shape, plan: RankPlan, device: Device, *, process: float) -> list[str]:
     """One line for each thing that does not fit, with its fix; none if all does."""
     training = {**training_parts(shape, plan), "process": process}
     engine = engine_parts(shape, plan, device)
@@ -35,7 +35,7 @@ def problems(shape: Shape, plan: Plan, device: Device, *, process: float) -> lis
     return found
 
 
-def training_fix(shape: Shape, plan: Plan, device: Device, *, process: float) -> str:
+def training_fix(shape: Shape, plan: RankPlan, device: Device, *, process: float) -> str:
     """The first setting, cheapest first, with which the backward pass fits."""
     for text, changed in training_changes(shape, plan):
         training = {**training_parts(shape, changed), "process": process}
@@ -46,9 +46,9 @@ def training_fix(shape: Shape, plan: Plan, device: Device, *, process: float) ->
     return "more devices, a smaller model, or a smaller data.engine"
 
 
-def training_changes(shape: Shape, plan: Plan) -> list[tuple[str, Plan]]:
+def training_changes(shape: Shape, plan: RankPlan) -> list[tuple[str, RankPlan]]:
     """Settings that lower the peak of training, each on top of those before it."""
-    changes: list[tuple[str, Plan]] = []
+    changes: list[tuple[str, RankPlan]] = []
     taken: list[str] = []
 
     def then(text: str, **fields: object) -> None:
@@ -83,7 +83,7 @@ def training_changes(shape: Shape, plan: Plan) -> list[tuple[str, Plan]]:
     return changes
 
 
-def generating_fix(shape: Shape, plan: Plan, device: Device, *, process: float) -> str:
+def generating_fix(shape: Shape, plan: RankPlan, device: Device, *, process: float) -> str:
     """A smaller engine beside what the trainer keeps, or a trainer that keeps less."""
     training = {**training_parts(shape, plan), "process": process}
     kept = peaks(training, {}, plan)["generating"]
@@ -100,7 +100,7 @@ def generating_fix(shape: Shape, plan: Plan, device: Device, *, process: float) 
     return f"shard the weights over more devices: data_parallel_size={2 * plan.shards}"
 
 
-def room_for_tokens(shape: Shape, plan: Plan, device: Device, *, process: float) -> int | None:
+def room_for_tokens(shape: Shape, plan: RankPlan, device: Device, *, process: float) -> int | None:
     """The largest micro_batch_tokens that would fit; None if nothing does."""
     none = dataclasses.replace(plan, micro_batch_tokens=0)
     fixed = {**training_parts(shape, none), "process": process}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from luffy_pl.estimate.devices import Device
 from luffy_pl.estimate.memory import engine_parts, token_cache
-from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.flops import causal, training_passes
 
 TRAINING_SHARE = 0.4
@@ -16,7 +16,7 @@ BANDWIDTH_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Phase:
+class PhaseEstimate:
     """One rollout phase: tokens over all ranks, and seconds."""
 
     rows: int
@@ -26,7 +26,9 @@ class Phase:
     train_s: float
 
 
-def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) -> Phase:
+def estimate_phase(
+    shape: Shape, plan: RankPlan, device: Device, *, response_tokens: int
+) -> PhaseEstimate:
     """With answers and traces of `response_tokens` tokens, prompts as long as they may be.
 
     Scoring, weight sync and evaluation are not in it.
@@ -40,7 +42,7 @@ def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) 
     # Old log-probabilities: one more pass over all optimizer steps but the first.
     passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
     forward = shape.size.forward_flops(row_tokens, causal(row_tokens))
-    return Phase(
+    return PhaseEstimate(
         rows=rows,
         sampled_tokens=float(rollouts * response_tokens),
         trained_tokens=float(rows * row_tokens),
@@ -56,7 +58,7 @@ def phase_of(shape: Shape, plan: Plan, device: Device, *, response_tokens: int) 
 
 
 def generate_seconds(
-    shape: Shape, plan: Plan, device: Device, *, rollouts: float, response_tokens: int
+    shape: Shape, plan: RankPlan, device: Device, *, rollouts: float, response_tokens: int
 ) -> float:
     """Of one engine: every step reads the weights and the caches of all sequences that run."""
     engine = engine_parts(shape, plan, device)

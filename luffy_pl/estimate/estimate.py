@@ -13,7 +13,7 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
     """All figures: bytes of a device by part, peaks, tokens and seconds of a phase."""
     from luffy_pl.estimate.advice import problems, room_for_tokens
     from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
-    from luffy_pl.estimate.duration import phase_of
+    from luffy_pl.estimate.duration import estimate_phase
     from luffy_pl.estimate.memory import (
         engine_parts,
         host_parts,
@@ -66,6 +66,6 @@ def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
         "largest_micro_batch_tokens": room_for_tokens(shape, plan, device, process=process),
         "sequences_together": engine["engine cache"] / plan.row_tokens / token_cache(shape, plan),
         "response_tokens": response_tokens,
-        "phase": asdict(phase_of(shape, plan, device, response_tokens=response_tokens)),
+        "phase": asdict(estimate_phase(shape, plan, device, response_tokens=response_tokens)),
         "problems": problems(shape, plan, device, process=process),
     }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from luffy_pl.estimate.devices import GIB, Device
-from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.head import KEPT, KEPT_GPU, TILE_GPU, TILES
 
 HF_ROWS = 64
 """Sequences that transformers' generate samples together."""
 
 
-def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+def training_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
     """What a rank holds in the backward pass of a full micro-batch, by part."""
     is_gathered = plan.shards > 1 or plan.offloads
     parts = {
@@ -22,7 +22,7 @@ def training_parts(shape: Shape, plan: Plan) -> dict[str, float]:
     return {name: size for name, size in parts.items() if size}
 
 
-def kept_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+def kept_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
     """Of it, what a rank holds from step to step, and gradients."""
     base = shape.parameters * plan.weight_bytes / plan.shards
     adapters = shape.adapters * 4 / plan.shards  # float32 beside whatever type
@@ -35,12 +35,12 @@ def kept_parts(shape: Shape, plan: Plan) -> dict[str, float]:
     }
 
 
-def host_parts(shape: Shape, plan: Plan) -> dict[str, float]:
+def host_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
     """The same where a GPU leaves it to the host; a CPU is its own host."""
     return kept_parts(shape, plan) if plan.offloads and plan.is_gpu else {}
 
 
-def gathered(shape: Shape, plan: Plan) -> float:
+def gathered(shape: Shape, plan: RankPlan) -> float:
     """Whole weights under FSDP2: embedding and head throughout, a layer, the next, its gradient."""
     layers = shape.layers * plan.tensor_ranks
     layer = (shape.parameters + shape.adapters - shape.embeddings) / layers
@@ -49,7 +49,7 @@ def gathered(shape: Shape, plan: Plan) -> float:
     return in_compute_type * plan.compute_bytes + 4 * gradient  # these are summed in float32
 
 
-def activations(shape: Shape, plan: Plan) -> float:
+def activations(shape: Shape, plan: RankPlan) -> float:
     """Saved for the backward pass, and the gradients of the widest of them."""
     # What attention and MLP take in are the tokens of all ranks that cut them.
     taken_in = 2 * (plan.tensor_ranks - 1) * shape.layers * shape.hidden * plan.compute_bytes
@@ -62,7 +62,7 @@ def activations(shape: Shape, plan: Plan) -> float:
     return plan.micro_batch_tokens * (saved + 2 * shape.intermediate * plan.compute_bytes)
 
 
-def head(shape: Shape, plan: Plan) -> float:
+def head(shape: Shape, plan: RankPlan) -> float:
     """Hidden states and their gradient, the head's gradient in float32, a tile and kept logits."""
     states = plan.micro_batch_tokens * shape.hidden * (plan.compute_bytes + 4)
     gradient = 0 if shape.adapters else shape.vocab * shape.hidden * 4
@@ -75,7 +75,7 @@ def head(shape: Shape, plan: Plan) -> float:
     return states + gradient + tile + kept
 
 
-def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:
+def engine_parts(shape: Shape, plan: RankPlan, device: Device) -> dict[str, float]:
     """Weights and key-value cache of the rollout engine; the cache is what is left for it."""
     weights = shape.parameters * plan.engine_bytes / plan.engine_ranks
     if plan.engine_kind == "hf":
@@ -87,12 +87,12 @@ def engine_parts(shape: Shape, plan: Plan, device: Device) -> dict[str, float]:
     return {"engine weights": weights, "engine cache": cache}
 
 
-def token_cache(shape: Shape, plan: Plan) -> float:
+def token_cache(shape: Shape, plan: RankPlan) -> float:
     """Bytes of the keys and values of one token on each of the ranks that share an engine."""
     return shape.kv_per_token * plan.engine_bytes / plan.engine_ranks
 
 
-def peaks(training: dict[str, float], engine: dict[str, float], plan: Plan) -> dict[str, float]:
+def peaks(training: dict[str, float], engine: dict[str, float], plan: RankPlan) -> dict[str, float]:
     """Bytes while training and while generating; gradients and activations live in the first."""
     kept = ("weights", "optimizer", "reference", "process")
     beside = 0.0 if plan.engine_is_elsewhere else sum(engine.values())

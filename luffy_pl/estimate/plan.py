@@ -44,7 +44,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RankPlan:
     """One rank's share of a run. Tokens are those of the longest row where they vary.
 
     shards: ranks that hold one copy of the weights. tensor_ranks: of these, those that cut layers
@@ -106,7 +106,7 @@ def read_shape(
     )
 
 
-def read_plan(config: Any) -> Plan:
+def read_plan(config: Any) -> RankPlan:
     """Of a composed configuration of `fit`."""
     trainer, model, data = config.trainer, config.model, config.data
     rollout, engine, policy = data.rollout, data.engine, model.policy
@@ -117,7 +117,7 @@ def read_plan(config: Any) -> Plan:
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
-    return Plan(
+    return RankPlan(
         ranks=ranks.total,
         shards=max(1, ranks.total // policy.replicas) if ranks.is_sharded else 1,
         tensor_ranks=ranks.tensor,

@@ -10,12 +10,12 @@ from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import BANDWIDTH_SHARE, TRAINING_SHARE
 
 
-def show(found: Mapping[str, Any]) -> None:
+def print_estimate(found: Mapping[str, Any]) -> None:
     """Print it."""
-    sys.stdout.write("\n".join(lines(found)) + "\n")
+    sys.stdout.write("\n".join(table_lines(found)) + "\n")
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
+def table_lines(found: Mapping[str, Any]) -> list[str]:
     """Memory of one device by part, its peaks, a phase, and what does not fit."""
     plan, device, phase = found["plan"], found["device"], found["phase"]
     capacity = device["memory"]

@@ -24,7 +24,7 @@ UNKNOWN_TOKEN = -1
 LONE_SURROGATES = "backslashreplace"
 """Half a surrogate pair, which UTF-8 has no bytes for, is spelled out, and as JSON spells it."""
 
-Line = Mapping[str, Any]
+AnswerLine = Mapping[str, Any]
 
 
 def answer_files(folder: Path, benchmark: str) -> list[Path]:
@@ -36,9 +36,9 @@ def answer_files(folder: Path, benchmark: str) -> list[Path]:
     )
 
 
-def complete_problems(path: Path, samples: int) -> dict[str, list[Line]]:
+def complete_problems(path: Path, samples: int) -> dict[str, list[AnswerLine]]:
     """Lines by prompt id, of the problems that have all their `samples` answers."""
-    lines: dict[str, list[Line]] = defaultdict(list)
+    lines: dict[str, list[AnswerLine]] = defaultdict(list)
     for line in read_lines(path):
         lines[line["prompt_id"]].append(line)
     return {name: found for name, found in lines.items() if len(found) == samples}
@@ -53,7 +53,7 @@ def drop_incomplete(path: Path, samples: int) -> None:
     partial.replace(path)
 
 
-def read_answers(
+def read_kept_answers(
     folder: Path, benchmark: str, *, problems: Iterable[Prompt], samples: int
 ) -> dict[str, Group]:
     """Groups of the problems that are complete, by prompt id."""
@@ -66,7 +66,7 @@ def read_answers(
     }
 
 
-def restored(lines: Sequence[Line], prompt: Prompt, *, where: str) -> Group:
+def restored(lines: Sequence[AnswerLine], prompt: Prompt, *, where: str) -> Group:
     """The group that was written; its answers must have been given to this prompt and gold."""
     expected = (prompt.text, prompt.ground_truth)
     if any((line["prompt"], line["verdict"]["gold"]) != expected for line in lines):

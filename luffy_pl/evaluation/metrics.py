@@ -71,7 +71,7 @@ class BenchmarkMetric(Metric):
     ) -> None:
         super().__init__(**kwargs)
         self.extra = dict(extra or {})
-        for name in (*COUNTS, *map(state_of, self.extra)):
+        for name in (*COUNTS, *map(metric_state, self.extra)):
             self.add_state(name, torch.zeros(num_problems), dist_reduce_fx="sum")
 
     def update(self, index: Sequence[int], groups: Sequence[Group]) -> None:
@@ -93,7 +93,7 @@ class BenchmarkMetric(Metric):
             voted = majority([response.verdict.extracted for response in group.responses])
             self.majority[problem] += voted is not None and verdicts[voted] is True
             for name, function in self.extra.items():
-                getattr(self, state_of(name))[problem] += measured(name, function, group)
+                getattr(self, metric_state(name))[problem] += measured(name, function, group)
 
     def compute(self) -> dict[str, Any]:
         """The row of a results table: n problems that could be graded, k answers to each.
@@ -111,20 +111,20 @@ class BenchmarkMetric(Metric):
         accuracy = bootstrap_mean(self.accuracy())
         row: dict[str, Any] = {"n": len(graded), "k": k, "avg": accuracy.value}
         row |= {"low": accuracy.low, "high": accuracy.high}
-        row |= named("pass", solved_within(k, graded, correct))
+        row |= estimate_columns("pass", solved_within(k, graded, correct))
         row["pass_at"] = {
             str(few): dataclasses.asdict(solved_within(few, graded, correct))
             for few in powers_of_two(k)
         }
-        row |= named("maj", bootstrap_mean(self.majority[usable].cpu()))
+        row |= estimate_columns("maj", bootstrap_mean(self.majority[usable].cpu()))
         for name in ("no_answer", "truncated", "timeout", "tokens"):
             per_answer = getattr(self, name)[usable] / self.samples[usable]
-            row |= named(name, bootstrap_mean(per_answer.cpu()))
+            row |= estimate_columns(name, bootstrap_mean(per_answer.cpu()))
         for name, count in (
             ("tokens_correct", self.correct),
             ("tokens_incorrect", self.graded - self.correct),
         ):
-            row |= named(name, bootstrap_ratio(getattr(self, name).cpu(), count.cpu()))
+            row |= estimate_columns(name, bootstrap_ratio(getattr(self, name).cpu(), count.cpu()))
             row[f"{name}_n"] = int(count.sum())
         if self.extra:
             row["metrics"] = {name: self.averaged(name) for name in self.extra}
@@ -132,7 +132,7 @@ class BenchmarkMetric(Metric):
 
     def averaged(self, name: str) -> dict[str, float | None]:
         """Mean and interval of one of `extra`, over the problems that it says something about."""
-        values = getattr(self, state_of(name))[self.samples > 0].cpu()
+        values = getattr(self, metric_state(name))[self.samples > 0].cpu()
         estimate = bootstrap_mean(values[~values.isnan()])
         return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
@@ -155,7 +155,7 @@ def solved_within(k: int, graded: Sequence[int], correct: Sequence[int]) -> Esti
     return bootstrap_mean(torch.tensor(solved))
 
 
-def named(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """An estimate as columns of a row; None where there is none."""
     ends = (None, None, None) if estimate is None else dataclasses.astuple(estimate)
     return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
@@ -171,7 +171,7 @@ def extra_metrics(names: Sequence[str], *, where: str) -> dict[str, OfGroup]:
     return {name: registry.find("metric", name, where=where) for name in names}
 
 
-def state_of(name: str) -> str:
+def metric_state(name: str) -> str:
     """What the values of one of them are kept as."""
     return f"extra_{name}"
 

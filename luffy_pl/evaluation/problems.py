@@ -38,7 +38,7 @@ def write_problems(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProblemOutcome:
     """What the answers to one problem came to; graded is never 0."""
 
     graded: int
@@ -62,14 +62,14 @@ def has_problems(run_dir: Path) -> bool:
     return any(problem_files(run_dir / name) for name in FOLDERS)
 
 
-def read_problems(run_dir: Path) -> dict[str, dict[str, Outcome]]:
+def read_problems(run_dir: Path) -> dict[str, dict[str, ProblemOutcome]]:
     """Outcome by benchmark and prompt id, of the last phase that was evaluated."""
     for name in FOLDERS:
         files = problem_files(run_dir / name)
         if files:
             last = max(phase for phase, _ in files.values())
             return {
-                benchmark: read_outcomes(file)
+                benchmark: read_problem_outcomes(file)
                 for file, (phase, benchmark) in files.items()
                 if phase == last
             }
@@ -80,10 +80,10 @@ def read_problems(run_dir: Path) -> dict[str, dict[str, Outcome]]:
     )
 
 
-def read_outcomes(file: Path) -> dict[str, Outcome]:
+def read_problem_outcomes(file: Path) -> dict[str, ProblemOutcome]:
     """Outcome by prompt id; a problem that could not be graded has none."""
     return {
-        line["prompt_id"]: Outcome(
+        line["prompt_id"]: ProblemOutcome(
             line["graded"], line["correct"], line.get("out_of_distribution", False)
         )
         for line in read_lines(file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from luffy_pl.experience.benchmarks import Benchmark
-from luffy_pl.experience.sampling import Collector, Progress, answered
+from luffy_pl.experience.sampling import Collector, StageProgress, answered
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.records import Group
@@ -31,7 +31,7 @@ def answer_streams(
     collector: Collector,
     verifier_of: Callable[[RewardConfig | None], Verifier],
     max_tokens: int,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> list[SizedStream]:
     """Make a stream of graded chunks for each benchmark.
 
@@ -57,7 +57,7 @@ def answer_chunk(
     collector: Collector,
     verifier_of: Callable[[RewardConfig | None], Verifier],
     max_tokens: int,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> GradedChunk:
     """Sample and grade one chunk of a rank's share; see `answer_streams` for the arguments.
 

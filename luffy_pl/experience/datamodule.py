@@ -26,8 +26,8 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import read_problems, read_training
-from luffy_pl.experience.sampling import Collector, Progress
+from luffy_pl.experience.reading import read_benchmarks, read_training
+from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
@@ -102,7 +102,7 @@ class LuffyDataModule(L.LightningDataModule):
         self.problems: list[tuple[Prompt, ...]] = []
         self.known: Mapping[str, Mapping[str, Group]] = {}
         self._policy: PolicyView | None = None
-        self._listeners: list[Progress] = []
+        self._listeners: list[StageProgress] = []
         self._ahead = OneAhead(self.collect, rollout.num_phases)
         self._verifiers = Verifiers()
 
@@ -110,7 +110,7 @@ class LuffyDataModule(L.LightningDataModule):
         self,
         *,
         policy: PolicyView | None = None,
-        progress: Progress | None = None,
+        progress: StageProgress | None = None,
         known: Mapping[str, Mapping[str, Group]] | None = None,
     ) -> None:
         """Take what other parts of a run make, and no configuration can name.
@@ -186,7 +186,7 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-        self.problems = read_problems(
+        self.problems = read_benchmarks(
             self.benchmarks,
             tokenizer,
             verifier_of=lambda one: self._verifiers.of(one.reward or self.reward_config),

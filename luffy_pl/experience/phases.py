@@ -19,7 +19,7 @@ from luffy_pl.data.seeds import keyed_order, phase_prompts
 from luffy_pl.experience.guidance import Given
 from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group, unsolved
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.replay import ReplayPool, outcome
+from luffy_pl.experience.replay import ReplayPool, prompt_outcome
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.records import Group, Prompt
 
@@ -74,7 +74,7 @@ class PhasePlanner:
         if phase < self.rollout.sft_phases:  # an expert's right answer says nothing of the policy
             return []
         if self.pool is not None:
-            self.pool.update(self._gather([outcome(group) for group in groups]))
+            self.pool.update(self._gather([prompt_outcome(group) for group in groups]))
         if self.rollout.imitation_buffer is None:
             return []
         # Sorted, so that the number of ranks does not decide who waits longest.

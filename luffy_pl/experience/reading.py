@@ -55,7 +55,7 @@ def read_training(
     return prompts
 
 
-def read_problems(
+def read_benchmarks(
     benchmarks: Sequence[Benchmark],
     tokenizer: Tokenizer,
     *,

@@ -51,7 +51,7 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PromptOutcome:
     """What a phase says about one prompt: right rows, all rows, and its right new answers."""
 
     prompt_id: str
@@ -60,10 +60,10 @@ class Outcome:
     successes: tuple[Trajectory, ...]
 
 
-def outcome(group: Group) -> Outcome:
+def prompt_outcome(group: Group) -> PromptOutcome:
     """The outcome of a graded group; a replayed row counts as right again, not as new."""
     correct = [row for row in group.responses if row.verdict.correct is True]
-    return Outcome(
+    return PromptOutcome(
         prompt_id=group.prompt.id,
         num_correct=len(correct),
         num_rows=len(group.responses),
@@ -86,7 +86,7 @@ class ReplayPool:
         self.trajectories: dict[str, list[Trajectory]] = {}
         self.retired: set[str] = set()
 
-    def update(self, outcomes: Sequence[Outcome]) -> None:
+    def update(self, outcomes: Sequence[PromptOutcome]) -> None:
         """Take in a phase; answers are collected from the phase after replay began."""
         solved = sum(found.num_correct for found in outcomes)
         share = solved / max(1, sum(found.num_rows for found in outcomes))
@@ -158,7 +158,7 @@ class ReplayPool:
                 return math.sqrt(correct / group_size)
         return float(size)
 
-    def _keep(self, found: Outcome) -> None:
+    def _keep(self, found: PromptOutcome) -> None:
         known = self.trajectories.setdefault(found.prompt_id, [])
         seen = {ids for ids, _ in known}
         for trajectory in found.successes:

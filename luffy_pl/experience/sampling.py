@@ -10,15 +10,23 @@ from functools import partial
 
 from luffy_pl.data.seeds import keyed_seed
 from luffy_pl.experience.guidance import Given
-from luffy_pl.experience.scoring import Draft, Row, Scoring, continued, rollout, text_of
+from luffy_pl.experience.scoring import Draft, RowKey, Scoring, continued, rollout, text_of
 from luffy_pl.experience.settings import RolloutConfig
-from luffy_pl.records import Completion, Experience, ExpertTrace, Group, Prompt, Response, Sampled
+from luffy_pl.records import (
+    Completion,
+    Experience,
+    ExpertTrace,
+    Group,
+    Progress,
+    Prompt,
+    Response,
+    Sampled,
+)
 from luffy_pl.reward.reward import Verifier
 from luffy_pl.reward.terms import RewardFunction, correctness
-from luffy_pl.rollout.engine import Progress as EngineProgress
 from luffy_pl.rollout.engine import Request, RolloutEngine, Sampling
 
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -38,7 +46,7 @@ class Collector:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     traces: Mapping[str, tuple[ExpertTrace, ...]] = field(default_factory=dict)
     sampler_logprobs: bool = False
-    on_progress: Progress = lambda stage, done, total: None
+    on_progress: StageProgress = lambda stage, done, total: None
 
     def show_scoring(self, done: int, total: int) -> None:
         """Progress of the stage that follows sampling."""
@@ -131,7 +139,7 @@ def answered(
     max_tokens: int,
     sampling: Sampling,
     collector: Collector,
-    on_progress: EngineProgress,
+    on_progress: Progress,
 ) -> list[Group]:
     """Answer and grade each prompt, once for each of its seeds; the reward is correctness alone."""
     asked = [
@@ -245,12 +253,12 @@ def _sample(
     collector: Collector,
     scoring: Scoring,
     *,
-    on_progress: EngineProgress,
+    on_progress: Progress,
 ) -> list[list[Completion]]:
     """The engine's answers, in the order of `asked`; each goes to scoring when it is done."""
     order = sorted(range(len(asked)), key=lambda place: asked[place].begins_after)
     ordered = [asked[place] for place in order]
-    handed_in: dict[Row, Completion] = {}
+    handed_in: dict[RowKey, Completion] = {}
 
     def hand_in(place: int, sample: int, completion: Completion) -> None:
         row = ordered[place]

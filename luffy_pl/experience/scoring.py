@@ -10,12 +10,11 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from luffy_pl.records import Completion, Prompt, Response, Source, Verdict
+from luffy_pl.records import Completion, Progress, Prompt, Response, Source, Verdict
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
-Row = tuple[int, int]
+RowKey = tuple[int, int]
 """Number of a group, and of a row in it."""
-Progress = Callable[[int, int], None]
 
 
 class Verifiers:
@@ -64,7 +63,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class _Waiting:
-    row: Row
+    row: RowKey
     prompt: Prompt
     write: Callable[[], Draft]
 
@@ -79,19 +78,19 @@ class Scoring:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._responses: dict[Row, Response] = {}
+        self._responses: dict[RowKey, Response] = {}
         self._error: BaseException | None = None
         self._num_added = 0
         self._on_progress: Progress | None = None
         # A daemon: an interrupted run does not wait for it.
         self._thread = threading.Thread(target=self._work, name="scoring", daemon=True)
 
-    def add(self, row: Row, prompt: Prompt, write: Callable[[], Draft]) -> None:
+    def add(self, row: RowKey, prompt: Prompt, write: Callable[[], Draft]) -> None:
         """Hand in a row; `write` makes its text, on the other thread."""
         self._num_added += 1
         self._queue.put(_Waiting(row, prompt, write))
 
-    def responses(self, on_progress: Progress | None = None) -> dict[Row, Response]:
+    def responses(self, on_progress: Progress | None = None) -> dict[RowKey, Response]:
         """All rows, graded; waits for them.
 
         Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from luffy_pl.errors import ModelError
-from luffy_pl.miniature.corpus import Batch, decision_target, draw_texts, encode_texts
+from luffy_pl.miniature.corpus import TextBatch, decision_target, draw_texts, encode_texts
 from luffy_pl.miniature.gate import BaseFigures, measure_base
 from luffy_pl.miniature.tokenizer import build_tokenizer
 
@@ -136,7 +136,7 @@ def _fresh_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausa
 
 
 def base_loss(
-    model: LlamaForCausalLM, batch: Batch, *, target_V: Tensor, decision_weight: float
+    model: LlamaForCausalLM, batch: TextBatch, *, target_V: Tensor, decision_weight: float
 ) -> Tensor:
     """Cross-entropy over the response: to the target at decisions, to the token elsewhere."""
     logits_NTV = model(input_ids=batch.token_ids_NL, use_cache=False).logits[:, :-1]

@@ -44,7 +44,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TextBatch:
     """Padded texts.
 
     token_ids_NL: prompt then response, padded on the right.
@@ -92,7 +92,7 @@ def draw_texts(num_texts: int, rng: random.Random) -> list[Text]:
     return texts
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> Batch:
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> TextBatch:
     """Pad the texts to the longest and mark responses and decisions."""
     prompts = [tokenizer.encode(text.prompt, add_special_tokens=False) for text in texts]
     responses = [tokenizer.encode(text.response, add_special_tokens=False) for text in texts]
@@ -106,7 +106,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text]) -> B
         first = len(prompt) - 1
         response_mask_NT[row, first : first + len(response)] = 1
         decision_mask_NT[row, [first + number for number in text.decisions]] = 1
-    return Batch(token_ids_NL, response_mask_NT, decision_mask_NT)
+    return TextBatch(token_ids_NL, response_mask_NT, decision_mask_NT)
 
 
 def decision_target(go_on: float) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from luffy_pl.bundled import PREFIX, resolve
+from luffy_pl.config.sources import leaves
 from luffy_pl.evaluation.results import markdown
 from luffy_pl.model.export import Exported
 from luffy_pl.report.curves import plot_runs
@@ -45,7 +46,7 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
     policy = exported.config["model"]["policy"]["path"]
     text = environment.get_template("card.md.jinja").render(
         name=run.name,
-        base=shown(policy),
+        base=table_cell(policy),
         hub_base=policy if "/" in policy and not Path(policy).exists() else None,
         phases=exported.checkpoint.phase,
         parameters=exported.num_parameters,
@@ -56,7 +57,7 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
         settings=list(changed(exported.config, defaults)),
         data=list(data_files(exported.config)),
         plugins=[
-            (shown(Path(one["path"]).name), shown(one["sha256"]))
+            (table_cell(Path(one["path"]).name), table_cell(one["sha256"]))
             for one in exported.config.get("plugins") or ()
         ],
         config=CONFIG,
@@ -66,21 +67,12 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
 
 def changed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Dotted names and values of settings that are not the defaults."""
-    for name, value in flat(config):
+    for name, value in leaves(config):
         if name.split(".")[0] not in UNTOLD and value != defaults.get(name):
-            yield name, shown(value)
+            yield name, table_cell(value)
 
 
-def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested settings; a list is one leaf."""
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from flat(inner, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, value
-
-
-def shown(value: Any) -> str:
+def table_cell(value: Any) -> str:
     """On one line of a table; of a path on this machine only the name."""
     text = str(value)
     if isinstance(value, str) and value.startswith("/"):
@@ -98,7 +90,7 @@ def data_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         if path is None:
             continue
         file = Path(resolve(path))
-        name = path if path.startswith(PREFIX) else shown(path)
+        name = path if path.startswith(PREFIX) else table_cell(path)
         yield role, name, sha256(file) if file.is_file() else "not a file of this machine"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from luffy_pl.bundled import resolve
 from luffy_pl.model.from_gguf import convert, find_gguf
-from luffy_pl.model.prepare import Preparation, prepare
+from luffy_pl.model.prepare import Preparation, prepare_model
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
         eos_token=args.eos_token,
         pad_token=args.pad_token,
     )
-    changes = prepare(resolve(args.source), args.out, preparation)
+    changes = prepare_model(resolve(args.source), args.out, preparation)
     sys.stdout.write("\n".join([*changes, f"written: {args.out}"]) + "\n")
     return 0
 

@@ -16,7 +16,7 @@ from luffy_pl.data.chat import with_chat_template
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
 from luffy_pl.model.prepare import for_older_programs
-from luffy_pl.model.weights import find_checkpoint, policy_weights
+from luffy_pl.model.weights import find_checkpoint, policy_state
 from luffy_pl.policy.lora import LoraConfig, merged_weights
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.run_dir.checkpoints import SavedPhase
@@ -89,7 +89,7 @@ def load_trained(
     )
     scale = LoraConfig(**lora).scale if lora else None
     try:
-        weights = merged_weights(policy_weights(checkpoint), scale=scale)
+        weights = merged_weights(policy_state(checkpoint), scale=scale)
         model.load_state_dict(dict(weights), strict=True)
     except RuntimeError as error:
         raise ModelError(

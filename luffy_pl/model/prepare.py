@@ -36,7 +36,7 @@ class Preparation:
     pad_token: str | None = None
 
 
-def prepare(source: str, out: Path, change: Preparation) -> list[str]:
+def prepare_model(source: str, out: Path, change: Preparation) -> list[str]:
     """Write the changed model to `out`; returns a line for each thing that is different.
 
     Raises:

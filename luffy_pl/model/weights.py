@@ -14,7 +14,7 @@ from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
     check_hashes,
-    named,
+    checkpoint_folders,
     phase_of,
     what_is_missing,
 )
@@ -26,7 +26,7 @@ PREFIX = "policy.language_model."
 def find_checkpoint(run: Path, at: int | None) -> SavedPhase:
     """The newest whole checkpoint of a run, or that of a phase, its bytes as they were saved."""
     folder = run / FOLDER
-    there = [path for path in named(folder) if what_is_missing(path) is None]
+    there = [path for path in checkpoint_folders(folder) if what_is_missing(path) is None]
     wanted = [path for path in there if at is None or phase_of(path) == at]
     if not wanted:
         raise StorageError(
@@ -40,7 +40,7 @@ def find_checkpoint(run: Path, at: int | None) -> SavedPhase:
     return SavedPhase(wanted[-1], phase_of(wanted[-1]))
 
 
-def policy_weights(checkpoint: Path) -> dict[str, Tensor]:
+def policy_state(checkpoint: Path) -> dict[str, Tensor]:
     """Each weight under the name that the model gives it, on the CPU."""
     try:
         weights = from_shards(checkpoint) if checkpoint.is_dir() else from_file(checkpoint)

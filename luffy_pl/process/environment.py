@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         text = json.dumps(found, indent=2)
     else:
         width = max(map(len, found))
-        text = "\n".join(f"{name:<{width}}  {shown(value)}" for name, value in found.items())
+        text = "\n".join(f"{name:<{width}}  {readable(value)}" for name, value in found.items())
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -86,7 +86,7 @@ def gibibytes(size: int) -> float:
     return round(size / 2**30, 1)
 
 
-def shown(value: Any) -> str:
+def readable(value: Any) -> str:
     """As a person reads it."""
     if isinstance(value, list):
         return "; ".join(value) or "none"

@@ -45,7 +45,7 @@ class Stopped(BaseException):
         return INTERRUPTED if self.number == signal.SIGINT else TERMINATED
 
 
-class Ranks(Protocol):
+class BooleanReducer(Protocol):
     """The part of a Lightning strategy that is needed here."""
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
@@ -115,7 +115,7 @@ def check() -> None:
         raise Stopped(number)
 
 
-def agree(ranks: Ranks) -> None:
+def agree(ranks: BooleanReducer) -> None:
     """Raise `Stopped` on every rank if one was asked to end. A collective while a run trains."""
     if not _request.is_deferred:
         return
@@ -124,7 +124,7 @@ def agree(ranks: Ranks) -> None:
         raise Stopped(number or signal.SIGTERM, is_agreed=True)
 
 
-def together(ranks: Ranks, work: Callable[[], Found]) -> Found:
+def together(ranks: BooleanReducer, work: Callable[[], Found]) -> Found:
     """Do work that has no collectives and may be stopped on one rank; then all stop, or none."""
     try:
         found = work()

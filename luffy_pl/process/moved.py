@@ -52,14 +52,20 @@ _MOVED_MODULES = {
 _MOVED_NAMES = {
     "data.collate -> training.micro_batches": "micro_batch_rows",
     "data.phases -> experience.policy_view": "PolicyView",
+    "data.rows -> data.rows": "Row:DataRow",
     "estimate.command -> run.estimate_command": "DESCRIPTION DEVICES main",
+    "estimate.plan -> estimate.plan": "Plan:RankPlan",
+    "evaluation.outcomes -> report.outcomes": "Outcome:EvaluationOutcome",
+    "evaluation.problems -> evaluation.problems": "Outcome:ProblemOutcome",
     "guards -> process.safe_start": """MIN_LIGHTNING QUIET_ENVIRONMENT UNSAFE_ENVIRONMENT
         check_lightning make_start_safe""",
+    "reward.policy -> reward.answer.tolerance": "Policy:Tolerance",
+    "status -> run_dir.status": "Status:RunStatus",
     "training.settings -> objective.settings": """EntropyConfig KlConfig NormalizerConfig
         ObjectiveConfig OffPolicyConfig OnPolicyConfig SftConfig""",
     "training.settings -> policy.settings": "PolicyConfig",
 }
-"""Names that moved alone, from one module to another."""
+"""Names that moved alone or changed, as `name` or `name:new_name`."""
 
 
 def install() -> None:

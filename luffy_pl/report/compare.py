@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from luffy_pl.errors import StorageError
-from luffy_pl.evaluation.problems import Outcome, has_problems, read_problems
+from luffy_pl.evaluation.problems import ProblemOutcome, has_problems, read_problems
 from luffy_pl.evaluation.statistics import macro_average, paired_macro_average
 from luffy_pl.evaluation.tables import percent, plain_table
 
@@ -25,8 +25,8 @@ class Pairs:
     """The P problems of a benchmark that both runs graded."""
 
     benchmark: str
-    before: Sequence[Outcome]
-    after: Sequence[Outcome]
+    before: Sequence[ProblemOutcome]
+    after: Sequence[ProblemOutcome]
 
     @property
     def out_of_distribution(self) -> bool:

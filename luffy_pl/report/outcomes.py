@@ -17,7 +17,7 @@ from luffy_pl.run_dir.read import Run
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EvaluationOutcome:
     """One evaluation; `benchmarks` as in results.json.
 
     Args:
@@ -34,23 +34,25 @@ class Outcome:
     benchmarks: tuple[dict[str, Any], ...]
 
 
-def read_outcomes(folder: Path, run: Run) -> list[Outcome]:
+def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
     """The last evaluation within fit, and those of validate and test; each only if it exists."""
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:
         phase = run.last_phase
         rows = tuple(result(row) for row in run.evaluation(phase))
-        outcomes.append(Outcome(f"fit, phase {phase}", model_of(folder), None, phase, rows))
+        outcomes.append(
+            EvaluationOutcome(f"fit, phase {phase}", model_of(folder), None, phase, rows)
+        )
     files = [folder / f"{name}.json" for name in NAMES.values()]
     outcomes += [read_results(file) for file in files if file.exists()]
     return outcomes
 
 
-def read_results(file: Path) -> Outcome:
+def read_results(file: Path) -> EvaluationOutcome:
     """results.json of validate, or test_results.json."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Outcome(
+        return EvaluationOutcome(
             title=f"{file.name}, phase {content['phase']}",
             model=content["model"],
             checkpoint=content["checkpoint"],

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from luffy_pl.evaluation.tables import plain_table
-from luffy_pl.report.outcomes import Outcome
+from luffy_pl.report.outcomes import EvaluationOutcome
 
 FILE = Path(__file__).with_name("published.csv")
 MATH = ("aime24", "aime25", "amc", "math500", "minerva", "olympiad")
@@ -44,7 +44,7 @@ CAVEAT = (
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """One policy; `percent` by benchmark, in percent, without those that were not measured."""
 
     source: str
@@ -53,19 +53,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """Rows of ours and published rows over the same columns."""
 
     columns: tuple[str, ...]
-    ours: tuple[Row, ...]
-    published: tuple[Row, ...]
+    ours: tuple[PublishedRow, ...]
+    published: tuple[PublishedRow, ...]
 
 
-def read_published() -> list[Row]:
+def read_published() -> list[PublishedRow]:
     """All rows of published.csv."""
     with FILE.open(encoding="utf-8", newline="") as file:
         return [
-            Row(
+            PublishedRow(
                 line["source"],
                 line["model"],
                 {name: float(line[name]) for name in HEADINGS if line[name]},
@@ -74,7 +74,9 @@ def read_published() -> list[Row]:
         ]
 
 
-def compare_published(outcomes: Sequence[tuple[str, Outcome]]) -> Comparison | None:
+def compare_published(
+    outcomes: Sequence[tuple[str, EvaluationOutcome]],
+) -> PublishedComparison | None:
     """Named outcomes beside the published rows; None if they share no benchmark.
 
     An average is a column only where all of its benchmarks were evaluated.
@@ -85,10 +87,10 @@ def compare_published(outcomes: Sequence[tuple[str, Outcome]]) -> Comparison | N
     if not columns:
         return None
     published = [row for row in read_published() if any(name in row.percent for name in columns)]
-    return Comparison(columns, tuple(row for row in ours if row.percent), tuple(published))
+    return PublishedComparison(columns, tuple(row for row in ours if row.percent), tuple(published))
 
 
-def our_row(name: str, outcome: Outcome) -> Row:
+def our_row(name: str, outcome: EvaluationOutcome) -> PublishedRow:
     """Accuracy on the paper's benchmarks, found by their names in conf/eval."""
     values = {benchmark["name"]: benchmark["metrics"]["avg"]["value"]
               for benchmark in outcome.benchmarks}  # fmt: skip
@@ -96,10 +98,10 @@ def our_row(name: str, outcome: Outcome) -> Row:
     for average, parts in (("average", MATH), ("average_ood", OTHER)):
         if all(part in percent for part in parts):
             percent[average] = sum(percent[part] for part in parts) / len(parts)
-    return Row(outcome.title, name, percent)
+    return PublishedRow(outcome.title, name, percent)
 
 
-def published_table(comparison: Comparison) -> Table:
+def published_table(comparison: PublishedComparison) -> Table:
     """For the terminal: ours first, then one section per source."""
     table = plain_table(
         "beside published results, in percent",

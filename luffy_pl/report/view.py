@@ -16,7 +16,7 @@ from rich.console import Console
 
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.report.cost import PHASE
-from luffy_pl.report.page.build import render, write_page
+from luffy_pl.report.page.build import render_page, write_page
 from luffy_pl.run_dir.read import read_run
 
 LOOPBACK = "127.0.0.1"
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 def page_of(folders: Sequence[Path]) -> str:
     """The page as the runs are now."""
-    return render([read_run(folder) for folder in folders], folders, PHASE)
+    return render_page([read_run(folder) for folder in folders], folders, PHASE)
 
 
 def has_screen() -> bool:

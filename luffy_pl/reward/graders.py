@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from luffy_pl.registry import register
-from luffy_pl.reward.answer.tolerance import Policy
+from luffy_pl.reward.answer.tolerance import Tolerance
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.reward.released.text import RELEASED, Released
 from luffy_pl.reward.released.verifier import ReleasedVerifier
@@ -25,7 +25,7 @@ def math(config: RewardConfig) -> MathVerifier:
         forms=config.forms,  # type: ignore[arg-type]  # checked by RewardConfig
         workers=config.workers,
         timeout_s=config.timeout_s,
-        policy=Policy(units=config.units, rounding=config.rounding),
+        tolerance=Tolerance(units=config.units, rounding=config.rounding),
     )
 
 

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.records import Progress, Prompt, Verdict
 from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
 from luffy_pl.reward.answer.gate import refusal
 from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.answer.tolerance import Policy
+from luffy_pl.reward.answer.tolerance import Tolerance
 from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
 from luffy_pl.reward.pool import ComparisonPool
-from luffy_pl.reward.row_verifier import Progress, gold_of
+from luffy_pl.reward.row_verifier import gold_of
 from luffy_pl.reward.worker import Comparison
 
 CACHED_PAIRS = 1 << 16
@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 
 
 @dataclass
-class Batch:
+class VerdictBatch:
     """Verdicts of one call, filled in as they come."""
 
     verdicts: list[Verdict | None]
@@ -63,15 +63,15 @@ class MathVerifier(Closing):
         forms: tuple[AnswerForm, ...] = ("boxed",),
         workers: int = 2,
         timeout_s: int = 6,
-        policy: Policy = Policy(),  # noqa: B008  frozen
+        tolerance: Tolerance = Tolerance(),  # noqa: B008  frozen
     ) -> None:
         self.think_end = think_end
         self.forms = forms
-        self.policy = policy
+        self.tolerance = tolerance
         self._pool = ComparisonPool(
             workers=workers,
             timeout_s=timeout_s,
-            compare=partial(compare_symbolically, policy=policy),
+            compare=partial(compare_symbolically, tolerance=tolerance),
         )
         self._verdicts: _Remembered[tuple[str, str], Verdict] = _Remembered(CACHED_PAIRS)
         self._gradable: _Remembered[str, bool] = _Remembered(CACHED_PAIRS)
@@ -84,7 +84,7 @@ class MathVerifier(Closing):
         Raises:
             VerifierError: the workers cannot run (exit code 6).
         """
-        batch = Batch([None] * len(items), on_progress)
+        batch = VerdictBatch([None] * len(items), on_progress)
         golds = [gold_of(about) for _, about in items]
         for place, ((text, _), gold) in enumerate(zip(items, golds, strict=True)):
             extraction = extract_answer(text, think_end=self.think_end, forms=self.forms)
@@ -131,7 +131,7 @@ class MathVerifier(Closing):
             return Verdict(False, extraction.status, "extract", None, gold)
         if known := self._verdicts.get((answer, gold)):
             return known
-        decision = compare_cheaply(answer, gold, self.policy)
+        decision = compare_cheaply(answer, gold, self.tolerance)
         equal, status, tier = decision.equal, "ok", decision.tier
         if equal is None and (why := refusal(answer, gold)):
             equal, tier = False, f"gate:{why}"
@@ -144,7 +144,7 @@ class MathVerifier(Closing):
         self._verdicts.put((answer, gold), verdict)
         return verdict
 
-    def _grade_symbolically(self, keys: list[tuple[Extraction, str]], batch: Batch) -> None:
+    def _grade_symbolically(self, keys: list[tuple[Extraction, str]], batch: VerdictBatch) -> None:
         pairs = [(extraction.answer or "", gold) for extraction, gold in keys]
 
         def settle(index: int, found: Comparison) -> None:

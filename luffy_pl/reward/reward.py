@@ -10,12 +10,12 @@ from typing import Any, Protocol, Self, get_args
 from luffy_pl import registry
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.records import Progress, Prompt, Verdict
 from luffy_pl.reward.answer.tolerance import Units
 from luffy_pl.reward.extract import AnswerForm
 from luffy_pl.reward.functions import asks_for, check_function, parameters, with_settings
 from luffy_pl.reward.released.text import RELEASED, THINK_END
-from luffy_pl.reward.row_verifier import Progress, RowVerifier
+from luffy_pl.reward.row_verifier import RowVerifier
 from luffy_pl.reward.terms import RewardFunction, build_reward, check_terms
 
 WHERE = "data.reward.grader"

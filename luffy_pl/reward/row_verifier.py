@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.records import Progress, Prompt, Verdict
 from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.functions import call, failure, parameters
 
-Progress = Callable[[int, int], None]
-"""Called with the number of graded items and the number of all items."""
 WHERE = "data.reward.grader"
 
 

@@ -24,7 +24,7 @@ from luffy_pl.reward.reward import RewardConfig, build_verifier
 
 
 @dataclass(frozen=True)
-class Item:
+class ResponseLine:
     """One line: what it holds, what is graded, and the verdict it already has (None: none)."""
 
     row: dict[str, Any]
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         items = read_items(args.pairs, reads_gold=verifier.reads_gold)
         verdicts = verifier.grade([(item.text, item.prompt) for item in items])
     write_verdicts(args.out, items, verdicts)
-    sys.stdout.write("\n".join(summary(items, verdicts)) + "\n")
+    sys.stdout.write("\n".join(verdict_summary(items, verdicts)) + "\n")
     return 0
 
 
@@ -76,7 +76,7 @@ def config_of(args: argparse.Namespace) -> RewardConfig:
     return RewardConfig(think_end=think_end, forms=forms, workers=args.workers, grader=args.grader)
 
 
-def read_items(path: Path, *, reads_gold: bool = True) -> list[Item]:
+def read_items(path: Path, *, reads_gold: bool = True) -> list[ResponseLine]:
     """Every line of the file; an error names the line."""
     try:
         # Not splitlines: it also splits at characters that JSON may hold inside a string.
@@ -92,7 +92,7 @@ def read_items(path: Path, *, reads_gold: bool = True) -> list[Item]:
     ]
 
 
-def read_item(line: str, *, where: str, reads_gold: bool = True) -> Item:
+def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine:
     """A pair, or a saved rollout."""
     try:
         row = json.loads(line)
@@ -118,10 +118,10 @@ def read_item(line: str, *, where: str, reads_gold: bool = True) -> Item:
     prompt = Prompt(
         str(row.get("prompt_id", where)), str(row.get("prompt", "")), (), gold, columns=row
     )
-    return Item(row, text, prompt, known)
+    return ResponseLine(row, text, prompt, known)
 
 
-def write_verdicts(path: Path, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
+def write_verdicts(path: Path, items: Sequence[ResponseLine], verdicts: Sequence[Verdict]) -> None:
     """The lines as they were read, each with its verdict."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def write_verdicts(path: Path, items: Sequence[Item], verdicts: Sequence[Verdict
         ) from None
 
 
-def summary(items: Sequence[Item], verdicts: Sequence[Verdict]) -> list[str]:
+def verdict_summary(items: Sequence[ResponseLine], verdicts: Sequence[Verdict]) -> list[str]:
     """Counts by status and tier; agreement with the verdicts that the file brought along."""
     lines = [f"{len(verdicts)} answers: {sum(v.correct is True for v in verdicts)} correct"]
     for name in ("status", "tier"):

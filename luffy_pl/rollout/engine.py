@@ -12,14 +12,12 @@ from typing import Literal, Protocol
 from luffy_pl import registry
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
-from luffy_pl.records import Completion
+from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 MAX_TEMPERATURE = 2.0
 """The most vLLM accepts."""
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 Finished = Callable[[int, int, Completion], None]
 """Called with the number of a request, the number of a sample, and its completion."""
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorL
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
-from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
+from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 ROWS_PER_BATCH = 64

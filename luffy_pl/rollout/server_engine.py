@@ -8,8 +8,8 @@ from typing import Any
 import torch.distributed
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
+from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import Asked, ServerPool
 from luffy_pl.rollout.weight_transfer import Transfer, build_transfer

@@ -15,7 +15,7 @@ from luffy_pl.rollout.supervised import SupervisedEngine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
 WHERE = "data.engine.kind"
-Start = Callable[[str, EngineConfig, Sequence[int]], RolloutEngine]
+EngineStarter = Callable[[str, EngineConfig, Sequence[int]], RolloutEngine]
 STACKS = Path("logs") / "hang-engine.txt"
 
 
@@ -32,7 +32,7 @@ def start_engine(
     model_path: str, config: EngineConfig, *, stop_token_ids: Sequence[int]
 ) -> RolloutEngine:
     """The engine that `config.kind` names, its weights loaded from `model_path`."""
-    start: Start = registry.find("engine", config.kind, where=WHERE)
+    start: EngineStarter = registry.find("engine", config.kind, where=WHERE)
     return start(model_path, config, stop_token_ids)
 
 

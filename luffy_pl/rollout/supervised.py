@@ -20,9 +20,9 @@ from torch import Tensor
 
 from luffy_pl.errors import EngineError, LuffyError, first_line
 from luffy_pl.process.faults import fault
-from luffy_pl.records import Completion
+from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.deadline import Deadline, Late
-from luffy_pl.rollout.engine import Finished, Progress, Request, RolloutEngine, Sampling
+from luffy_pl.rollout.engine import Finished, Request, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 log = logging.getLogger(__name__)

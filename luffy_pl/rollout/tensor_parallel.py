@@ -17,8 +17,8 @@ from torch import distributed as dist
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.process.neighbours import neighbours
-from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import Finished, Progress, Request, RolloutEngine, Sampling
+from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.engine import Finished, Request, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 LOOK_EVERY_S = 0.02

@@ -12,8 +12,8 @@ import torch
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.interrupt import Stopped
-from luffy_pl.records import Completion
-from luffy_pl.rollout.engine import EngineConfig, Finished, Progress, Request, Sampling
+from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 if TYPE_CHECKING:

@@ -222,7 +222,7 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             super()._run_subcommand(subcommand)
             return
-        from luffy_pl.run.dry_run import Plan, show_plan
+        from luffy_pl.run.dry_run import RunPlan, show_plan
 
         self.datamodule.read(subcommand)
         self.datamodule.teardown(subcommand)
@@ -233,7 +233,7 @@ class LuffyCLI(LightningCLI):
         )
         changed = run_dir.changes(usual, here)
         given = {name: both for name, both in changed.items() if name not in LINKED}
-        show_plan(Plan(subcommand, config, given, self.datamodule))
+        show_plan(RunPlan(subcommand, config, given, self.datamodule))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Loggers write into the run directory; callbacks without settings are always there."""

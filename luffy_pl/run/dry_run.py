@@ -17,7 +17,7 @@ from rich.text import Text
 
 from luffy_pl.errors import printable
 from luffy_pl.estimate.estimate import estimate
-from luffy_pl.estimate.table import lines
+from luffy_pl.estimate.table import table_lines
 from luffy_pl.experience.datamodule import LuffyDataModule
 
 # Characters of the first trace that are shown, at each end.
@@ -26,7 +26,7 @@ Lines = Iterator[RenderableType]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """A run that was composed and whose data was read.
 
     config: its configuration. changed: settings of it that somebody gave, by dotted name: the
@@ -39,7 +39,7 @@ class Plan:
     data: LuffyDataModule
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: RunPlan) -> None:
     """Print every section."""
     console = Console()
     for title, section in SECTIONS.items():
@@ -49,7 +49,7 @@ def show_plan(plan: Plan) -> None:
                 console.print(one, highlight=False)
 
 
-def changed_settings(plan: Plan) -> Lines:
+def changed_settings(plan: RunPlan) -> Lines:
     """Settings that are not the defaults, and the defaults."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("setting", no_wrap=True)
@@ -60,30 +60,30 @@ def changed_settings(plan: Plan) -> Lines:
     yield table
 
 
-def data_report(plan: Plan) -> Lines:
+def data_report(plan: RunPlan) -> Lines:
     """Rows, lengths, and what is evaluated."""
     prompts = plan.data.prompts
     if prompts is not None:
         yield from map(Text, prompts.report.lines())
-        yield Text(f"prompts: {lengths([len(p.token_ids) for p in prompts.prompts])}")
+        yield Text(f"prompts: {describe_lengths([len(p.token_ids) for p in prompts.prompts])}")
         traces = [len(t.token_ids) for of_one in prompts.traces.values() for t in of_one]
         if traces:
-            yield Text(f"expert traces: {lengths(traces)}")
+            yield Text(f"expert traces: {describe_lengths(traces)}")
     for benchmark, problems in zip(plan.data.benchmarks, plan.data.problems, strict=True):
         yield Text(
             f"{benchmark.name}: {len(problems)} problems, {benchmark.samples_per_problem} answers "
-            f"each; prompts: {lengths([len(p.token_ids) for p in problems])}"
+            f"each; prompts: {describe_lengths([len(p.token_ids) for p in problems])}"
         )
 
 
-def lengths(counts: list[int]) -> str:
+def describe_lengths(counts: list[int]) -> str:
     """A summary of numbers of tokens."""
     if not counts:
         return "none"
     return f"{min(counts)} to {max(counts)} tokens, median {median(counts):g}"
 
 
-def steps(plan: Plan) -> Lines:
+def steps(plan: RunPlan) -> Lines:
     """What the run trains and samples."""
     if plan.data.prompts is None:
         return
@@ -103,14 +103,14 @@ def steps(plan: Plan) -> Lines:
     yield Text(f"{sampled} rollouts, at most {sampled * rollout.max_response_tokens} tokens")
 
 
-def memory_and_time(plan: Plan) -> Lines:
+def memory_and_time(plan: RunPlan) -> Lines:
     """What `luffy-pl estimate` says of the same configuration."""
     if plan.subcommand == "fit":
         usual = argparse.Namespace(device=None, config_json=None, response_tokens=None)
-        yield from map(Text, lines(estimate(plan.config, usual)))
+        yield from map(Text, table_lines(estimate(plan.config, usual)))
 
 
-def first_prompt(plan: Plan) -> Lines:
+def first_prompt(plan: RunPlan) -> Lines:
     """The text that the model would see first, special tokens included, and its expert trace."""
     sets = [plan.data.prompts.prompts] if plan.data.prompts else plan.data.problems
     if not sets or not sets[0]:
@@ -126,7 +126,7 @@ def first_prompt(plan: Plan) -> Lines:
         yield Text(text)
 
 
-SECTIONS: dict[str, Callable[[Plan], Lines]] = {
+SECTIONS: dict[str, Callable[[RunPlan], Lines]] = {
     "Settings that are not the defaults": changed_settings,
     "Data": data_report,
     "Steps": steps,

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if own.json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
-        from luffy_pl.estimate.table import show
+        from luffy_pl.estimate.table import print_estimate
 
-        show(found)
+        print_estimate(found)
     return 1 if found["problems"] else 0

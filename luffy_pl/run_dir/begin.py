@@ -7,13 +7,14 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, StorageError
 from luffy_pl.registry import check_same_plugins
 from luffy_pl.run_dir.checkpoints import (
@@ -200,19 +201,11 @@ def keep_config(run_dir: Path, composed: str, *, phase: int | None) -> None:
 def changes(before: str, after: str) -> dict[str, tuple[Any, Any]]:
     """Settings that differ between two configurations, by dotted key: old and new value."""
     old, new = (
-        dict(leaves(OmegaConf.to_container(OmegaConf.create(text)))) for text in (before, after)
+        {key: value for key, value in leaves(OmegaConf.to_container(node)) if value != {}}
+        for node in map(OmegaConf.create, (before, after))
     )
     return {
         key: (old.get(key), new.get(key))
         for key in [*new, *(key for key in old if key not in new)]
         if key.split(".")[0] not in OF_THE_START and old.get(key) != new.get(key)
     }
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no section, by its dotted key; a list is one value."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from leaves(value, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node

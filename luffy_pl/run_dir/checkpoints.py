@@ -146,7 +146,7 @@ def prune(folder: Path, *, keep: int, up_to: int) -> None:
     Later phases, of a run that went on from an earlier one, are replaced when they come.
     """
     best = (folder / BEST).resolve()
-    older = [found for found in named(folder) if phase_of(found) <= up_to]
+    older = [found for found in checkpoint_folders(folder) if phase_of(found) <= up_to]
     for path in older[:-keep]:
         if path.resolve() != best:
             remove(path)
@@ -158,7 +158,7 @@ def newest(folder: Path) -> tuple[SavedPhase | None, list[str]]:
     Manifest and sizes decide; `check_hashes` reads the bytes.
     """
     skipped: list[str] = []
-    for path in reversed(named(folder)):
+    for path in reversed(checkpoint_folders(folder)):
         problem = what_is_missing(path)
         if problem is None:
             return SavedPhase(path, phase_of(path)), skipped
@@ -213,7 +213,7 @@ def state_of(path: str) -> str:
     return str(inner) if inner.exists() else path
 
 
-def named(folder: Path) -> list[Path]:
+def checkpoint_folders(folder: Path) -> list[Path]:
     """Everything that has a checkpoint's name, by phase."""
     found = [path for path in folder.glob("phase-*") if NAME.fullmatch(path.name)]
     return sorted(found, key=phase_of)

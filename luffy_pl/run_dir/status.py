@@ -26,7 +26,7 @@ State = Literal["starting", "running", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
-class Status:
+class RunStatus:
     """What a run says of itself; times are seconds since 1970.
 
     stage, done, total: what it does now, and how far that is.
@@ -61,14 +61,14 @@ class Status:
         return f"{self.state}: {where}; {saved}"
 
 
-def write_status(run_dir: Path, status: Status) -> None:
+def write_status(run_dir: Path, status: RunStatus) -> None:
     """Replace the file in one step."""
     beside = run_dir / f".{FILE}.new"
     beside.write_text(json.dumps(asdict(status), indent=2) + "\n", encoding="utf-8")
     beside.replace(run_dir / FILE)
 
 
-def read_status(run_dir: Path) -> Status:
+def read_status(run_dir: Path) -> RunStatus:
     """What the run last said.
 
     Raises:
@@ -76,14 +76,14 @@ def read_status(run_dir: Path) -> Status:
     """
     path = run_dir / FILE
     try:
-        return Status(**json.loads(path.read_text(encoding="utf-8")))
+        return RunStatus(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise StorageError(
             str(path), "cannot be read as the status of a run", fix="give the folder of a run"
         ) from error
 
 
-def lives(status: Status) -> bool:
+def lives(status: RunStatus) -> bool:
     """Whether its process does; unknown, and then no, on another machine."""
     if status.host != os.uname().nodename:
         return False

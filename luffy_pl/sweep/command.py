@@ -14,18 +14,18 @@ from luffy_pl.sweep import runner
 from luffy_pl.sweep.answer_figures import plot_answers, read_sampled
 from luffy_pl.sweep.figure import FIGURE, plot_sweep
 from luffy_pl.sweep.grid import Grid, read_grid
-from luffy_pl.sweep.page import PAGE, write_page
+from luffy_pl.sweep.page import PAGE, write_sweep_page
 from luffy_pl.sweep.plan import Cell, make_cells
 from luffy_pl.sweep.results import CURVES, RESULTS, check_axes, write_tables
-from luffy_pl.sweep.state import Status, alone, check_unchanged, how_to_go_on, read_state
+from luffy_pl.sweep.state import CellStatus, alone, check_unchanged, how_to_go_on, read_state
 from luffy_pl.sweep.summary import read_curves, read_groups, summary_table
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a sweep, or one part of it."""
-    args = parse(argv)
+    args = parse_arguments(argv)
     if args.figures is not None:
-        show(args.figures.resolve().name, args.figures)
+        show_results(args.figures.resolve().name, args.figures)
         return 0
     grid = read_grid(args.grid)
     check_axes(grid)
@@ -55,7 +55,7 @@ def run(grid: Grid, cells: Sequence[Cell], out: Path, *, launcher: str, max_para
         )
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(
         prog="luffy-pl sweep",
@@ -107,7 +107,7 @@ def plan(
 
 
 def cost(
-    grid: Grid, state: Mapping[str, Status], num_cells: int, num_to_run: int, max_parallel: int
+    grid: Grid, state: Mapping[str, CellStatus], num_cells: int, num_to_run: int, max_parallel: int
 ) -> str:
     """One line: how many cells, how long each, how long in all."""
     line = f"{grid.name}: {num_cells} cells, {num_cells - num_to_run} finished, {num_to_run} to run"
@@ -118,7 +118,7 @@ def cost(
     return f"{line}; {runner.duration(seconds)} each, {total} in all with {max_parallel} at a time"
 
 
-def is_finished(status: Status | None) -> bool:
+def is_finished(status: CellStatus | None) -> bool:
     """Whether there is nothing left to do."""
     return status is not None and status.event == "finished"
 
@@ -132,17 +132,17 @@ def summarize(grid: Grid, cells: Sequence[Cell], out: Path) -> None:
         runner.say(f"{grid.name}: no cell has finished, so there is nothing to summarise")
         return
     write_tables(grid, finished, out)
-    show(grid.name, out)
+    show_results(grid.name, out)
     if missing := [cell.name for cell in cells if cell not in finished]:
         runner.say(f"not in the summary: {', '.join(missing)}")
 
 
-def show(name: str, folder: Path) -> None:
+def show_results(name: str, folder: Path) -> None:
     """Table, figures and page, from the two tables in `folder`."""
     results = read_groups(folder)
     plot_sweep(results, read_curves(folder), folder / FIGURE)
     figures = [folder / FIGURE, *plot_answers(read_sampled(folder), folder)]
-    write_page(name, results, figures, folder / PAGE)
+    write_sweep_page(name, results, figures, folder / PAGE)
     Console().print(summary_table(results))
     names = " ".join(figure.name for figure in figures)
     runner.say(f"{folder}: {RESULTS} {CURVES} {names} {PAGE}")

@@ -7,20 +7,20 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from luffy_pl.sweep.process import POLL_S, Ended, Job, Watch, end, start
+from luffy_pl.sweep.process import POLL_S, CellJob, Ended, Watch, end, start_process
 
 
-def launch(jobs: Sequence[Job], *, max_parallel: int, watch: Watch) -> None:
+def launch(jobs: Sequence[CellJob], *, max_parallel: int, watch: Watch) -> None:
     """Run all jobs, `max_parallel` at a time; an interrupt ends those that run."""
     waiting = deque(jobs)
-    running: dict[str, tuple[Job, subprocess.Popen[bytes], float]] = {}
+    running: dict[str, tuple[CellJob, subprocess.Popen[bytes], float]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:
                 job = waiting.popleft()
                 # Told first: a kill in between leaves a cell that looks interrupted, not new.
                 watch.started(job)
-                running[job.cell] = (job, start(job), time.monotonic())
+                running[job.cell] = (job, start_process(job), time.monotonic())
             for job, process, since in list(running.values()):
                 if (exit_code := process.poll()) is not None:
                     del running[job.cell]

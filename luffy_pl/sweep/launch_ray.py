@@ -13,11 +13,11 @@ from typing import Any
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.sweep.grid import RayResources
-from luffy_pl.sweep.process import GRACE_S, Ended, Job, Watch, run
+from luffy_pl.sweep.process import GRACE_S, CellJob, Ended, Watch, run
 
 
 def launch(
-    jobs: Sequence[Job], *, max_parallel: int, watch: Watch, resources: RayResources, ray: Any
+    jobs: Sequence[CellJob], *, max_parallel: int, watch: Watch, resources: RayResources, ray: Any
 ) -> None:
     """Run all jobs, `max_parallel` at a time; an interrupt cancels those that run."""
     # A lost worker is an interrupted cell: Ray must not start it again behind our back.
@@ -25,7 +25,7 @@ def launch(
         num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, max_retries=0
     )
     waiting = deque(jobs)
-    running: dict[Any, tuple[Job, float]] = {}
+    running: dict[Any, tuple[CellJob, float]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < max_parallel:

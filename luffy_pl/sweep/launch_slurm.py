@@ -13,7 +13,7 @@ from typing import Any
 
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.sweep.grid import SlurmResources
-from luffy_pl.sweep.process import Ended, Job, Watch, run
+from luffy_pl.sweep.process import CellJob, Ended, Watch, run
 
 CLUSTER = "slurm"
 POLL_S = 5.0
@@ -22,11 +22,16 @@ WITH_PREFIX = ("partition", "account", "qos", "constraint")
 
 
 def launch(
-    jobs: Sequence[Job], *, max_parallel: int, watch: Watch, resources: SlurmResources, folder: Path
+    jobs: Sequence[CellJob],
+    *,
+    max_parallel: int,
+    watch: Watch,
+    resources: SlurmResources,
+    folder: Path,
 ) -> None:
     """Submit all jobs at once, `max_parallel` of them at a time; an interrupt cancels them."""
     executor = make_executor(folder)
-    executor.update_parameters(**parameters(resources, max_parallel))
+    executor.update_parameters(**slurm_parameters(resources, max_parallel))
     running = {
         job.cell: (job, found, time.monotonic())
         for job in jobs
@@ -47,7 +52,7 @@ def launch(
         cancel(running.values(), watch)
 
 
-def cancel(running: Iterable[tuple[Job, Any, float]], watch: Watch) -> None:
+def cancel(running: Iterable[tuple[CellJob, Any, float]], watch: Watch) -> None:
     """Cancel jobs; one that does not end in time stays in the journal, to be waited for."""
     left = list(running)
     for _, submitted, _ in left:
@@ -79,7 +84,7 @@ def make_executor(folder: Path) -> Any:
                           fix="start the sweep where sbatch is") from error  # fmt: skip
 
 
-def submitted_earlier(job: Job, folder: Path) -> Any:
+def submitted_earlier(job: CellJob, folder: Path) -> Any:
     """The job of a sweep that was killed, unless it has ended without a result."""
     import submitit
 
@@ -90,7 +95,7 @@ def submitted_earlier(job: Job, folder: Path) -> Any:
     return None if found.done() and not found.paths.result_pickle.exists() else found
 
 
-def parameters(resources: SlurmResources, max_parallel: int) -> dict[str, Any]:
+def slurm_parameters(resources: SlurmResources, max_parallel: int) -> dict[str, Any]:
     """In submitit's words."""
     named = {f"slurm_{name}": getattr(resources, name) for name in WITH_PREFIX}
     asked = {

@@ -19,7 +19,7 @@ CAPTIONS = {
 }
 
 
-def write_page(
+def write_sweep_page(
     name: str, results: Sequence[GroupResult], figures: Sequence[Path], path: Path
 ) -> None:
     """Write the page; names are escaped, the figures are inside."""

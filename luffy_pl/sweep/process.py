@@ -20,7 +20,7 @@ LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
-class Job:
+class CellJob:
     """What a launcher needs to run a cell, on whatever machine.
 
     Args:
@@ -46,14 +46,14 @@ class Ended:
 class Watch(Protocol):
     """Is told what a launcher does."""
 
-    def started(self, job: Job, reference: str | None = None) -> None:
+    def started(self, job: CellJob, reference: str | None = None) -> None:
         """The job runs, or waits in a queue that will run it."""
 
-    def ended(self, job: Job, ended: Ended) -> None:
+    def ended(self, job: CellJob, ended: Ended) -> None:
         """The job has ended."""
 
 
-def start(job: Job) -> subprocess.Popen[bytes]:
+def start_process(job: CellJob) -> subprocess.Popen[bytes]:
     """Start the process; what it says goes to the job's console, after earlier attempts."""
     job.console.parent.mkdir(parents=True, exist_ok=True)
     with job.console.open("ab") as console:
@@ -81,10 +81,10 @@ def before_exec() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(job: Job) -> Ended:
+def run(job: CellJob) -> Ended:
     """Start the process and wait for it; an interrupt ends it."""
     started = time.monotonic()
-    process = start(job)
+    process = start_process(job)
     try:
         # Ray's interrupt does not wake a process that waits for another.
         while (exit_code := process.poll()) is None:

@@ -46,13 +46,13 @@ COSTS = {"generated_tokens": "ledger/generated_tokens", "model_flops": "ledger/m
 ENDS = 3
 """Phases at each end that an entropy is averaged over."""
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 
 def write_tables(grid: Grid, cells: Iterable[Cell], folder: Path) -> None:
     """Read the runs of these cells and write both files."""
-    results: list[Row] = []
-    curves: list[Row] = []
+    results: list[ResultRow] = []
+    curves: list[ResultRow] = []
     for cell in cells:
         run = read_cell(cell)
         results += result_rows(grid, cell, run)
@@ -86,7 +86,7 @@ def read_cell(cell: Cell) -> Run:
     return Run(cell.name, None, metrics, list(rows.values()))
 
 
-def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[Row]:
+def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
     """One row per benchmark of the last evaluation."""
     last = run.evaluation(run.last_phase)
     check_names(grid.metrics, tuple(row["benchmark"] for row in last), f"{grid.path}: metrics")
@@ -95,7 +95,7 @@ def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[Row]:
         if grid.metrics and row["benchmark"] not in grid.metrics:
             continue
         yield {
-            **named(cell),
+            **cell_columns(cell),
             **cell.labels,
             "benchmark": row["benchmark"],
             "n": row["n"],
@@ -109,32 +109,32 @@ def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[Row]:
         }
 
 
-def curve_rows(cell: Cell, run: Run) -> Iterator[Row]:
+def curve_rows(cell: Cell, run: Run) -> Iterator[ResultRow]:
     """One row per phase that trained."""
     for phase, logged in sorted(run.metrics.items()):
         values = {name: rounded(logged.get(metric)) for name, metric in SERIES.items()}
         if any(value != "" for value in values.values()):
             costs = {name: rounded(logged.get(metric)) for name, metric in COSTS.items()}
-            yield {**named(cell), "phase": phase, **values, **costs}
+            yield {**cell_columns(cell), "phase": phase, **values, **costs}
 
 
-def named(cell: Cell) -> Row:
+def cell_columns(cell: Cell) -> ResultRow:
     """The columns that say which cell a row is of."""
     return {"cell": cell.name, "group": cell.group, "seed": cell.seed}
 
 
-def entropy_ends(run: Run) -> Row:
+def entropy_ends(run: Run) -> ResultRow:
     """First and last of every logged entropy."""
     names = sorted({n for row in run.metrics.values() for n in row if n.startswith("entropy/")})
     ends = {}
     for name in names:
         _, values = run.series(name)
-        ends[f"{name}_first"] = rounded(mean(values[:ENDS]))
-        ends[f"{name}_last"] = rounded(mean(values[-ENDS:]))
+        ends[f"{name}_first"] = rounded(average(values[:ENDS]))
+        ends[f"{name}_last"] = rounded(average(values[-ENDS:]))
     return ends
 
 
-def mean(values: Sequence[float]) -> float:
+def average(values: Sequence[float]) -> float:
     """Of at least one value."""
     return sum(values) / len(values)
 

@@ -18,8 +18,15 @@ from luffy_pl.process.interrupt import INTERRUPTED, TERMINATED
 from luffy_pl.sweep import launch_local, launch_ray, launch_slurm, plan
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
-from luffy_pl.sweep.process import Ended, Job, Watch
-from luffy_pl.sweep.state import Event, Status, append, how_to_go_on, read_state, typical_seconds
+from luffy_pl.sweep.process import CellJob, Ended, Watch
+from luffy_pl.sweep.state import (
+    CellStatus,
+    Event,
+    append,
+    how_to_go_on,
+    read_state,
+    typical_seconds,
+)
 
 LAUNCHERS = ("local", "ray", "slurm")
 CONSOLE = "console.log"
@@ -29,11 +36,11 @@ LINE_CHARACTERS = 200
 class Launch(Protocol):
     """Runs jobs and tells the watch."""
 
-    def __call__(self, jobs: Sequence[Job], *, max_parallel: int, watch: Watch) -> None:
+    def __call__(self, jobs: Sequence[CellJob], *, max_parallel: int, watch: Watch) -> None:
         """Return when all have ended."""
 
 
-class Progress:
+class SweepProgress:
     """Writes the journal, and one line per event."""
 
     def __init__(
@@ -43,12 +50,12 @@ class Progress:
         self.grid, self.max_parallel, self.say = grid, max_parallel, say
         self.outcomes: dict[str, Ended] = {}
 
-    def started(self, job: Job, reference: str | None = None) -> None:
+    def started(self, job: CellJob, reference: str | None = None) -> None:
         """Into the journal before anything runs."""
         append(self.grid.run_dir, "started", self.cells[job.cell], reference=reference)
         self.say(f"{job.cell}: started, {job.console}")
 
-    def ended(self, job: Job, ended: Ended) -> None:
+    def ended(self, job: CellJob, ended: Ended) -> None:
         """A process that was killed is interrupted: its checkpoint is as good as any."""
         self.outcomes[job.cell] = ended
         event = outcome_event(ended.exit_code)
@@ -87,7 +94,7 @@ def run_cells(
     """Run these cells; returns those that did not finish, after a line with their last words."""
     state = read_state(grid.run_dir)
     check_no_job_left(cells, state, launcher)
-    progress = Progress(cells, grid=grid, max_parallel=max_parallel, say=say)
+    progress = SweepProgress(cells, grid=grid, max_parallel=max_parallel, say=say)
     threads = num_threads(grid, launcher, max_parallel)
     jobs = [make_job(cell, state.get(cell.name), threads) for cell in cells]
     # Connects first: Ray would put its own handler of SIGTERM over ours.
@@ -113,9 +120,9 @@ def find_launcher(grid: Grid, name: str) -> Launch:
     return launch_local.launch
 
 
-def make_job(cell: Cell, status: Status | None, threads: int) -> Job:
+def make_job(cell: Cell, status: CellStatus | None, threads: int) -> CellJob:
     """The cell's process; a number of threads that the user has set stays."""
-    return Job(
+    return CellJob(
         cell=cell.name,
         command=(*plan.PROGRAM, *cell.arguments, *how_to_go_on(cell, status)),
         folder=Path.cwd(),
@@ -132,7 +139,9 @@ def num_threads(grid: Grid, launcher: str, max_parallel: int) -> int:
     return grid.ray.num_cpus if launcher == "ray" else grid.slurm.cpus
 
 
-def check_no_job_left(cells: Sequence[Cell], state: Mapping[str, Status], launcher: str) -> None:
+def check_no_job_left(
+    cells: Sequence[Cell], state: Mapping[str, CellStatus], launcher: str
+) -> None:
     """A job that a killed sweep left on a cluster is waited for, never run beside."""
     for cell in cells:
         status = state.get(cell.name)
@@ -146,7 +155,7 @@ def check_no_job_left(cells: Sequence[Cell], state: Mapping[str, Status], launch
             )
 
 
-def seconds_per_cell(grid: Grid, state: Mapping[str, Status]) -> float | None:
+def seconds_per_cell(grid: Grid, state: Mapping[str, CellStatus]) -> float | None:
     """Measured, else as the grid says."""
     measured = typical_seconds(state)
     if measured is not None or grid.minutes_per_cell is None:

@@ -30,7 +30,7 @@ CHECKPOINT = "checkpoints/last.ckpt"
 
 
 @dataclass(frozen=True)
-class Status:
+class CellStatus:
     """The last event of a cell; `reference` is set while a job may still be running."""
 
     event: Event
@@ -40,13 +40,13 @@ class Status:
     reference: str | None = None
 
 
-def read_state(run_dir: Path) -> dict[str, Status]:
+def read_state(run_dir: Path) -> dict[str, CellStatus]:
     """Cell to last event; a line that a kill cut off counts as not written."""
     path = run_dir / JOURNAL
     state = {}
     for line in read_lines(path) if path.exists() else []:
         if line.get("event") in get_args(Event):
-            state[line["cell"]] = Status(
+            state[line["cell"]] = CellStatus(
                 line["event"],
                 line["fingerprint"],
                 line.get("seconds", 0.0),
@@ -101,7 +101,7 @@ def alone(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def check_unchanged(cells: Iterable[Cell], state: Mapping[str, Status]) -> None:
+def check_unchanged(cells: Iterable[Cell], state: Mapping[str, CellStatus]) -> None:
     """A finished cell still is what its name says."""
     for cell in cells:
         status = state.get(cell.name)
@@ -114,7 +114,7 @@ def check_unchanged(cells: Iterable[Cell], state: Mapping[str, Status]) -> None:
             )
 
 
-def how_to_go_on(cell: Cell, status: Status | None) -> tuple[str, ...]:
+def how_to_go_on(cell: Cell, status: CellStatus | None) -> tuple[str, ...]:
     """The option that continues, or replaces, an earlier attempt of ours.
 
     A run that no sweep has started is not ours: without option, `fit` refuses to touch it.
@@ -130,7 +130,7 @@ def how_to_go_on(cell: Cell, status: Status | None) -> tuple[str, ...]:
     return ("--overwrite=true",)
 
 
-def typical_seconds(state: Mapping[str, Status]) -> float | None:
+def typical_seconds(state: Mapping[str, CellStatus]) -> float | None:
     """Median time of the finished cells."""
     times = [status.seconds for status in state.values() if status.event == "finished"]
     return median(times) if times else None

@@ -18,7 +18,7 @@ from luffy_pl.sweep.results import (
     NUMBERS,
     RESULTS,
     SERIES,
-    mean,
+    average,
     read_csv,
 )
 
@@ -68,7 +68,7 @@ def read_groups(folder: Path) -> list[GroupResult]:
 
 def mean_or_none(values: Sequence[str]) -> float | None:
     """None if one is empty."""
-    return mean([float(value) for value in values]) if all(values) else None
+    return average([float(value) for value in values]) if all(values) else None
 
 
 def read_curves(folder: Path) -> dict[str, dict[str, Curve]]:
@@ -91,7 +91,7 @@ def curve(seeds: Sequence[dict[int, float]]) -> Curve:
     phases = sorted(set(seeds[0]).intersection(*seeds))
     values = [[seed[phase] for seed in seeds] for phase in phases]
     return Curve(
-        tuple(phases), tuple(map(mean, values)), tuple(map(min, values)), tuple(map(max, values))
+        tuple(phases), tuple(map(average, values)), tuple(map(min, values)), tuple(map(max, values))
     )
 
 

@@ -10,7 +10,7 @@ from luffy_pl.data.columns import Question
 
 
 @dataclass(frozen=True)
-class Answer:
+class TeacherAnswer:
     """One sample.
 
     `text` is what a student is to write, from `<think>` on where the teacher thinks, without EOS.
@@ -30,7 +30,7 @@ class Answered:
     """All samples of one prompt."""
 
     question: Question
-    answers: tuple[Answer, ...]
+    answers: tuple[TeacherAnswer, ...]
     num_prompt_tokens: int
 
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     config = dataclasses.replace(options.teacher, model=resolve(options.teacher.model))
     verifier = build_verifier(options.reward)
     questions = generate.read_questions(source, needs_answer=verifier.reads_gold)
-    teacher, tokenizer = start(config, options, source)
+    teacher, tokenizer = start_teacher(config, options, source)
     out = Path(options.out)
     try:
         with verifier:
@@ -53,11 +53,11 @@ def main(argv: Sequence[str]) -> int:
         raise StorageError(
             str(out), f"cannot be written ({first_line(error)})", fix="give another --out"
         ) from error
-    sys.stdout.write("\n".join(generate.summary(tally, out)) + "\n")
+    sys.stdout.write("\n".join(generate.trace_summary(tally, out)) + "\n")
     return 0
 
 
-def start(config: TeacherConfig, options: Any, source: PromptSource) -> tuple[Any, Any]:
+def start_teacher(config: TeacherConfig, options: Any, source: PromptSource) -> tuple[Any, Any]:
     """The teacher, and the tokenizer that its log-probabilities are lined up with."""
     if config.endpoint is None:
         from luffy_pl.traces.local import LocalTeacher

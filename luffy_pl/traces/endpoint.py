@@ -14,7 +14,7 @@ from typing import Any
 from luffy_pl.data.chat import THINK, with_system_prompt
 from luffy_pl.data.columns import Question
 from luffy_pl.errors import EngineError, first_line
-from luffy_pl.traces.answer import Answer, Answered
+from luffy_pl.traces.answer import Answered, TeacherAnswer
 from luffy_pl.traces.settings import TeacherConfig
 
 RETRIES = 5
@@ -88,7 +88,7 @@ class EndpointTeacher:
         return Answered(question, answers, usage.prompt_tokens if usage else 0)
 
 
-def read_choice(choice: Any, num_tokens: int) -> Answer:
+def read_choice(choice: Any, num_tokens: int) -> TeacherAnswer:
     """One choice of a chat completion; `num_tokens` is its length where it does not say."""
     message = choice.message
     # A reasoning parser of the server takes the thought out of the text.
@@ -101,7 +101,7 @@ def read_choice(choice: Any, num_tokens: int) -> Answer:
         text = THINK + text
     ids = getattr(choice, "token_ids", None)
     content = choice.logprobs.content if choice.logprobs else None
-    return Answer(
+    return TeacherAnswer(
         text=text,
         is_complete=choice.finish_reason == "stop",
         num_tokens=len(ids) if ids else num_tokens,

@@ -18,7 +18,7 @@ from luffy_pl.data.prompts import PromptSource, prompt_of
 from luffy_pl.data.rows import read_rows
 from luffy_pl.errors import DataError, StorageError
 from luffy_pl.reward.reward import Verifier
-from luffy_pl.traces.answer import Answer, Answered, Teacher
+from luffy_pl.traces.answer import Answered, Teacher, TeacherAnswer
 from luffy_pl.traces.settings import TeacherConfig
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Tally:
+class TraceTally:
     """What has been asked so far, and what came of it."""
 
     prompts: int = 0
@@ -95,8 +95,8 @@ def generate(
     out: Path,
     *,
     tokenizer: PreTrainedTokenizerBase | None,
-    on_progress: Callable[[Tally], None] = lambda tally: None,
-) -> Tally:
+    on_progress: Callable[[TraceTally], None] = lambda tally: None,
+) -> TraceTally:
     """Append a line for each question to `out`; those it holds already are not asked again.
 
     Args:
@@ -104,7 +104,7 @@ def generate(
     """
     done = rows_written(out)
     left = [question for question in questions if row_number(question) not in done]
-    tally, started = Tally(total=len(left)), time.monotonic()
+    tally, started = TraceTally(total=len(left)), time.monotonic()
     with out.open("a", encoding="ascii") as file:
         for answered in teacher.answer(left):
             row = trace_row(answered, verifier, config, tokenizer)
@@ -181,7 +181,7 @@ def trace_row(
     return row
 
 
-def chosen(right: Sequence[Answer], config: TeacherConfig) -> list[Answer]:
+def chosen(right: Sequence[TeacherAnswer], config: TeacherConfig) -> list[TeacherAnswer]:
     """The right answers that become traces; equal texts once."""
     different = list({answer.text: answer for answer in reversed(right)}.values())[::-1]
     match config.keep:
@@ -192,7 +192,9 @@ def chosen(right: Sequence[Answer], config: TeacherConfig) -> list[Answer]:
     return different
 
 
-def aligned(answer: Answer, tokenizer: PreTrainedTokenizerBase | None) -> tuple[float, ...] | None:
+def aligned(
+    answer: TeacherAnswer, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[float, ...] | None:
     """Its log-probabilities, if a run that reads the text will see the very same tokens."""
     if answer.logprobs is None or answer.token_ids is None or tokenizer is None:
         return None
@@ -201,7 +203,9 @@ def aligned(answer: Answer, tokenizer: PreTrainedTokenizerBase | None) -> tuple[
     return answer.logprobs if answer.token_ids in read else None
 
 
-def count(tally: Tally, answered: Answered, row: dict[str, Any], config: TeacherConfig) -> None:
+def count(
+    tally: TraceTally, answered: Answered, row: dict[str, Any], config: TeacherConfig
+) -> None:
     """One more prompt."""
     told = row["teacher"]
     tally.prompts += 1
@@ -218,7 +222,7 @@ def count(tally: Tally, answered: Answered, row: dict[str, Any], config: Teacher
     ) / 1e6
 
 
-def summary(tally: Tally, out: Path) -> Iterator[str]:
+def trace_summary(tally: TraceTally, out: Path) -> Iterator[str]:
     """For the terminal."""
     yield tally.line()
     told = f", {tally.traces_with_logprobs} with log-probabilities"
@@ -228,7 +232,7 @@ def summary(tally: Tally, out: Path) -> Iterator[str]:
     )
 
 
-def write_summary(tally: Tally, out: Path) -> None:
+def write_summary(tally: TraceTally, out: Path) -> None:
     """Beside the traces; a command that went on counts its own part."""
     file = out.with_suffix(".report.json")
     file.write_text(json.dumps(dataclasses.asdict(tally), indent=1) + "\n", encoding="ascii")

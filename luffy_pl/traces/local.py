@@ -12,7 +12,7 @@ from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.records import Completion
 from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.start import start_engine
-from luffy_pl.traces.answer import Answer, Answered
+from luffy_pl.traces.answer import Answered, TeacherAnswer
 from luffy_pl.traces.settings import TeacherConfig
 
 
@@ -64,14 +64,14 @@ class LocalTeacher:
             answers = tuple(self._answer(one, opening) for one in found)
             yield Answered(question, answers, num_prompt_tokens=len(ids))
 
-    def _answer(self, completion: Completion, opening: str) -> Answer:
+    def _answer(self, completion: Completion, opening: str) -> TeacherAnswer:
         is_complete = completion.finish_reason == "stop"
         ids = completion.token_ids
         written = ids[:-1] if is_complete else ids
         text = self.tokenizer.decode(
             written, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        return Answer(
+        return TeacherAnswer(
             text=opening + text,
             is_complete=is_complete,
             num_tokens=len(ids),

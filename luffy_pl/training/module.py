@@ -22,7 +22,7 @@ from torch import Tensor
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.datamodule import LuffyDataModule
-from luffy_pl.experience.sampling import Progress
+from luffy_pl.experience.sampling import StageProgress
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms
@@ -91,7 +91,7 @@ class LuffyModule(L.LightningModule):
         self.entropy_controller = EntropyController(objective.entropy)
         self.kl_controller = KlController(objective.kl)
         self.foreign_terms = foreign_terms(objective.terms)
-        self.report_progress: Progress = lambda stage, done, total: None
+        self.report_progress: StageProgress = lambda stage, done, total: None
         self.forwards = ForwardCount()
         self.reference: Policy | None = None
 

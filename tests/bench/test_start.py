@@ -35,7 +35,7 @@ def test_a_start_that_fails_is_not_a_fast_one():
 def test_rounds_become_medians(monkeypatch):
     cpu_s = iter([9.0, *(1.0, 7.0, 7.5, 12.0), *(1.0, 9.0, 8.0, 14.0), *(2.0, 8.0, 9.0, 13.0)])
     monkeypatch.setattr(start, "engines", lambda: ["hf"])
-    monkeypatch.setattr(start, "watch", lambda *_: start.Start(next(cpu_s), 0.25, 11.0))
+    monkeypatch.setattr(start, "watch", lambda *_: start.TimedStart(next(cpu_s), 0.25, 11.0))
     assert start.measure(start.argparse.Namespace(steps=3, threads=1)) == {
         "bench": "start",
         "torch_cpu_s": 1.0,

@@ -11,9 +11,9 @@ import pytest
 from luffy_pl.callbacks.heartbeat import HangWatch
 from luffy_pl.cli import main
 from luffy_pl.errors import StorageError
-from luffy_pl.run_dir.status import Status, read_status, write_status
+from luffy_pl.run_dir.status import RunStatus, read_status, write_status
 
-RUNNING = Status(
+RUNNING = RunStatus(
     state="running",
     pid=os.getpid(),
     host=socket.gethostname(),

@@ -5,7 +5,7 @@ import pytest
 
 from luffy_pl.data.columns import Columns
 from luffy_pl.data.fingerprint import fingerprint
-from luffy_pl.data.prompts import PromptSource, Tally, load_prompts
+from luffy_pl.data.prompts import NamedCount, PromptSource, load_prompts
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.records import Prompt
 
@@ -74,7 +74,7 @@ def test_a_long_prompt_is_dropped_and_counted(tokenizer, write_jsonl):
     loaded = load_prompts(PromptSource(path, max_prompt_tokens=20), tokenizer)
     assert [prompt.id for prompt in loaded.prompts] == ["fits"]
     assert len(loaded.prompts[0].token_ids) == 20
-    assert loaded.report.dropped == {"prompt_too_long": Tally(1, ["long"])}
+    assert loaded.report.dropped == {"prompt_too_long": NamedCount(1, ["long"])}
 
 
 @pytest.mark.case(19)
@@ -86,7 +86,7 @@ def test_a_long_trace(tokenizer, write_jsonl, policy, num_prompts, num_traces):
     assert len(loaded.prompts) == num_prompts
     assert loaded.report.traces == len(loaded.traces) == num_traces
     assert all(traces[0].token_ids[-1] == EOS for traces in loaded.traces.values())
-    expected = {"too_long": Tally(1, ["b"])} if policy == "drop" else {}
+    expected = {"too_long": NamedCount(1, ["b"])} if policy == "drop" else {}
     assert loaded.report.dropped_traces == expected
 
 
@@ -104,7 +104,7 @@ def test_prompts_without_a_usable_trace_can_be_left_out(tokenizer, write_jsonl):
     source = PromptSource(path, require_trace=True)
     loaded = load_prompts(source, tokenizer, max_response_tokens=4)
     assert [prompt.id for prompt in loaded.prompts] == ["a"]
-    assert loaded.report.dropped == {"no_trace": Tally(2, ["b", "c"])}
+    assert loaded.report.dropped == {"no_trace": NamedCount(2, ["b", "c"])}
 
 
 def test_logprobs_that_do_not_fit_their_trace(tokenizer, write_jsonl):
@@ -161,7 +161,7 @@ def test_numbers_as_answers_are_reported(tokenizer, write_jsonl):
     path = write_jsonl(row("a", "1", id="a"), row("b", 2, id="b"))
     loaded = load_prompts(PromptSource(path), tokenizer)
     assert [prompt.ground_truth for prompt in loaded.prompts] == ["1", "2"]
-    assert loaded.report.noted == {"number_as_answer": Tally(1, ["b"])}
+    assert loaded.report.noted == {"number_as_answer": NamedCount(1, ["b"])}
 
 
 @pytest.mark.case(21)
@@ -169,11 +169,11 @@ def test_duplicate_prompts_are_counted_and_can_be_dropped(tokenizer, write_jsonl
     path = write_jsonl(row("a", id="1"), row("b", id="2"), row("a", id="3"), row("a", id="4"))
     kept = load_prompts(PromptSource(path), tokenizer)
     assert len(kept.prompts) == 4
-    assert kept.report.noted == {"duplicate_prompt": Tally(2, ["3", "4"])}
+    assert kept.report.noted == {"duplicate_prompt": NamedCount(2, ["3", "4"])}
     assert "kept, but noted: 2 duplicate_prompt, first 3, 4" in kept.report.lines()
     fewer = load_prompts(PromptSource(path, duplicates="drop"), tokenizer)
     assert [prompt.id for prompt in fewer.prompts] == ["1", "2"]
-    assert fewer.report.dropped == {"duplicate_prompt": Tally(2, ["3", "4"])}
+    assert fewer.report.dropped == {"duplicate_prompt": NamedCount(2, ["3", "4"])}
 
 
 def test_rows_of_another_source_are_dropped_and_counted(tokenizer, write_jsonl):
@@ -182,7 +182,7 @@ def test_rows_of_another_source_are_dropped_and_counted(tokenizer, write_jsonl):
     )
     loaded = load_prompts(PromptSource(path, data_source="y"), tokenizer)
     assert [prompt.id for prompt in loaded.prompts] == ["y/1"]
-    assert loaded.report.dropped == {"other_source": Tally(2, ["x/1", "2"])}
+    assert loaded.report.dropped == {"other_source": NamedCount(2, ["x/1", "2"])}
     message = refusal(PromptSource(path, data_source="z"), tokenizer)
     assert message.startswith(f"{path}: no prompt is left of 3 rows (3 other_source)")
     assert "data_source" in message.partition("Fix: ")[2]
@@ -235,7 +235,7 @@ def test_every_row_is_accounted_for(tokenizer, write_jsonl):
 def test_the_report_names_only_the_first_few(tokenizer, write_jsonl):
     path = write_jsonl(*(row("a" * 50, id=str(n)) for n in range(20)), row("b"))
     report = load_prompts(PromptSource(path, max_prompt_tokens=20), tokenizer).report
-    assert report.dropped == {"prompt_too_long": Tally(20, ["0", "1", "2", "3", "4"])}
+    assert report.dropped == {"prompt_too_long": NamedCount(20, ["0", "1", "2", "3", "4"])}
 
 
 def test_no_prompt_left(tokenizer, write_jsonl):

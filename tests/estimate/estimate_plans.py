@@ -5,7 +5,7 @@ from typing import Any
 
 from luffy_pl.bench.command import ARGUMENTS
 from luffy_pl.estimate.devices import Device
-from luffy_pl.estimate.plan import Plan, Shape
+from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.flops import ModelSize
 
 A_DEVICE = Device("by hand", 1e6, flops_bf16=1e6, flops_fp32=1e5, bytes_per_s=1e6)
@@ -23,7 +23,7 @@ A_SHAPE = Shape(
 )
 
 
-def a_plan(**changes: Any) -> Plan:
+def a_plan(**changes: Any) -> RankPlan:
     """Two ranks that train in bfloat16 on float32 weights and recompute layers."""
     fields: dict[str, Any] = {
         "ranks": 2,
@@ -52,7 +52,7 @@ def a_plan(**changes: Any) -> Plan:
         "given_per_prompt": 1,
         "steps_per_phase": 1,
     }
-    return Plan(**{**fields, **changes})
+    return RankPlan(**{**fields, **changes})
 
 
 def bench_arguments(**changes: int) -> argparse.Namespace:

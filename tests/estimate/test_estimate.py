@@ -10,7 +10,7 @@ from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
 from luffy_pl.bench.workload import make_model
 from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.devices import GIB
-from luffy_pl.estimate.duration import phase_of
+from luffy_pl.estimate.duration import estimate_phase
 from luffy_pl.estimate.memory import (
     engine_parts,
     host_parts,
@@ -145,7 +145,9 @@ def test_adapters_by_hand():
     whole = training_parts(A_SHAPE, plan)
     # The head's gradient of 20 x 10, in float32 and in bfloat16
     assert whole["head"] - parts["head"] == 200 * (4 + 2)
-    both = [phase_of(one, plan, A_DEVICE, response_tokens=10).train_s for one in (A_SHAPE, shape)]
+    both = [
+        estimate_phase(one, plan, A_DEVICE, response_tokens=10).train_s for one in (A_SHAPE, shape)
+    ]
     assert both[1] / both[0] == pytest.approx(3 / 4)  # forward, again, and one backward of two
 
 
@@ -215,7 +217,7 @@ def test_ranks_that_share_an_engine_by_hand():
     assert token_cache(A_SHAPE, a_plan(engine_ranks=2)) == 4  # of 8 bytes
     # 12 sequences at once, twice those of a rank: half the weights, 4 bytes of each of 25 tokens
     plan = a_plan(shards=2, engine_ranks=2)
-    phase = phase_of(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    phase = estimate_phase(A_SHAPE, plan, A_DEVICE, response_tokens=10)
     compute_s = 12 * (2 * 600 + 4 * 20 * 25) / (2 * 0.4 * 1e6)
     assert phase.generate_s == pytest.approx(10 * max((1000 + 1200) / (0.6 * 1e6), compute_s))
 
@@ -244,7 +246,7 @@ def test_replicas_share_fewer_devices(command_line):
 
 def test_seconds_by_hand():
     plan = a_plan(shards=2)
-    phase = phase_of(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    phase = estimate_phase(A_SHAPE, plan, A_DEVICE, response_tokens=10)
     # 4 prompts: 12 rollouts and 4 traces of 10 tokens, prompts of 20
     assert (phase.rows, phase.sampled_tokens, phase.trained_tokens) == (16, 120, 480)
     # 2 x 600 parameters x 30 tokens + 4 x 20 x (30 x 31 / 2), 4 passes with recomputation

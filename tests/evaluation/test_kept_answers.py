@@ -10,7 +10,7 @@ from luffy_pl.evaluation.answers import (
     answer_files,
     complete_problems,
     drop_incomplete,
-    read_answers,
+    read_kept_answers,
 )
 from luffy_pl.evaluation.metrics import BenchmarkMetric
 from luffy_pl.records import Group, Prompt, Response, Verdict
@@ -40,7 +40,7 @@ def test_what_is_read_back_counts_as_before(tmp_path):
     append_groups(tmp_path / "b-0.jsonl", groups[:1])
     append_groups(tmp_path / "b-0.jsonl", groups[1:2])
     append_groups(tmp_path / "b-1.jsonl", groups[2:])
-    found = read_answers(tmp_path, "b", problems=map(problem, range(3)), samples=2)
+    found = read_kept_answers(tmp_path, "b", problems=map(problem, range(3)), samples=2)
     before, after = BenchmarkMetric(3), BenchmarkMetric(3)
     before.update(range(3), groups)
     after.update(range(3), [found[f"p/{number}"] for number in range(3)])
@@ -81,4 +81,4 @@ def test_answers_to_another_problem(tmp_path, change):
     lines = [json.loads(line) for line in path.read_text().split("\n") if line]
     path.write_text("".join(json.dumps({**line, **change}) + "\n" for line in lines))
     with pytest.raises(StorageError, match="another text or gold of this problem, got 'p/0'"):
-        read_answers(tmp_path, "b", problems=[problem(0)], samples=2)
+        read_kept_answers(tmp_path, "b", problems=[problem(0)], samples=2)

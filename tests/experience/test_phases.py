@@ -8,7 +8,7 @@ import pytest
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.checks import check_ranks
 from luffy_pl.experience.phases import PhasePlanner
-from luffy_pl.experience.replay import Outcome, ReplayConfig
+from luffy_pl.experience.replay import PromptOutcome, ReplayConfig
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.records import ExpertTrace, Group, Prompt, Response, Verdict
 
@@ -31,7 +31,7 @@ def replaying(**settings):
     made = planner(replay=ReplayConfig(share=0.5), **settings)
     made.pool.has_started = True
     answers = (((1,), (-1.0,)),)
-    made.pool.update([Outcome(prompt.id, 2, 4, answers) for prompt in made.prompts.prompts])
+    made.pool.update([PromptOutcome(prompt.id, 2, 4, answers) for prompt in made.prompts.prompts])
     return made
 
 

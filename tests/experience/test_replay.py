@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy_pl.experience.replay import Outcome, ReplayConfig, ReplayPool, outcome
+from luffy_pl.experience.replay import PromptOutcome, ReplayConfig, ReplayPool, prompt_outcome
 from luffy_pl.records import Group, Prompt, Response, Verdict
 
 
@@ -17,7 +17,7 @@ def answer(*ids):
 
 
 def solved(name, correct, *answers, rows=8):
-    return Outcome(name, correct, rows, answers or (answer(1, 2),))
+    return PromptOutcome(name, correct, rows, answers or (answer(1, 2),))
 
 
 def started(**settings):
@@ -138,6 +138,6 @@ def test_new_answers_are_right_whole_sampled_ones():
         row("rollout", True, logprobs=None),
         row("replay", True),
     )
-    found = outcome(Group(Prompt("p", "", (1,), "1"), rows, (0.0,) * 6))
+    found = prompt_outcome(Group(Prompt("p", "", (1,), "1"), rows, (0.0,) * 6))
     assert (found.prompt_id, found.num_correct, found.num_rows) == ("p", 4, 6)
     assert found.successes == (((5,), (-1.0,)),)

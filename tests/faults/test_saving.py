@@ -106,7 +106,7 @@ def test_the_best_phase_is_kept_and_found_again(fit, tmp_path, monkeypatch):
     settings = ["--checkpoint.best", "score", "--checkpoint.keep", "1"]
     folder = tmp_path / "run" / "checkpoints"
     assert fit(*settings, phases=6).returncode == 0
-    assert [path.name for path in checkpoint_folder.named(folder)] == [
+    assert [path.name for path in checkpoint_folder.checkpoint_folders(folder)] == [
         "phase-000005", "phase-000006",
     ]  # fmt: skip
     assert (folder / "best").resolve().name == "phase-000005"

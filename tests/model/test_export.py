@@ -9,7 +9,7 @@ from recipes.small_runs import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from luffy_pl.bundled import resolve
-from luffy_pl.model.weights import policy_weights
+from luffy_pl.model.weights import policy_state
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -65,7 +65,7 @@ def logits(model):
 
 def test_the_folder_holds_the_trained_weights(run_dir, exported):
     model = AutoModelForCausalLM.from_pretrained(exported)
-    trained = policy_weights((run_dir / "checkpoints" / "last.ckpt").resolve())
+    trained = policy_state((run_dir / "checkpoints" / "last.ckpt").resolve())
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, trained[name]), name
     base = AutoModelForCausalLM.from_pretrained(resolve("bundled:base"))
@@ -83,7 +83,7 @@ def test_adapters_are_merged(lora_run, merged):
 
     lora = LoraConfig(rank=16, alpha=32.0)
     policy = load_policy(PolicyConfig("bundled:base", lora=lora), resolve("bundled:base"))
-    trained = policy_weights((lora_run / "checkpoints" / "last.ckpt").resolve())
+    trained = policy_state((lora_run / "checkpoints" / "last.ckpt").resolve())
     policy.language_model.load_state_dict(trained)
     policy.language_model.set_attn_implementation("sdpa")
     wanted = logits(policy.double().language_model)
@@ -138,7 +138,7 @@ def test_shards_are_put_together(run_dir, tmp_path):
     state = torch.load(file, weights_only=True)["state_dict"]
     optimizer = {"state": {"0": torch.ones(3)}}
     dcp.save({"state_dict": state, "optimizer_0": optimizer}, checkpoint_id=tmp_path / "shards")
-    whole, shards = policy_weights(file), policy_weights(tmp_path / "shards")
+    whole, shards = policy_state(file), policy_state(tmp_path / "shards")
     assert whole.keys() == shards.keys()
     assert all(torch.equal(whole[name], shards[name]) for name in whole)
 

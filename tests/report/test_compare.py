@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from luffy_pl.evaluation.problems import Outcome, read_problems, write_problems
+from luffy_pl.evaluation.problems import ProblemOutcome, read_problems, write_problems
 
 
 def counts(correct, graded=2):
@@ -83,13 +83,13 @@ def test_the_last_phase_counts(tmp_path):
     for phase in (999_999, 1_000_000):
         write_run(tmp_path, [phase == 1_000_000], phase=phase)
         write_run(tmp_path, [2], phase=phase, benchmark="a-b")
-    half, whole = Outcome(2, 1, False), Outcome(2, 2, False)
+    half, whole = ProblemOutcome(2, 1, False), ProblemOutcome(2, 2, False)
     assert read_problems(tmp_path) == {"heldout": {"p/0": half}, "a-b": {"p/0": whole}}
 
 
 def test_a_run_of_validate_can_be_compared(tmp_path):
     write_run(tmp_path, [1], folder="validate", out_of_distribution=True)
-    assert read_problems(tmp_path) == {"heldout": {"p/0": Outcome(2, 1, True)}}
+    assert read_problems(tmp_path) == {"heldout": {"p/0": ProblemOutcome(2, 1, True)}}
 
 
 def test_averages_in_and_out_of_distribution(command_line, tmp_path):

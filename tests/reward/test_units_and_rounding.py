@@ -2,11 +2,11 @@ import pytest
 
 from luffy_pl.reward.answer.compare import compare_cheaply
 from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.answer.tolerance import Policy
+from luffy_pl.reward.answer.tolerance import Tolerance
 from luffy_pl.reward.math_verifier import MathVerifier
 
-IGNORE = Policy(units="ignore")
-THREE = Policy(rounding=3)
+IGNORE = Tolerance(units="ignore")
+THREE = Tolerance(rounding=3)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_rounding_of_expressions(answer, gold, equal):
 
 def test_the_policy_reaches_the_workers():
     items = [(r"\boxed{\pi}", "3.14"), (r"\boxed{2\sqrt3\text{ m}}", r"\sqrt{12}\text{ cm}")]
-    policy = Policy(units="ignore", rounding=3)
-    with MathVerifier(think_end=None, workers=1, policy=policy) as verifier:
+    tolerance = Tolerance(units="ignore", rounding=3)
+    with MathVerifier(think_end=None, workers=1, tolerance=tolerance) as verifier:
         assert [verdict.correct for verdict in verifier.grade(items)] == [True, True]
     with MathVerifier(think_end=None, workers=1) as verifier:
         assert [verdict.correct for verdict in verifier.grade(items)] == [False, False]

@@ -100,7 +100,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     files.link(tmp_path / "best", "phase-000001")
     # Phase 9 is from before the run went back to 2: it says nothing about what may go now.
     files.prune(tmp_path, keep=2, up_to=4)
-    assert [path.name for path in files.named(tmp_path)] == [
+    assert [path.name for path in files.checkpoint_folders(tmp_path)] == [
         "phase-000001", "phase-000003", "phase-000004", "phase-000009",
     ]  # fmt: skip
 

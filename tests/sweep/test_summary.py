@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
-from luffy_pl.sweep.command import main, show
+from luffy_pl.sweep.command import main, show_results
 from luffy_pl.sweep.grid import read_grid
 from luffy_pl.sweep.plan import make_cells
 from luffy_pl.sweep.results import write_tables
@@ -81,7 +81,7 @@ def test_names_are_escaped_in_the_page(grid_file, tmp_path):
     write_tables(grid, cells[:1], tmp_path)
     table = tmp_path / "results.csv"
     table.write_text(table.read_text().replace("heldout", "<script>alert(1)</script>"))
-    show("<b>", tmp_path)
+    show_results("<b>", tmp_path)
     page = (tmp_path / "summary.html").read_text()
     assert "&lt;script&gt;" in page
     assert "<script>" not in page

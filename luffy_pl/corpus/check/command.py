@@ -27,7 +27,7 @@ PLACES = {
 def main(argv: Sequence[str]) -> int:
     """Check one file; 0 if it is clean, 3 if it has defects."""
     options = parse_options(argv)
-    from luffy_pl.corpus.check.report import lines, write_report
+    from luffy_pl.corpus.check.report import report_lines, write_check
     from luffy_pl.corpus.check.run import check_data
 
     source = dataclasses.replace(options.source, path=resolve(options.source.path))
@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
         on_progress=say,
     )
     folder = Path(options.out or f"outputs/check/{Path(source.path).stem}")
-    write_report(folder, checked)
-    sys.stdout.write("\n".join([*lines(checked), f"page: {folder / 'check.html'}"]) + "\n")
+    write_check(folder, checked)
+    sys.stdout.write("\n".join([*report_lines(checked), f"page: {folder / 'check.html'}"]) + "\n")
     return DEFECTS if checked.defects else 0
 
 

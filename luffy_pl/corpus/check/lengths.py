@@ -8,7 +8,7 @@ from statistics import quantiles
 
 
 @dataclass(frozen=True)
-class Lengths:
+class LengthSummary:
     """Of prompts or of traces; `over` is how many exceed `limit`, None where there is none."""
 
     name: str
@@ -21,12 +21,12 @@ class Lengths:
     over: int | None
 
 
-def lengths(name: str, values: Sequence[int], limit: int | None) -> Lengths | None:
+def summarize_lengths(name: str, values: Sequence[int], limit: int | None) -> LengthSummary | None:
     """None of nothing."""
     if not values:
         return None
     cuts = quantiles(values, n=20, method="inclusive") if len(values) > 1 else [values[0]] * 19
-    return Lengths(
+    return LengthSummary(
         name=name,
         num=len(values),
         mean=round(sum(values) / len(values), 1),

@@ -51,7 +51,7 @@ def trace_probabilities(
     if not chosen:
         return None
     policy = load_policy(PolicyConfig(path=model_path), model_path).eval()
-    of_trace = [logprobs(policy, row.prompt_ids, trace) for row, trace in chosen]
+    of_trace = [policy_logprobs(policy, row.prompt_ids, trace) for row, trace in chosen]
     found = torch.cat(of_trace)
     shares = torch.tensor([percent / 100 for percent in PERCENTILES], dtype=found.dtype)
     percentiles = torch.quantile(found.exp(), shares).tolist()
@@ -72,7 +72,7 @@ def trace_probabilities(
 
 
 @torch.inference_mode()
-def logprobs(
+def policy_logprobs(
     policy: torch.nn.Module, prompt_ids: Sequence[int], trace: ExpertTrace
 ) -> torch.Tensor:
     """Log-probability in nats of each token of the trace."""

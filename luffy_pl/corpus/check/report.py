@@ -19,20 +19,20 @@ SHOWN = 5
 """Defects of one kind on the terminal; all are in the files."""
 
 
-def write_report(folder: Path, checked: Checked) -> None:
+def write_check(folder: Path, checked: Checked) -> None:
     """check.json and check.html."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(checked.as_dict(), indent=1) + "\n"
         (folder / "check.json").write_text(text, encoding="utf-8")
-        (folder / "check.html").write_text(render(checked), encoding="utf-8")
+        (folder / "check.html").write_text(render_check(checked), encoding="utf-8")
     except OSError as error:
         raise StorageError(
             str(folder), f"cannot be written ({error.strerror})", fix="give another --out"
         ) from None
 
 
-def render(checked: Checked) -> str:
+def render_check(checked: Checked) -> str:
     """The page; whatever a row holds is text on it."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -52,7 +52,7 @@ def render(checked: Checked) -> str:
     )
 
 
-def lines(checked: Checked) -> Iterator[str]:
+def report_lines(checked: Checked) -> Iterator[str]:
     """For the terminal; special tokens of the prompt stand between ⟦ and ⟧."""
     columns = {name: path for name, path in vars(checked.understood.columns).items() if path}
     understood = ", ".join(f"{name} from {path}" for name, path in columns.items())

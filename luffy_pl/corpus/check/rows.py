@@ -14,7 +14,7 @@ from luffy_pl.data.columns import Columns, Question, Schema, detect_schema, fill
 from luffy_pl.data.columns import read_question as read
 from luffy_pl.data.expert_traces import tokenize_traces
 from luffy_pl.data.prompts import PromptSource, prompt_of
-from luffy_pl.data.rows import Row, read_rows
+from luffy_pl.data.rows import DataRow, read_rows
 from luffy_pl.errors import DataError, LuffyError
 from luffy_pl.records import ExpertTrace, Prompt
 
@@ -148,7 +148,7 @@ class Reader:
             )
 
 
-def understand(source: PromptSource, first: tuple[str, Row]) -> Understood:
+def understand(source: PromptSource, first: tuple[str, DataRow]) -> Understood:
     """Schema and columns, as the loader takes them."""
     where, row = first
     schema = detect_schema(row) if source.schema == "auto" else source.schema

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from luffy_pl.corpus.check.defects import FIXES, Defect
-from luffy_pl.corpus.check.lengths import Lengths, lengths
+from luffy_pl.corpus.check.lengths import LengthSummary, summarize_lengths
 from luffy_pl.corpus.check.probability import Probabilities, trace_probabilities
 from luffy_pl.corpus.check.repeats import Repeats, TestSet
 from luffy_pl.corpus.check.rows import CheckedRow, Reader, Understood, question_texts
@@ -40,7 +40,7 @@ class Checked:
     understood: Understood
     prompt: tuple[tuple[str, bool], ...]
     notes: tuple[str, ...]
-    lengths: tuple[Lengths, ...]
+    lengths: tuple[LengthSummary, ...]
     defects: tuple[Defect, ...]
     probabilities: Probabilities | None
 
@@ -153,12 +153,12 @@ def grade(found: Pass, verifier: Verifier) -> tuple[list[Defect], int]:
     for (row, place, _), verdict in zip(graded, verdicts, strict=True):
         if verdict.correct is not True:
             name = f"trace {place + 1}: " if len(row.traces) > 1 else ""
-            kind, what = failure(verdict)
+            kind, what = trace_defect(verdict)
             defects.append(Defect(kind, row.question.where, row.question.id, name + what))
     return defects, sum(verdict.correct is True for verdict in verdicts)
 
 
-def failure(verdict: Verdict) -> tuple[str, str]:
+def trace_defect(verdict: Verdict) -> tuple[str, str]:
     """Why a trace is not right."""
     if verdict.status in ("no_answer", "truncated"):
         return "no_answer", f"the verifier finds no answer ({verdict.status})"
@@ -187,12 +187,14 @@ def notes(
         yield f"{bare} of {len(rows)} rows have no trace: their groups hold rollouts alone"
 
 
-def measured(rows: Sequence[CheckedRow], limits: Limits) -> tuple[Lengths, ...]:
+def measured(rows: Sequence[CheckedRow], limits: Limits) -> tuple[LengthSummary, ...]:
     """Prompts and traces in tokens."""
     traces = [len(trace.token_ids) for row in rows for trace in row.traces if trace is not None]
     found = (
-        lengths("prompt", [len(row.prompt_ids) for row in rows], limits.max_prompt_tokens),
-        lengths("trace", traces, limits.max_response_tokens),
+        summarize_lengths(
+            "prompt", [len(row.prompt_ids) for row in rows], limits.max_prompt_tokens
+        ),
+        summarize_lengths("trace", traces, limits.max_response_tokens),
     )
     return tuple(one for one in found if one is not None)
 

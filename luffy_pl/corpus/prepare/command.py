@@ -12,10 +12,10 @@ from typing import get_args
 
 from luffy_pl.config.command_options import parse, sections_parser
 from luffy_pl.corpus.prepare.recipe import HUB, Recipe, SourceName
-from luffy_pl.corpus.prepare.select import Job
-from luffy_pl.corpus.prepare.shards import begin, fill, outcomes
-from luffy_pl.corpus.prepare.write import REPORT, summary, write_files, write_report
-from luffy_pl.data.rows import JSON_LINES, PARQUET, Row, read_rows
+from luffy_pl.corpus.prepare.select import SelectionJob
+from luffy_pl.corpus.prepare.shards import begin_shards, fill, outcomes
+from luffy_pl.corpus.prepare.write import REPORT, corpus_summary, write_data_report, write_files
+from luffy_pl.data.rows import JSON_LINES, PARQUET, DataRow, read_rows
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.reward.reward import RewardConfig
 
@@ -45,23 +45,25 @@ def main(argv: Sequence[str]) -> int:
     parser.set_defaults(ANSWERS.get(next(iter(argv), ""), {}))
     options = parse(parser, argv, {"reward": "data.reward"}, needed=())
     recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
-    job = Job(options.source, recipe, options.reward, tuple(options.against or ()))
+    job = SelectionJob(options.source, recipe, options.reward, tuple(options.against or ()))
     folder = Path(options.out)
     path = job.recipe.path or HUB.get(job.source)
     if path is None:
         raise ConfigError("path", "is missing", fix="name a file of your own")
     try:
-        report = prepare(folder, job, path, workers=options.workers, overwrite=options.overwrite)
+        report = prepare_corpus(
+            folder, job, path, workers=options.workers, overwrite=options.overwrite
+        )
     except OSError as error:
         raise StorageError(
             str(folder), f"cannot be written ({first_line(error)})", fix="give another --out"
         ) from error
-    sys.stdout.write("\n".join(summary(report, folder)) + "\n")
+    sys.stdout.write("\n".join(corpus_summary(report, folder)) + "\n")
     return 0
 
 
-def prepare(
-    folder: Path, job: Job, path: str, *, workers: int, overwrite: bool
+def prepare_corpus(
+    folder: Path, job: SelectionJob, path: str, *, workers: int, overwrite: bool
 ) -> dict[str, object]:
     """All of it; returns the report."""
     if overwrite:
@@ -70,15 +72,15 @@ def prepare(
         raise StorageError(
             str(folder), "holds a prepared data set", fix="--overwrite true, or another --out"
         )
-    shards = begin(folder, job)
+    shards = begin_shards(folder, job)
     files = fill(shards, job, rows_of(job, path), workers=workers, on_progress=say)
     written, named = write_files(folder, outcomes(files), job)
-    report = write_report(folder, written, named, job, path)
+    report = write_data_report(folder, written, named, job, path)
     shutil.rmtree(shards)
     return report
 
 
-def rows_of(job: Job, path: str) -> Iterator[tuple[str, Row]]:
+def rows_of(job: SelectionJob, path: str) -> Iterator[tuple[str, DataRow]]:
     """Raw rows, as they arrive."""
     is_file = Path(path).suffix.lower() in JSON_LINES | PARQUET
     split = job.recipe.split or (None if is_file else "train")

@@ -15,13 +15,13 @@ from luffy_pl.corpus.prepare.sources import Candidate, as_thought, read_candidat
 from luffy_pl.data.chat import with_system_prompt
 from luffy_pl.data.expert_traces import tokenize_traces
 from luffy_pl.data.prompts import PromptSource, prompt_of
-from luffy_pl.data.rows import Row
+from luffy_pl.data.rows import DataRow
 from luffy_pl.errors import DataError
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 
 @dataclass(frozen=True)
-class Job:
+class SelectionJob:
     """What a worker needs to know; the same for every chunk."""
 
     source: SourceName
@@ -31,7 +31,7 @@ class Job:
 
 
 @dataclass
-class Outcome:
+class RowOutcome:
     """What became of one row.
 
     Args:
@@ -51,26 +51,26 @@ class Outcome:
     what: str = ""
 
 
-def select(job: Job, rows: Sequence[tuple[str, Row]]) -> list[dict[str, Any]]:
+def select(job: SelectionJob, rows: Sequence[tuple[str, DataRow]]) -> list[dict[str, Any]]:
     """Outcomes of a chunk, in order."""
     with build_verifier(job.reward) as verifier:
         return [asdict(select_row(job, where, row, verifier)) for where, row in rows]
 
 
-def select_row(job: Job, where: str, row: Row, verifier: Verifier) -> Outcome:
+def select_row(job: SelectionJob, where: str, row: DataRow, verifier: Verifier) -> RowOutcome:
     """One row."""
     try:
         candidate = read_candidate(job.source, row, where=where, columns=job.recipe.columns)
     except DataError as error:
-        return Outcome(where, "bad_row", what=error.what)
+        return RowOutcome(where, "bad_row", what=error.what)
     if candidate is None:
-        return Outcome(where, "no_gold")
+        return RowOutcome(where, "no_gold")
     question = candidate.question
     if not verifier.check_golds([question.ground_truth])[0]:
-        return Outcome(where, "gold_unusable", what=question.ground_truth[:80])
+        return RowOutcome(where, "gold_unusable", what=question.ground_truth[:80])
     text = user_text(question)
     if job.against and (found := test_set(job.against).overlap(text)) is not None:
-        return Outcome(where, "test_overlap", what=found[0])
+        return RowOutcome(where, "test_overlap", what=found[0])
     traces, lost = surviving(job, candidate, verifier)
     tokens = num_tokens(job.recipe.tokenizer, traces)
     limit = job.recipe.max_trace_tokens
@@ -81,10 +81,12 @@ def select_row(job: Job, where: str, row: Row, verifier: Verifier) -> Outcome:
     if job.recipe.survivors == "first":
         traces, tokens = traces[:1], tokens[:1]
     made = training_row(job, candidate, traces)
-    return Outcome(where, "kept" if traces else "no_trace", made, text, dict(+lost), tokens)
+    return RowOutcome(where, "kept" if traces else "no_trace", made, text, dict(+lost), tokens)
 
 
-def surviving(job: Job, candidate: Candidate, verifier: Verifier) -> tuple[list[str], Counter[str]]:
+def surviving(
+    job: SelectionJob, candidate: Candidate, verifier: Verifier
+) -> tuple[list[str], Counter[str]]:
     """Traces that the source and the verifier accept, written as the recipe wants them."""
     question, lost = candidate.question, Counter[str]()
     traces = []
@@ -109,7 +111,7 @@ def surviving(job: Job, candidate: Candidate, verifier: Verifier) -> tuple[list[
     return right, lost
 
 
-def training_row(job: Job, candidate: Candidate, traces: Sequence[str]) -> dict[str, Any]:
+def training_row(job: SelectionJob, candidate: Candidate, traces: Sequence[str]) -> dict[str, Any]:
     """The schema of the released LUFFY files."""
     question = candidate.question
     number = question.where.rpartition(":")[2]

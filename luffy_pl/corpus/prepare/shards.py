@@ -15,17 +15,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from luffy_pl.corpus.prepare.select import Job, select
-from luffy_pl.data.rows import Row
+from luffy_pl.corpus.prepare.select import SelectionJob, select
+from luffy_pl.data.rows import DataRow
 from luffy_pl.errors import StorageError
 from luffy_pl.registry import load_plugins, plugins
 
 ROWS_PER_CHUNK = 256
-Progress = Callable[[int], None]
+CountRows = Callable[[int], None]
 """Called with the number of rows that are done."""
 
 
-def begin(folder: Path, job: Job) -> Path:
+def begin_shards(folder: Path, job: SelectionJob) -> Path:
     """The folder of the shards, new or of the same job."""
     shards = folder / "shards"
     file, wanted = (
@@ -45,11 +45,11 @@ def begin(folder: Path, job: Job) -> Path:
 
 def fill(
     shards: Path,
-    job: Job,
-    rows: Iterator[tuple[str, Row]],
+    job: SelectionJob,
+    rows: Iterator[tuple[str, DataRow]],
     *,
     workers: int,
-    on_progress: Progress = lambda done: None,
+    on_progress: CountRows = lambda done: None,
 ) -> list[Path]:
     """Every shard, in order; those that exist are kept, and their rows only counted."""
     files: list[Path] = []
@@ -80,7 +80,7 @@ def fill(
     return files
 
 
-def do_chunk(job: Job, chunk: Sequence[tuple[str, Row]], file: Path) -> None:
+def do_chunk(job: SelectionJob, chunk: Sequence[tuple[str, DataRow]], file: Path) -> None:
     """One shard: written beside, then renamed."""
     partial = file.with_suffix(".partial")
     lines = (json.dumps(outcome) + "\n" for outcome in select(job, chunk))
@@ -96,8 +96,8 @@ def outcomes(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _missing(
-    shards: Path, rows: Iterator[tuple[str, Row]], files: list[Path]
-) -> Iterator[tuple[list[tuple[str, Row]], Path]]:
+    shards: Path, rows: Iterator[tuple[str, DataRow]], files: list[Path]
+) -> Iterator[tuple[list[tuple[str, DataRow]], Path]]:
     while chunk := list(itertools.islice(rows, ROWS_PER_CHUNK)):
         file = shards / f"{len(files):06d}.jsonl"
         files.append(file)

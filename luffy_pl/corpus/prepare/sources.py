@@ -16,7 +16,7 @@ from luffy_pl.data.columns import (
     fill_columns,
     read_question,
 )
-from luffy_pl.data.rows import Row
+from luffy_pl.data.rows import DataRow
 from luffy_pl.reward.extract import extract_answer
 
 # Columns of OpenR1-Math-220k, a flag for each generation.
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def read_candidate(
-    source: SourceName, row: Row, *, where: str, columns: Columns
+    source: SourceName, row: DataRow, *, where: str, columns: Columns
 ) -> Candidate | None:
     """One row; None where it has no gold.
 
@@ -73,7 +73,7 @@ def own_columns(source: SourceName) -> dict[str, str]:
     return {}
 
 
-def with_numina_gold(row: Row) -> Row:
+def with_numina_gold(row: DataRow) -> DataRow:
     """NuminaMath-1.5 has the answer in a column, NuminaMath-CoT in the box of its solution."""
     answer: Any = row.get("answer")
     if answer is None:
@@ -84,7 +84,7 @@ def with_numina_gold(row: Row) -> Row:
     return {**row, "answer": answer if usable else None}
 
 
-def flagged(row: Row, num_traces: int) -> tuple[str | None, ...]:
+def flagged(row: DataRow, num_traces: int) -> tuple[str | None, ...]:
     """Why the source refuses each trace; a list it lacks, or that is too short, refuses all."""
     reasons = []
     for place in range(num_traces):

@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from luffy_pl.corpus.check.lengths import Lengths, lengths
+from luffy_pl.corpus.check.lengths import LengthSummary, summarize_lengths
 from luffy_pl.corpus.check.repeats import words
-from luffy_pl.corpus.prepare.select import Job
+from luffy_pl.corpus.prepare.select import SelectionJob
 
 ROWS_PER_GROUP = 1024
 NAMED = 5
@@ -58,7 +58,7 @@ def sorted_out(outcomes: Iterator[dict[str, Any]], written: Written) -> Iterator
 
 
 def write_files(
-    folder: Path, outcomes: Iterator[dict[str, Any]], job: Job
+    folder: Path, outcomes: Iterator[dict[str, Any]], job: SelectionJob
 ) -> tuple[Written, dict[str, Path]]:
     """train.parquet, and complement.parquet if it is asked for."""
     import pyarrow as pa
@@ -105,8 +105,8 @@ def arrow_schema(*, with_list: bool) -> Any:
     return pa.schema(columns | ({"target_lst": pa.list_(pa.string())} if with_list else {}))
 
 
-def write_report(
-    folder: Path, written: Written, files: dict[str, Path], job: Job, path: str
+def write_data_report(
+    folder: Path, written: Written, files: dict[str, Path], job: SelectionJob, path: str
 ) -> dict[str, Any]:
     """data_report.json and the card; returns the report."""
     settings = dataclasses.asdict(job)
@@ -118,7 +118,9 @@ def write_report(
         "first": {fate: named for fate, named in written.first.items() if named},
         "traces": written.traces,
         "lost_traces": dict(written.lost_traces.most_common()),
-        "trace_tokens": as_dict(lengths("trace", written.num_tokens, job.recipe.max_trace_tokens)),
+        "trace_tokens": as_dict(
+            summarize_lengths("trace", written.num_tokens, job.recipe.max_trace_tokens)
+        ),
         "files": {file.name: sha256(file) for file in files.values()},
         "settings": settings,
     }
@@ -133,7 +135,7 @@ def write_report(
     return report
 
 
-def as_dict(found: Lengths | None) -> dict[str, Any] | None:
+def as_dict(found: LengthSummary | None) -> dict[str, Any] | None:
     """Without its name."""
     return None if found is None else {k: v for k, v in vars(found).items() if k != "name"}
 
@@ -144,7 +146,7 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def summary(report: dict[str, Any], folder: Path) -> Sequence[str]:
+def corpus_summary(report: dict[str, Any], folder: Path) -> Sequence[str]:
     """For the terminal."""
     lines = [f"{report['rows']} rows of {report['path']}"]
     for fate, count in report["fates"].items():

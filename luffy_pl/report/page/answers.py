@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.report.page.embed import visible
-from luffy_pl.report.page.token_values import MAX_TOKENS, Values, read_values
+from luffy_pl.report.page.token_values import MAX_TOKENS, TokenColumns, read_values
 from luffy_pl.run_dir.read import iterate_lines
 
 FOLDERS = {"test": "test/answers", "validate": "validate/answers", "predict": "predictions"}
@@ -31,7 +31,7 @@ OF_VERDICT = ("correct", "status", "tier", "extracted", "gold")
 
 
 @dataclass
-class Lengths:
+class AnswerLengths:
     """Lengths in tokens; answers that could not be graded are in neither."""
 
     title: str
@@ -53,7 +53,7 @@ class Shown:
 
     label: str
     groups: list[dict[str, Any]] = field(default_factory=list)
-    values: list[list[Values | None]] = field(default_factory=list)
+    values: list[list[TokenColumns | None]] = field(default_factory=list)
     """Of the tokens of each answer of each group."""
     num_shown: int = 0
     num_answers: int = 0
@@ -64,28 +64,28 @@ class Shown:
         if not self.groups or self.num_shown + len(lines) <= limit:
             self.values.append([read_values(line) for line in lines])
             self.groups.append({
-                "id": text(lines[0].get("prompt_id")),
-                "prompt": text(lines[0].get("prompt")),
+                "id": page_text(lines[0].get("prompt_id")),
+                "prompt": page_text(lines[0].get("prompt")),
                 "answers": [answer(line) for line in lines],
             })  # fmt: skip
             self.num_shown += len(lines)
 
 
 @dataclass
-class Answers:
+class PageAnswers:
     """Everything read of one or several runs."""
 
     shown: list[Shown] = field(default_factory=list)
-    lengths: list[Lengths] = field(default_factory=list)
+    lengths: list[AnswerLengths] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def read_answers(runs: Mapping[str, Path]) -> Answers:
+def read_page_answers(runs: Mapping[str, Path]) -> PageAnswers:
     """Answers of runs by name, with the name in front where there are several.
 
     Each benchmark has an equal share of MAX_ANSWERS; rollouts have their share of what is left.
     """
-    read = Answers()
+    read = PageAnswers()
     prefix = {name: f"{name} " if len(runs) > 1 else "" for name in runs}
     files = {name: benchmark_files(folder) for name, folder in runs.items()}
     limit = MAX_ANSWERS // (sum(map(len, files.values())) + len(runs))
@@ -97,7 +97,7 @@ def read_answers(runs: Mapping[str, Path]) -> Answers:
     for name, folder in runs.items():
         phases = sorted((folder / "rollouts").glob("*.jsonl"))
         read_rollouts(read, f"{prefix[name]}rollouts", phases, limit=limit)
-    shorten(read)
+    shorten_responses(read)
     drop_values(read)
     return read
 
@@ -112,9 +112,9 @@ def benchmark_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     return found
 
 
-def read_benchmark(read: Answers, label: str, files: list[Path], *, limit: int) -> None:
+def read_benchmark(read: PageAnswers, label: str, files: list[Path], *, limit: int) -> None:
     """All lengths, and as many answers as there is room for."""
-    shown, lengths = Shown(label), Lengths(label)
+    shown, lengths = Shown(label), AnswerLengths(label)
     for file in files:
         for lines in groups(file):
             lengths.add(lines)
@@ -125,7 +125,7 @@ def read_benchmark(read: Answers, label: str, files: list[Path], *, limit: int) 
         read.notes.append(f"{label}: the first {shown.num_shown} of {shown.num_answers} answers.")
 
 
-def read_rollouts(read: Answers, label: str, files: list[Path], *, limit: int) -> None:
+def read_rollouts(read: PageAnswers, label: str, files: list[Path], *, limit: int) -> None:
     """The newest phases first, as many as there is room for; lengths of the last alone."""
     room = limit
     for number, file in enumerate(reversed(files)):
@@ -133,7 +133,7 @@ def read_rollouts(read: Answers, label: str, files: list[Path], *, limit: int) -
             read.notes.append(f"{label}: the last {number} of {len(files)} phases.")
             return
         phase = file.stem.removeprefix("phase-").lstrip("0") or "0"
-        shown, lengths = Shown(f"{label}, phase {phase}"), Lengths(f"{label}, phase {phase}")
+        shown, lengths = Shown(f"{label}, phase {phase}"), AnswerLengths(f"{label}, phase {phase}")
         for lines in groups(file):
             lengths.add(lines)
             shown.add(lines, limit=room)
@@ -159,7 +159,7 @@ def answer(line: Mapping[str, Any]) -> dict[str, Any]:
     both = {name: line.get(name) for name in OF_LINE}
     both |= {name: verdict(line).get(name) for name in OF_VERDICT}
     return {name: plain(value) for name, value in both.items()} | {
-        "response": text(line.get("response"))
+        "response": page_text(line.get("response"))
     }
 
 
@@ -167,7 +167,7 @@ def plain(value: object) -> str | float | None:
     """A value that JSON and the page can hold, whatever stands in the file."""
     if isinstance(value, int | float):
         return value if math.isfinite(value) else None
-    return None if value is None else text(value)
+    return None if value is None else page_text(value)
 
 
 def verdict(line: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -176,12 +176,12 @@ def verdict(line: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def text(value: object) -> str:
+def page_text(value: object) -> str:
     """As the page shows it."""
     return "" if value is None else visible(str(value))
 
 
-def shorten(read: Answers) -> None:
+def shorten_responses(read: PageAnswers) -> None:
     """Take the middle out of long answers, so that all together keep to MAX_CHARACTERS."""
     longest = MAX_CHARACTERS // max(1, sum(shown.num_shown for shown in read.shown))
     for shown in read.shown:
@@ -198,7 +198,7 @@ def shorten(read: Answers) -> None:
                 one["response"] = f"{response[:half]}\n{left_out}\n{response[-half:]}"
 
 
-def drop_values(read: Answers) -> None:
+def drop_values(read: PageAnswers) -> None:
     """Keep the values of MAX_TOKENS tokens, of the sets that come first."""
     room = MAX_TOKENS
     for shown in read.shown:

@@ -20,7 +20,7 @@ from luffy_pl.report.compare import DIFFERENCE, paired_with_first
 from luffy_pl.report.cost import PHASE, TOTALS, Measure, cost_rows
 from luffy_pl.report.outcomes import model_of, read_outcomes
 from luffy_pl.report.page import charts
-from luffy_pl.report.page.answers import Answers, read_answers
+from luffy_pl.report.page.answers import PageAnswers, read_page_answers
 from luffy_pl.report.page.cost_figures import cost_figures
 from luffy_pl.report.page.embed import content_hash, json_block, visible_value
 from luffy_pl.report.page.expert_figures import expert_figures
@@ -45,7 +45,7 @@ def write_page(
     Raises:
         StorageError: `path` cannot be written.
     """
-    text = render(runs, folders, over)
+    text = render_page(runs, folders, over)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -55,7 +55,7 @@ def write_page(
         ) from error
 
 
-def render(runs: Sequence[Run], folders: Sequence[Path], over: Measure) -> str:
+def render_page(runs: Sequence[Run], folders: Sequence[Path], over: Measure) -> str:
     """The page as text."""
     by_name = dict(zip(names(folders), folders, strict=True))
     runs = [dataclasses.replace(run, name=name) for run, name in zip(runs, by_name, strict=True)]
@@ -64,7 +64,7 @@ def render(runs: Sequence[Run], folders: Sequence[Path], over: Measure) -> str:
         for run, folder in zip(runs, folders, strict=True)
         for outcome in read_outcomes(folder, run)
     ]
-    answers = read_answers(by_name)
+    answers = read_page_answers(by_name)
     # Written by us, in this folder.
     style = Markup((HERE / "page.css").read_text(encoding="utf-8"))
     script = Markup((HERE / "page.js").read_text(encoding="utf-8"))
@@ -125,7 +125,7 @@ def header(run: Run, folder: Path) -> Mapping[str, Any]:
     }
 
 
-def embedded(answers: Answers) -> Markup | None:
+def embedded(answers: PageAnswers) -> Markup | None:
     """The data block of the answers; None if there is no answer."""
     shown = [one for one in answers.shown if one.groups]
     if not shown:
@@ -143,10 +143,10 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters["percent"] = percent_or_dash
     return environment.get_template("page.html.jinja")
 
 
-def percent(share: float | None) -> str:
+def percent_or_dash(share: float | None) -> str:
     """With one decimal; a dash where there is no number."""
     return "-" if share is None else f"{100 * share:.1f}"

@@ -41,7 +41,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One series: `path` for a polyline, `dots` with what they say, `bars` of an interval."""
 
     name: str
@@ -72,7 +72,7 @@ class Chart:
     x: Axis
     y: Axis
     legend: tuple[tuple[int, str], ...]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[ChartLine, ...] = ()
     bars: tuple[Bar, ...] = ()
 
 
@@ -102,10 +102,10 @@ def line_chart(title: str, x_label: str, given: Sequence[Series]) -> Chart | Non
     return Chart(title, x_label, x, y, tuple((n.style, n.name) for n in lines), lines=lines)
 
 
-def draw_line(number: int, series: Series, x: Axis, y: Axis) -> Line:
+def draw_line(number: int, series: Series, x: Axis, y: Axis) -> ChartLine:
     """A series in pixels; too many dots would hide the line."""
     dots = [(x(px), y(py), f"{series.name}: {px:g}, {py:.4g}") for px, py in series.points]
-    return Line(
+    return ChartLine(
         name=series.name,
         style=number,
         path=" ".join(f"{px},{py}" for px, py, _ in dots),

@@ -36,7 +36,7 @@ EXPERT = "expert/"
 def expert_figures(runs: Sequence[Run]) -> list[Chart]:
     """Of runs that trained on given tokens; charts without a point are left out."""
     runs = [run for run in runs if guided(run)]
-    charts = [line_chart(title, "phase", lines(runs, of)) for title, of in PANELS.items()]
+    charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in PANELS.items()]
     for run in runs:
         charts += [histogram_chart(run, name, several=len(runs) > 1) for name in HISTOGRAMS]
     return [chart for chart in charts if chart]
@@ -47,7 +47,7 @@ def guided(run: Run) -> bool:
     return any(name.startswith(EXPERT) for row in run.metrics.values() for name in row)
 
 
-def lines(runs: Sequence[Run], metrics: Mapping[str, str]) -> list[Series]:
+def metric_series(runs: Sequence[Run], metrics: Mapping[str, str]) -> list[Series]:
     """One for each run and metric."""
     return [
         Series(

@@ -10,13 +10,13 @@ from typing import Any
 
 from luffy_pl.report.cost import Measure, series_over
 from luffy_pl.report.curves import PANELS, watched_panels
-from luffy_pl.report.outcomes import Outcome
-from luffy_pl.report.page.answers import Lengths
+from luffy_pl.report.outcomes import EvaluationOutcome
+from luffy_pl.report.page.answers import AnswerLengths
 from luffy_pl.report.page.charts import Chart, Series, histogram, line_chart
-from luffy_pl.report.page.expert_figures import lines
+from luffy_pl.report.page.expert_figures import metric_series
 from luffy_pl.run_dir.read import Run
 
-Interval = dict[str, float]
+ConfidenceInterval = dict[str, float]
 
 
 def curves(runs: Sequence[Run], over: Measure) -> list[Chart]:
@@ -28,7 +28,7 @@ def curves(runs: Sequence[Run], over: Measure) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def length_histograms(lengths: Iterable[Lengths]) -> list[Chart]:
+def length_histograms(lengths: Iterable[AnswerLengths]) -> list[Chart]:
     """One per benchmark of each command, and for the last phase's rollouts."""
     charts = [
         histogram(
@@ -55,7 +55,7 @@ TIMINGS = {
 
 def timing_figures(runs: Sequence[Run]) -> list[Chart]:
     """Where the time of a phase goes; a chart without a point is left out."""
-    charts = [line_chart(title, "phase", lines(runs, of)) for title, of in TIMINGS.items()]
+    charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in TIMINGS.items()]
     return [chart for chart in charts if chart]
 
 
@@ -64,10 +64,12 @@ class Sweep:
     """One policy on one benchmark: whose runs, and estimates by k and temperature."""
 
     names: list[str] = field(default_factory=list)
-    by_k: dict[int, dict[float, Interval]] = field(default_factory=lambda: defaultdict(dict))
+    by_k: dict[int, dict[float, ConfidenceInterval]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
 
 
-def temperature_figures(outcomes: Sequence[tuple[str, Outcome]]) -> list[Chart]:
+def temperature_figures(outcomes: Sequence[tuple[str, EvaluationOutcome]]) -> list[Chart]:
     """pass@k over temperature: a chart per policy and benchmark, a line per k.
 
     A policy is a model with a checkpoint, so that runs which evaluated one policy at several
@@ -93,7 +95,7 @@ def temperature_figures(outcomes: Sequence[tuple[str, Outcome]]) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def pass_at(benchmark: dict[str, Any]) -> dict[int, Interval]:
+def pass_at(benchmark: dict[str, Any]) -> dict[int, ConfidenceInterval]:
     """Estimates by k: of `pass_at`, or the one pass@k there is; numbers that exist."""
     metrics = benchmark["metrics"]
     estimates = metrics.get("pass_at")
@@ -102,7 +104,7 @@ def pass_at(benchmark: dict[str, Any]) -> dict[int, Interval]:
     return {int(k): one for k, one in estimates.items() if one["value"] is not None}
 
 
-def pass_series(k: int, points: dict[float, Interval]) -> Series:
+def pass_series(k: int, points: dict[float, ConfidenceInterval]) -> Series:
     """One line, in percent, with its intervals."""
     ordered = sorted(points.items())
     return Series(

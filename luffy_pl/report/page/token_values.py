@@ -16,10 +16,10 @@ from luffy_pl.report.page.embed import visible
 
 # Tokens whose values a page carries: more makes it large.
 MAX_TOKENS = 3_000_000
-Values = dict[str, list[Any]]
+TokenColumns = dict[str, list[Any]]
 
 
-def read_values(line: Mapping[str, Any]) -> Values | None:
+def read_values(line: Mapping[str, Any]) -> TokenColumns | None:
     """Of a line's tokens; None where they are missing or do not fit its response.
 
     n: how many UTF-16 units of the response, as the page shows it, belong to the token; p and w:
@@ -64,7 +64,7 @@ def utf16_units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def packed(groups: Sequence[Sequence[Values | None]]) -> str | None:
+def packed(groups: Sequence[Sequence[TokenColumns | None]]) -> str | None:
     """Values of each answer of each group, as base64 of gzipped JSON; None if there are none."""
     if not any(values for group in groups for values in group):
         return None

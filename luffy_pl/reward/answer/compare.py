@@ -18,7 +18,7 @@ from luffy_pl.reward.answer.intervals import are_same_union
 from luffy_pl.reward.answer.leaves import compare_leaves, is_gradable_value, rational_of, tier_of
 from luffy_pl.reward.answer.normalize import normalize
 from luffy_pl.reward.answer.structure import Answer, has_digit_groups, read_answer
-from luffy_pl.reward.answer.tolerance import Policy, ValueComparison
+from luffy_pl.reward.answer.tolerance import Tolerance, ValueComparison
 from luffy_pl.reward.answer.units import BASE, PERCENT, split_unit
 
 MAX_CHARACTERS = 512
@@ -35,7 +35,7 @@ class Decision:
     tier: str
 
 
-def compare_cheaply(answer: str, gold: str, policy: Policy = Policy()) -> Decision:  # noqa: B008
+def compare_cheaply(answer: str, gold: str, tolerance: Tolerance = Tolerance()) -> Decision:  # noqa: B008
     """Compare two raw answers without sympy, in bounded time."""
     if len(answer) > max(MAX_CHARACTERS, 2 * len(gold)):
         return Decision(False, "gate:length")
@@ -44,18 +44,18 @@ def compare_cheaply(answer: str, gold: str, policy: Policy = Policy()) -> Decisi
         return Decision(False, "string")
     if plain_answer.replace(" ", "") == plain_gold.replace(" ", ""):
         return Decision(True, "string")
-    compare = ValueComparison(partial(compare_values_cheaply, policy=policy), policy)
+    compare = ValueComparison(partial(compare_values_cheaply, tolerance=tolerance), tolerance)
     return Decision(compare_answers(answer, gold, compare), _tier(plain_gold))
 
 
-def compare_values_cheaply(answer: str, gold: str, *, policy: Policy) -> bool | None:
-    """`compare_leaves`, and a rounded value where `policy` allows one."""
+def compare_values_cheaply(answer: str, gold: str, *, tolerance: Tolerance) -> bool | None:
+    """`compare_leaves`, and a rounded value where `tolerance` allows one."""
     same = compare_leaves(answer, gold)
-    if same or not policy.allows_rounding(gold):
+    if same or not tolerance.allows_rounding(gold):
         return same
     value, rounded = rational_of(answer), rational_of(gold)
     if isinstance(value, Fraction) and isinstance(rounded, Fraction):
-        return policy.is_rounded(value, rounded)
+        return tolerance.is_rounded(value, rounded)
     return same
 
 
@@ -188,7 +188,7 @@ def _compare_quantities(answer: str, gold: str, compare: ValueComparison) -> boo
     if mine.unit and theirs.unit and mine.unit != theirs.unit:
         units = {mine.unit.partition(" ")[0], theirs.unit.partition(" ")[0]}
         # The base of a number is part of its value, whatever is said of units.
-        if compare.policy.units == "match" or BASE in units:
+        if compare.tolerance.units == "match" or BASE in units:
             return False
     same = compare(mine.value, theirs.value)
     if same is False and (mine.unit == PERCENT) != (theirs.unit == PERCENT):

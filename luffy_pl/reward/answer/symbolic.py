@@ -17,7 +17,7 @@ from typing import Any
 from luffy_pl.reward.answer.compare import compare_answers, compare_values_cheaply
 from luffy_pl.reward.answer.leaves import rational_of
 from luffy_pl.reward.answer.normalize import ROW_BREAK
-from luffy_pl.reward.answer.tolerance import Policy, ValueComparison
+from luffy_pl.reward.answer.tolerance import Tolerance, ValueComparison
 
 TIMEOUT_S = 2
 """Seconds for one parse or comparison. An integer: signal.alarm takes no fraction."""
@@ -29,7 +29,7 @@ _POINTS = 8
 _DECIMAL = re.compile(r"(?<![\d_\\])(?<!_\{)(\d*)\.(\d+)(?![\d.]*\\overline)")
 
 
-def compare_symbolically(answer: str, gold: str, policy: Policy = Policy()) -> bool:  # noqa: B008
+def compare_symbolically(answer: str, gold: str, tolerance: Tolerance = Tolerance()) -> bool:  # noqa: B008
     """Whether two raw answers are equal.
 
     Raises:
@@ -39,7 +39,7 @@ def compare_symbolically(answer: str, gold: str, policy: Policy = Policy()) -> b
     from math_verify.errors import TimeoutException
 
     try:
-        compare = ValueComparison(partial(_compare_values, policy=policy), policy)
+        compare = ValueComparison(partial(_compare_values, tolerance=tolerance), tolerance)
         return compare_answers(answer, gold, compare) is True
     except TimeoutException:
         # math_verify's own is no Exception and may carry the text; ours crosses processes.
@@ -50,8 +50,8 @@ def compare_symbolically(answer: str, gold: str, policy: Policy = Policy()) -> b
         return False
 
 
-def _compare_values(answer: str, gold: str, *, policy: Policy) -> bool | None:
-    cheap = compare_values_cheaply(answer, gold, policy=policy)
+def _compare_values(answer: str, gold: str, *, tolerance: Tolerance) -> bool | None:
+    cheap = compare_values_cheaply(answer, gold, tolerance=tolerance)
     # A gold against itself is to be read, not merely repeated.
     if cheap is False or (cheap and answer != gold):
         return cheap
@@ -60,16 +60,16 @@ def _compare_values(answer: str, gold: str, *, policy: Policy) -> bool | None:
         return False
     from math_verify.utils import timeout
 
-    if policy.allows_rounding(gold) and _is_expression(mine):
-        return timeout(TIMEOUT_S)(partial(_is_rounded, mine, gold, policy))()
+    if tolerance.allows_rounding(gold) and _is_expression(mine):
+        return timeout(TIMEOUT_S)(partial(_is_rounded, mine, gold, tolerance))()
     return timeout(TIMEOUT_S)(partial(_are_equal, mine, theirs))()
 
 
-def _is_rounded(mine: Any, gold: str, policy: Policy) -> bool:
+def _is_rounded(mine: Any, gold: str, tolerance: Tolerance) -> bool:
     value, wanted = _value(mine, {}), rational_of(gold)
     if value is None or not isinstance(wanted, Fraction) or abs(value.imag) >= _ZERO:
         return False
-    return policy.is_rounded(Fraction(str(value.real)), wanted)
+    return tolerance.is_rounded(Fraction(str(value.real)), wanted)
 
 
 @lru_cache(maxsize=1024)  # all answers of a group share one gold

@@ -14,7 +14,7 @@ _DECIMAL = re.compile(r"[-+]? ?\d*\.\d+")
 
 
 @dataclass(frozen=True)
-class Policy:
+class Tolerance:
     """How generous a comparison is; the fields are those of RewardConfig."""
 
     units: Units = "match"
@@ -37,10 +37,10 @@ class ValueComparison:
     """Compares two normalized values, the gold last; None is "needs sympy"."""
 
     compare: Callable[[str, str], bool | None]
-    policy: Policy = Policy()
+    tolerance: Tolerance = Tolerance()
 
     def __call__(self, answer: str, gold: str) -> bool | None:
-        """Compare by this policy."""
+        """Compare by this tolerance."""
         return self.compare(answer, gold)
 
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.records import Progress, Prompt, Verdict
 from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import Extraction
-from luffy_pl.reward.math_verifier import Batch
+from luffy_pl.reward.math_verifier import VerdictBatch
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.released.compare import compare_released
 from luffy_pl.reward.released.text import Released, last_box, read_gold, read_response
-from luffy_pl.reward.row_verifier import Progress, gold_of
+from luffy_pl.reward.row_verifier import gold_of
 from luffy_pl.reward.worker import Comparison
 
 V1_CORRECT, V1_WRONG, V1_NO_ANSWER = 1.0, -0.5, -1.0
@@ -46,7 +46,7 @@ class ReleasedVerifier(Closing):
         Raises:
             VerifierError: the workers cannot run (exit code 6).
         """
-        batch = Batch([None] * len(items), on_progress)
+        batch = VerdictBatch([None] * len(items), on_progress)
         golds = [gold_of(about) for _, about in items]
         for place, ((text, _), gold) in enumerate(zip(items, golds, strict=True)):
             batch.places.setdefault((read_response(self.grader, text), gold), []).append(place)
