@@ -55,14 +55,12 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
-    """Light tests first: a broken unit is reported before minutes are spent on runs."""
+    """Light files first: a broken unit is reported before minutes are spent on runs."""
     for item in items:
         if needs_runs(item):
             item.add_marker("runs")
-        # A file's tests share what they prepare, so they stay in one process.
-        suffix = "+runs" if is_heavy(item) else ""
-        item.add_marker(pytest.mark.xdist_group(file_of(item) + suffix))
-    items.sort(key=place)
+    heavy = {file_of(item) for item in items if item.get_closest_marker("runs")}
+    items.sort(key=lambda item: place(file_of(item), heavy))
     yield
     if part := config.getoption("--shard"):
         number, total = part
@@ -112,17 +110,6 @@ def file_of(item):
     return item.path.relative_to(TESTS).as_posix()
 
 
-def is_heavy(item):
-    return item.get_closest_marker("runs") is not None
-
-
-def place(item):
-    """In the order of the run: light ones, then the longest files, then the others."""
-    name = file_of(item)
-    return is_heavy(item), LONGEST.index(name) if name in LONGEST else len(LONGEST)
-
-
-def pytest_runtest_setup(item):
-    last_s = item.config.last_begin_s
-    if last_s is not None and time.monotonic() > last_s:
-        pytest.skip("no time left (--begin-within)")
+def place(name, heavy):
+    """Where a file stands in the run: light ones, then the longest, then the others."""
+    return name in heavy, LONGEST.index(name) if name in LONGEST else len(LONGEST)
