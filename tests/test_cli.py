@@ -122,7 +122,7 @@ MISTAKES = {
     "wrong choice": (
         lambda tmp: ["--model.objective.off_policy.shaping.kind", "pdivp"],
         2,
-        ["model.objective.off_policy.shaping.kind", "identity, p_div_p", "'pdivp'"],
+        ["model.objective.off_policy.shaping.kind", "did you mean p_div_p?", "'pdivp'"],
     ),
     "wrong type": (
         lambda tmp: ["--data.rollout.group_size", "eight"],
@@ -222,7 +222,7 @@ MISTAKES = {
     "value of a section that may be null": (
         lambda tmp: ["--model.policy.lora.rank", "0"],
         2,
-        ["] model.policy.lora.rank: must be positive, got 0. Fix: use a value above 0"],
+        ["] model.policy.lora.rank: must be at least 1 and at most 1e+06, got 0. Fix: "],
     ),
     "unknown option of a section that may be null": (
         lambda tmp: ["--model.policy.lora.r", "8"],
