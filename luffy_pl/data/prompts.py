@@ -84,7 +84,11 @@ class PromptSource:
     """Rows to read from the start; null reads all."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, self.path)
+        try:
+            check_bounds(self)
+        except ConfigError as error:  # which of several sources it is, only the path says
+            what = f"{error.where} {error.what}"
+            raise ConfigError(self.path, what, value=error.value, fix=error.fix) from None
 
 
 @dataclass
