@@ -113,3 +113,9 @@ def file_of(item):
 def place(name, heavy):
     """Where a file stands in the run: light ones, then the longest, then the others."""
     return name in heavy, LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
+def pytest_runtest_setup(item):
+    last_s = item.config.last_begin_s
+    if last_s is not None and time.monotonic() > last_s:
+        pytest.skip("no time left (--begin-within)")
