@@ -122,11 +122,17 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 
 
 def dead_settings(
-    values: SettingValues, defaults: SettingValues, sources: Sequence[SettingSource]
+    values: SettingValues,
+    sources: Sequence[SettingSource],
+    *,
+    defaults: Callable[[], SettingValues],
 ) -> tuple[Dropped, ...]:
     """Settings without effect that are to be dropped, because a later source made them so.
 
     A value that is the default is no setting: a written-out configuration holds every one.
+
+    Args:
+        defaults: gives what every setting is when nobody sets it; asked only if something is dead.
 
     Raises:
         ConfigError: a source sets such a setting beside, or after, what takes its effect.
@@ -134,13 +140,16 @@ def dead_settings(
     dropped: list[Dropped] = []
     for name, needs in NEEDS.items():
         number = last_set(sources, name)
+        need = next((need for need in needs if not need.holds(values)), None)
+        if number < 0 or need is None:
+            continue
+        usual = defaults()
         changed = {
             key: value
             for key, value in below(values, name).items()
-            if last_set(sources, key) >= 0 and (key not in defaults or value != defaults[key])
+            if last_set(sources, key) >= 0 and (key not in usual or value != usual[key])
         }
-        need = next((need for need in needs if not need.holds(values)), None)
-        if not changed or need is None:
+        if not changed:
             continue
         decided = max(last_set(sources, key) for key in need.of)
         key, value = next(iter(changed.items()))

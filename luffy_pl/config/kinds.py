@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -205,7 +206,7 @@ def build(base: type, value: Any) -> Any:
         raise ValueError(f"must be a section {{kind: name, fields}}, not {value!r}")
     fields = dict(value)
     if "class_path" in fields:  # how the parser writes the default of a field
-        return default_of(fields)
+        return default_of(base, fields)
     if "kind" not in fields:
         return Part(base, fields)
     fields = as_written_now(BASES[base], fields)
@@ -232,15 +233,13 @@ def make(cls: type, fields: Mapping[str, Any], path: str) -> Any:
         ) from None
 
 
-def default_of(value: Mapping[str, Any]) -> Any:
-    """The object of a `class_path` and its `init_args`, which never come from a file."""
-    name = str(value["class_path"]).rpartition(".")[2]
-    for kind in BASES.values():
-        for registered in known(kind):
-            cls = find(kind, registered, where="kind")
-            if cls.__name__ == name:
-                return cls(**(value.get("init_args") or {}))
-    raise ValueError(f"must be a section {{kind: name, fields}}, not class {value['class_path']}")
+def default_of(base: type, value: Mapping[str, Any]) -> Any:
+    """The object of a `class_path` and its `init_args`; its module was imported with the field."""
+    module, _, name = str(value["class_path"]).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise ValueError(f"must be a section {{kind: name, fields}}, not class {module}.{name}")
+    return cls(**(value.get("init_args") or {}))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from luffy_pl.config.effects import as_default, dead_settings
@@ -53,15 +54,15 @@ def layered(
     sources = read_sources(args)
     arguments, dropped = select_kinds(args, sources)
     arguments = lay_named(arguments, sources)
+    usual = cache(defaults)
     for _ in range(MAX_ROUNDS):
         config = parse(arguments)
-        usual = defaults()
-        dead = dead_settings(flat(config), usual, sources)
+        dead = dead_settings(flat(config), sources, defaults=usual)
         if not dead:
             break
         dropped += dead
         arguments = arguments + [
-            f"--{one.key}={json.dumps(as_default(one.key, usual))}" for one in dead
+            f"--{one.key}={json.dumps(as_default(one.key, usual()))}" for one in dead
         ]
     return Layered(config, dropped)
 
