@@ -109,8 +109,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{ROLLOUT}.prefix.phases": (
         one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine"),
     ),
+    # What `shared` and `fixed` say contradict each other, and the section itself says so.
     f"{ROLLOUT}.prefix.shared": (
-        one_of(STRATEGY, "random", "linear_max", "reverse_linear", "cosine"),
+        one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine"),
     ),
     "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
     "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.quiet import quiet
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
-from luffy_pl.run.layers import Layered, layered, split_print_config
+from luffy_pl.run.layers import Layered, argument, layered, split_print_config
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
@@ -121,8 +120,7 @@ class LuffyCLI(LightningCLI):
         ablation = before.config.ablation
         if ablation.name is not None or ablation.leaf is not None:
             check_leaf(ablation.name, ablation.leaf)
-            text = ablation.value if isinstance(ablation.value, str) else json.dumps(ablation.value)
-            after = self._lay(parser, [*args, f"--{ablation.leaf}={text}"])
+            after = self._lay(parser, [*args, argument(ablation.leaf, ablation.value)])
             check_one_leaf(
                 flat(before.config),
                 flat(after.config),

@@ -51,20 +51,25 @@ def layered(
     Raises:
         ConfigError: a setting has no effect, and no earlier layer is to blame.
     """
-    sources = read_sources(args)
-    arguments, dropped = select_kinds(args, sources)
-    arguments = lay_named(arguments, sources)
-    usual = cache(defaults)
+    sources, usual = read_sources(args), cache(defaults)
+    selected = select_kinds(args, sources)[1]
+    dropped: tuple[Dropped, ...] = ()
+    overrides: list[str] = []
     for _ in range(MAX_ROUNDS):
-        config = parse(arguments)
+        written = [*args, *overrides]
+        laid = read_sources(written)
+        config = parse(lay_named(select_kinds(written, laid)[0], laid))
         dead = dead_settings(flat(config), sources, defaults=usual)
         if not dead:
             break
         dropped += dead
-        arguments = arguments + [
-            f"--{one.key}={json.dumps(as_default(one.key, usual()))}" for one in dead
-        ]
-    return Layered(config, dropped)
+        overrides += [argument(one.key, as_default(one.key, usual())) for one in dead]
+    return Layered(config, (*selected, *dropped))
+
+
+def argument(key: str, value: Any) -> str:
+    """A setting as an argument; text stands as it is, everything else as JSON."""
+    return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def split_print_config(args: Sequence[str]) -> tuple[list[str], set[str] | None]:

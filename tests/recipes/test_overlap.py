@@ -76,7 +76,7 @@ REFUSED = {
     "would wait for each other": [
         "--data.engine.kind", "vllm", "--data.engine.tensor_parallel_size", "2",
     ],
-    "puts the engine to sleep": ["--data.engine.sleep_level", "1"],
+    "puts the engine to sleep": ["--data.engine.kind", "vllm", "--data.engine.sleep_level", "1"],
     "fills data.rollout.imitation_buffer": [
         "--data.rollout.expert_traces_per_group", "0", "--data.rollout.imitation_buffer", "4",
         "--model.objective.sft.coef", "1.0",
