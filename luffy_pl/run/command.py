@@ -155,8 +155,6 @@ class LuffyCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Everything that can be known to be wrong before a class is built."""
         config = self.config[self.subcommand]
-        for one in self.dropped:
-            log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
         if self.subcommand == "fit" and config.resume:
             run_dir.check_plugins(Path(config.run_dir))
         say_missing_plugins(config.plugins, where="the configuration")
@@ -169,6 +167,8 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             check_devices(config.trainer)
         check_model(config)
+        for one in self.dropped:
+            log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
