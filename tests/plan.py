@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config, items):
         if needs_runs(item):
             item.add_marker("runs")
     heavy = {file_of(item) for item in items if item.get_closest_marker("runs")}
-    items.sort(key=lambda item: place(file_of(item), heavy))
+    items.sort(key=lambda item: (*place(file_of(item), heavy), is_slow(item)))
     yield
     if part := config.getoption("--shard"):
         number, total = part
@@ -108,6 +108,11 @@ def is_of_tests(found):
 
 def file_of(item):
     return item.path.relative_to(TESTS).as_posix()
+
+
+def is_slow(item):
+    """Whether a test comes after the others of its file: they can break what it shares."""
+    return item.get_closest_marker("slow") is not None
 
 
 def place(name, heavy):

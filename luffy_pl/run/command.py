@@ -42,7 +42,7 @@ from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.quiet import quiet
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
-from luffy_pl.run.layers import Layered, argument, layered, split_print_config
+from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
@@ -120,7 +120,7 @@ class LuffyCLI(LightningCLI):
         ablation = before.config.ablation
         if ablation.name is not None or ablation.leaf is not None:
             check_leaf(ablation.name, ablation.leaf)
-            after = self._lay(parser, [*args, argument(ablation.leaf, ablation.value)])
+            after = self._lay(parser, [*args, as_argument(ablation.leaf, ablation.value)])
             check_one_leaf(
                 flat(before.config),
                 flat(after.config),

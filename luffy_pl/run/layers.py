@@ -63,11 +63,11 @@ def layered(
         if not dead:
             break
         dropped += dead
-        overrides += [argument(one.key, as_default(one.key, usual())) for one in dead]
+        overrides += [as_argument(one.key, as_default(one.key, usual())) for one in dead]
     return Layered(config, (*selected, *dropped))
 
 
-def argument(key: str, value: Any) -> str:
+def as_argument(key: str, value: Any) -> str:
     """A setting as an argument; text stands as it is, everything else as JSON."""
     return f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
 
