@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.ranks import count_ranks
 
@@ -18,7 +19,8 @@ log = logging.getLogger(__name__)
 
 
 def check_settings(config: Any) -> None:
-    """Settings of two sections that contradict each other."""
+    """Settings of two sections that contradict each other, or Lightning's that are not used."""
+    check_trainer(config)
     rollout, optimizer = config.data.rollout, config.model.optimizer
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
     longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)

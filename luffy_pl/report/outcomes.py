@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import Run, read_setting
+
+MODEL = "model.policy.path"
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class EvaluationOutcome:
         model: path or hub name, None if the run does not say.
         checkpoint: path, None if the model itself was evaluated or the policy during fit.
         phase: phases trained.
+        recipe: the method of the run that trained it.
     """
 
     title: str
@@ -32,6 +31,7 @@ class EvaluationOutcome:
     checkpoint: str | None
     phase: int
     benchmarks: tuple[dict[str, Any], ...]
+    recipe: str | None
 
 
 def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
@@ -39,9 +39,10 @@ def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:
         phase = run.last_phase
+        model = read_setting(folder, MODEL)
         rows = tuple(result(row) for row in run.evaluation(phase))
         outcomes.append(
-            EvaluationOutcome(f"fit, phase {phase}", model_of(folder), None, phase, rows)
+            EvaluationOutcome(f"fit, phase {phase}", model, None, phase, rows, run.recipe)
         )
     files = [folder / f"{name}.json" for name in NAMES.values()]
     outcomes += [read_results(file) for file in files if file.exists()]
@@ -58,20 +59,9 @@ def read_results(file: Path) -> EvaluationOutcome:
             checkpoint=content["checkpoint"],
             phase=content["phase"],
             benchmarks=tuple(content["benchmarks"]),
+            recipe=content.get("recipe"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
             str(file), f"holds no results ({first_line(error)})", fix="evaluate again"
         ) from error
-
-
-def model_of(folder: Path) -> str | None:
-    """`model.policy.path` of the run's config.yaml."""
-    file = folder / "config.yaml"
-    if not file.exists():
-        return None
-    try:
-        path = OmegaConf.select(OmegaConf.load(file), "model.policy.path")
-    except (OmegaConfBaseException, YAMLError):  # a variable of the machine it ran on; cut off
-        return None
-    return None if path is None else str(path)

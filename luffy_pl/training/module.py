@@ -45,6 +45,7 @@ from luffy_pl.training.minibatch import (
 )
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
 from luffy_pl.training.optimizer import (
+    apply_settings,
     as_list,
     build_optimizers,
     grad_norm_and_clip,
@@ -133,6 +134,11 @@ class LuffyModule(L.LightningModule):
             self.trainer.datamodule.attach(policy=self.view())
             self.report_progress = self.trainer.datamodule.report_progress
 
+    def on_train_start(self) -> None:
+        """A checkpoint is loaded by now; the settings of this run replace those it holds."""
+        optimizers = as_list(self.optimizers(use_pl_optimizer=False))
+        apply_settings(optimizers, as_list(self.lr_schedulers()), self.optimizer_config)
+
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
         """Train on one phase; returns what callbacks read, per-token tensors [N, T] among it."""
         with memory_advice(lambda: self.token_budget):
@@ -194,8 +200,10 @@ class LuffyModule(L.LightningModule):
         """Restore the count of phases and the coefficients that controllers had reached."""
         saved = checkpoint["luffy_pl"]
         self.phases_trained = saved["phases_trained"]
-        self.entropy_controller.resume(saved["entropy_coef"])
-        self.kl_controller.resume(saved["kl_coef"])
+        if saved["objective"]["entropy"]["target_nats"] is not None:
+            self.entropy_controller.resume(saved["entropy_coef"])
+        if saved["objective"]["kl"]["target_nats"] is not None:
+            self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
 
     # -- one optimizer step ------------------------------------------------------------------
