@@ -161,12 +161,18 @@ class LuffyModule(L.LightningModule):
             grad_norms.append(self._optimizer_step(experience, done, imitates=steps[step]))
             self.report_progress("train", step + 1, len(steps))
         self.phases_trained += 1
+        means = term_means(passes, self.logged_terms(), num_ranks=self.trainer.world_size)
         return {
             **vars(seen),
             "grad_norm": torch.stack(grad_norms).nanmean(),
-            "term_means": term_means(passes, self.foreign_terms, num_ranks=self.trainer.world_size),
+            "term_means": means,
             "train_s": torch.tensor(time.monotonic() - started),
         }
+
+    def logged_terms(self) -> list[str]:
+        """Terms whose mean is a metric of its own, beside those of the policy."""
+        has_kl = self.reference is not None and self.objective.kl.place == "loss"
+        return [*self.foreign_terms, *(["kl"] if has_kl else [])]
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answers arrive graded; the evaluation callback counts them."""
