@@ -75,6 +75,14 @@ def check_recipe(config: Any) -> None:
             "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
             "with model.optimizer.steps_per_phase=1"
         )
+    compares = hasattr(config.data.advantage, "baseline")  # a field of the kind group
+    if rollout.group_size == 1 and compares and not objective.sft.coef:
+        raise ConfigError(
+            "data.rollout.group_size",
+            "compares a response with no other, so its advantage would be its reward",
+            value=1,
+            fix="use 2 or more, or imitate alone as conf/recipe/sft.yaml does",
+        )
     num_guided = rollout.expert_traces_per_group
     if num_guided and config.data.train is None:
         raise ConfigError(
