@@ -5,7 +5,8 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,13 @@ class Policy(nn.Module):
         use_cpu_linear(language_model)
         self.language_model = packs_rows(language_model)
         self.tensor_group: TensorGroup | None = None
+        # Whoever asks: a callback or a data module is in no step of Lightning.
+        self.context: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """`forward`, in the precision of the trainer."""
+        with self.context():
+            return super().__call__(*args, **kwargs)
 
     def forward(
         self,
