@@ -291,10 +291,15 @@ def listening(process):
 
 @pytest.mark.case(25)
 @pytest.mark.slow
-def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_path, tmp_path):
-    """Started anew in this process, with the weights it had."""
+def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(
+    base_path, tmp_path, monkeypatch
+):
+    """Started anew in this process, with the weights it had, when the broken one is gone."""
     pytest.importorskip("vllm", reason="vLLM is an extra")
+    from vllm.v1.engine.llm_engine import LLMEngine
+
     before = listening(psutil.Process())
+    threads = torch.get_num_threads(), torch.set_num_threads
     engine = start_supervised(
         base_path, EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1], run_dir=tmp_path
     )
@@ -309,17 +314,25 @@ def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_pat
     engine.load_weights(repeatable, policy_version=7)
     asked = [Request((5, 9), (1, 2), max_tokens=12), Request((5, 17), (3,), max_tokens=12)]
     expected = engine.generate(asked, sampling=Sampling())
-    step, broken = engine._engine._llm.llm_engine.step, []
+    step, start, steps, left = LLMEngine.step, engine._start, [], []
+    first = weakref.ref(engine._engine._llm.llm_engine)
 
-    def breaks_half_way():
-        if len(broken) == 3:
+    def breaks_half_way(self):
+        steps.append(1)
+        if len(steps) == 4:
             raise RuntimeError("core died")
-        broken.append(1)
-        return step()
+        return step(self)
 
-    engine._engine._llm.llm_engine.step = breaks_half_way
+    def starts():
+        left.append(first())
+        return start()
+
+    monkeypatch.setattr(LLMEngine, "step", breaks_half_way)
+    monkeypatch.setattr(engine, "_start", starts)
     assert engine.generate(asked, sampling=Sampling()) == expected
     assert (engine.num_replaced, engine.policy_version) == (1, 7)
+    assert left == [None]
+    assert (torch.get_num_threads(), torch.set_num_threads) == threads
     assert listening(psutil.Process()) - before <= {"127.0.0.1", "::1"}
     engine.close()
 

@@ -142,6 +142,8 @@ def real_parts_answer_as_a_whole(rank, stand_in, engine):
         found = generate(cut, rank)
     tokens = [[one.token_ids for one in own] for own in found]
     sys.stdout.write(f"FOUND {json.dumps([rank, tokens])}\n")
+    cut.close()
+    dist.barrier()  # the group is the trainer's, and stays
 
 
 def new_stop_file():
