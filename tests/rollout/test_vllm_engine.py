@@ -85,6 +85,7 @@ def test_nothing_sleeps_where_it_is_off_or_on_a_cpu(make_engine, sleep_level, on
 def test_nothing_is_sampled_from_an_engine_that_sleeps(make_engine):
     """At level 2 its weights are whatever lies there."""
     engine, llm = make_engine(sleep_level=2)
+    llm.llm_engine.has_unfinished_requests.return_value = False
     engine.sleep()
     with pytest.raises(EngineError, match="sleeps"):
         engine.generate([Request((5,), (1,), max_tokens=4)], sampling=Sampling())

@@ -134,6 +134,7 @@ def test_variables_of_the_launcher_stay(on_ranks, monkeypatch, model, given):
 def test_settings_of_torch_stay(on_ranks, model):
     """An offloaded optimizer steps with all threads."""
     on_ranks(0, [0])
+    torch.set_float32_matmul_precision("highest")
     before = torch.get_num_threads(), torch.set_num_threads, torch.get_float32_matmul_precision()
     with pytest.raises(RuntimeError) if model == "broken" else process_group_kept():
         start_llm(model, EngineConfig(kind="vllm"))
