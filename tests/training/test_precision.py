@@ -1,11 +1,16 @@
 """The policy computes in the trainer's precision, whoever asks: a step of Lightning or not."""
 
 import sys
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
+from training.test_gradient_invariance import tiny_policy
 
+from luffy_pl.callbacks.weight_sync import BFLOAT16_NATS, FLOAT32_NATS, usual_tolerance
 from luffy_pl.policy.policy import Policy
 
 STEP = {"_old_logprob", "_backward", "probe"}
@@ -50,7 +55,21 @@ def test_every_pass_is_in_the_precision_of_the_trainer(
     done = command_line(
         "fit", "--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml",
         *SMALL, *settings, "--trainer.precision", precision,
-        "--weight_sync.tolerance_nats", "0.5", "--run_dir", tmp_path / "run",
+        "--run_dir", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert asked == {(name, dtype) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("context", "dtype", "expected"),
+    [
+        (nullcontext, torch.float32, FLOAT32_NATS),
+        (partial(torch.autocast, "cpu", torch.bfloat16), torch.float32, BFLOAT16_NATS),
+        (nullcontext, torch.bfloat16, BFLOAT16_NATS),
+    ],
+)
+def test_the_probe_allows_for_the_rounding_of_the_policy(context, dtype, expected):
+    policy = tiny_policy().to(dtype)
+    policy.context = context
+    assert usual_tolerance(SimpleNamespace(policy=policy, device="cpu")) == expected
