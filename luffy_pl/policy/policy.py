@@ -35,19 +35,16 @@ class Policy(nn.Module):
         head_in_float32: compute logits in float32 whatever the layers compute in.
     """
 
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The precision it computes in, whoever asks: a callback or data module is in no step of
+    Lightning."""
+
     def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
         super().__init__()
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
         self.language_model = packs_rows(language_model)
         self.tensor_group: TensorGroup | None = None
-        # Whoever asks: a callback or a data module is in no step of Lightning.
-        self.context: Callable[[], AbstractContextManager[None]] = nullcontext
-
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """`forward`, in the precision of the trainer."""
-        with self.context():
-            return super().__call__(*args, **kwargs)
 
     def forward(
         self,
@@ -90,6 +87,11 @@ class Policy(nn.Module):
         )
         logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
         return logprob_NT, entropy_NT
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """`forward`, in its context."""
+        with self.context():
+            return super().__call__(*args, **kwargs)
 
     @property
     def shares_prompts(self) -> bool:

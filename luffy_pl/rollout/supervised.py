@@ -20,6 +20,7 @@ from torch import Tensor
 
 from luffy_pl.errors import EngineError, LuffyError, first_line
 from luffy_pl.process.faults import fault
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.deadline import Deadline, Late
 from luffy_pl.rollout.engine import Finished, Request, RolloutEngine, Sampling
@@ -157,7 +158,7 @@ class SupervisedEngine:
 
     def _mendable(self, error: BaseException, what: str) -> str:
         """Why it broke, in a line; raises where neither a new engine nor another try can help."""
-        if self._loaded_last is None or is_device_error(error):
+        if self._loaded_last is None or is_gpu_failure(error):
             raise self._given_up(error, what) from error
         return first_line(error)
 
@@ -192,31 +193,14 @@ class SupervisedEngine:
 
     @staticmethod
     def _given_up(error: BaseException, what: str) -> EngineError:
-        if is_device_error(error):
-            return EngineError(
-                "data.engine",
-                f"{what} ({first_line(error)}), and this process can use its GPU no more",
-                fix="--resume true continues from the last checkpoint in a new process; if it "
-                "happens again, look at the GPU (dmesg, nvidia-smi)",
-            )
+        if is_gpu_failure(error):
+            return gpu_failure(error, what)
         return EngineError(
             "data.engine",
             f"{what} ({first_line(error)})",
             fix="--resume true continues from the last checkpoint; if it happens again, lower "
             "data.engine.gpu_memory_utilization or use data.engine.kind=hf",
         )
-
-
-def is_device_error(error: BaseException | None) -> bool:
-    """Whether a GPU has failed, by the error or one that led to it; want of memory is no failure.
-
-    A failure stays in the CUDA context: whatever this process asks of the GPU afterwards fails.
-    """
-    while error is not None:
-        if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def check_count(completions: Sequence[Sequence[Completion]], requests: Sequence[Request]) -> None:

@@ -40,6 +40,7 @@ from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.quiet import quiet
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
@@ -317,6 +318,10 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
         raise
     except MisconfigurationException as error:
         raise ConfigError("trainer", first_line(error), fix="correct trainer.*") from error
+    except RuntimeError as error:
+        if is_gpu_failure(error):
+            raise gpu_failure(error, f"{argv[0]} failed") from error
+        raise
     return 0
 
 
