@@ -149,10 +149,9 @@ def two_rows(
     vocabulary = model.get_output_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     ids_2L = torch.randint(vocabulary, (2, length), generator=generator)
-    special = {getattr(model.config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")}
-    plain = next((n for n in range(vocabulary) if n not in special), 0)
-    for token in special - {None}:  # a model may warn of padding
-        ids_2L[ids_2L == token] = plain
+    padding = getattr(model.config, "pad_token_id", None)
+    if padding is not None:  # a model may warn of it
+        ids_2L[ids_2L == padding] = (padding + 1) % vocabulary
     shared = length // 3
     ids_2L[1, :shared] = ids_2L[0, :shared]
     return ids_2L.to(model.device), (length, length - 3), (0, shared)

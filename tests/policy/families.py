@@ -1,0 +1,154 @@
+"""A tiny model with random weights of every causal language model that transformers has.
+
+Nothing is downloaded and no family has a recipe: fields of a configuration are made small by what
+their names say.
+"""
+
+import re
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from luffy_pl.errors import ModelError
+from luffy_pl.policy.policy import Policy
+
+WINDOW = 16
+LAYERS = 8  # at most; fewer where two show every kind of layer
+TOLERANCE = 1e-4  # nats
+# What a field is set to by its name; the first pattern that is found in it decides.
+SIZES = {
+    r"token_id|token_index|_tokens?$": None,
+    r"vocab": 96,
+    r"^(use_sliding_window|use_bidirectional.*)$": None,
+    r"window|chunk_size|^local_attention$|^attention_window": WINDOW,
+    r"max_position|n_positions|max_seq|n_ctx|max_sequence|max_target|context_length": 256,
+    r"(^|_)(num_key_value|n_?kv|kv_n|num_kv|multi_query_group).*": 2,
+    r"num_attention_heads|num_heads|n_heads?$|attention_heads": 4,
+    r"index_topk": 8,
+    r"n_groups?$|topk_groups?$|num_groups": 1,
+    r"per_tok|top_?k$|moe_k$|topk": 2,
+    r"num_.*shared_experts|n_shared": 1,
+    r"num_.*experts?$|n_routed|num_local_experts|moe_num|^num_experts": 4,
+    r"rope_head_dim|nope_head_dim|head_dim|head_size|v_head|qk_dim|d_head|d_kv": 8,
+    r"lora_rank|_rank$|low_rank": 8,
+    r"intermediate|ffn|inner|mlp_dim|d_ff|ff_dim|feed_forward|n_inner": 48,
+    r"^conv|d_conv|kernel": None,
+    r"hidden_size|d_model|n_embd|^dim$|embed.*dim|_width|_dim$|embed.*size": 32,
+    r"num_.*layers?$|n_layers?$|num_blocks|_layers$|first_k_dense": -1,
+}
+
+
+def families():
+    """Names of all of them, as transformers spells them."""
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def small(config, layers):
+    """The fields of a default configuration that have to be smaller, nested ones included."""
+    found = {}
+    for name, value in vars(config).items():
+        if name.startswith("_"):
+            continue
+        if name in config.sub_configs and value is not None:
+            found[name] = small(value, layers)
+        elif type(value) is int and value > 0:
+            size = next((size for word, size in SIZES.items() if re.search(word, name)), None)
+            if size is not None:
+                found[name] = min(value, layers if size == -1 else size)
+            elif re.search(r"token_id|token_index", name):
+                found[name] = value % 96
+    return found
+
+
+def tiny_config(family):
+    """Smallest of few layers that show every kind of layer that the family has."""
+    kind = CONFIG_MAPPING[family]
+    usual = kind()
+    text = usual.get_text_config()
+    kinds = getattr(text, "layer_types", None) or []
+    layers = next((n for n in range(2, LAYERS) if {*kinds[:n]} == {*kinds}), LAYERS)
+    fields = small(usual, layers)
+    windows = {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": WINDOW}
+    fields |= {name: value for name, value in windows.items() if hasattr(usual, name)}
+    return kind(**fields)
+
+
+def tiny_model(family, config=None):
+    """In float32, with weights so large that nothing drowns in rounding."""
+    torch.manual_seed(0)
+    config = config or tiny_config(family)
+    model = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim >= 2 and weight.is_floating_point():
+                weight.normal_(0, 1.5 / weight.shape[-1] ** 0.5, generator=generator)
+            elif name.endswith("bias"):
+                weight.normal_(0, 0.1, generator=generator)
+    return model.eval()
+
+
+def judged(family):
+    """`equal`, `refused` or `wrong` with what there is to say, or `not judged`."""
+    try:
+        model = tiny_model(family)
+        ids_L = torch.arange(5) + 3
+        own_logprobs(model, ids_L)
+    except Exception as error:
+        return "not judged", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
+    try:
+        policy = Policy(model)
+    except ModelError as error:
+        return "refused", error.what
+    worst = max(gap(policy, family, *case) for case in CASES)
+    return ("equal", "") if worst <= TOLERANCE else ("wrong", f"{worst:.2g} nats")
+
+
+# Lengths of rows, and what each shares with the last row that shares nothing.
+CASES = [
+    ((40,), (0,)),
+    ((7, 40, 23), (0, 0, 0)),
+    ((40, 33, 40), (0, 9, 9)),
+    ((24, 60, 41, 12), (0, 0, 20, 6)),
+]
+
+
+def gap(policy, family, num_tokens, num_shared):
+    """Largest difference of a packing from its rows alone, in a model that never was a policy."""
+    generator = torch.Generator().manual_seed(sum(num_tokens))
+    ids_NL = torch.randint(3, 90, (len(num_tokens), max(num_tokens)), generator=generator)
+    for row, shared in enumerate(num_shared):
+        if shared:
+            ids_NL[row, :shared] = ids_NL[lead, :shared]
+        else:
+            lead = row
+    mask_NT = torch.arange(max(num_tokens) - 1) < torch.tensor(num_tokens)[:, None] - 1
+    own = tiny_model(family)
+    with torch.no_grad():
+        found_NT, _ = policy(
+            ids_NL, mask_NT, num_tokens=num_tokens, num_shared=num_shared, temperature=1.0
+        )
+        gaps = [
+            (found_NT[row, : length - 1] - own_logprobs(own, ids_NL[row, :length])).abs().max()
+            for row, length in enumerate(num_tokens)
+        ]
+    return torch.stack(gaps).nan_to_num(torch.inf).max().item()
+
+
+def own_logprobs(model, ids_L):
+    """Of each token after the first, by the model's own forward pass."""
+    with torch.no_grad():
+        logits_TV = model(input_ids=ids_L[None]).logits[0, :-1].float()
+    return logits_TV.log_softmax(-1).gather(-1, ids_L[1:, None])[:, 0]
+
+
+if __name__ == "__main__":
+    import sys
+    import time
+
+    for one in sys.argv[1:] or families():
+        started = time.monotonic()
+        verdict, reason = judged(one)
+        print(f"{one:28} {verdict:12} {time.monotonic() - started:5.1f}s {reason}", flush=True)
