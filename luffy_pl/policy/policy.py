@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.attention import PACKED_SDPA, packing, register_attention
+from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
-from luffy_pl.policy.noise import turn_off_noise
 from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
@@ -41,8 +41,8 @@ class Policy(nn.Module):
     A policy that exists has the log-probabilities of its model: see `self_check`.
 
     Args:
-        language_model: its attention becomes packed, unless it is flash_attention_2; its dropout
-            and other noise is turned off.
+        language_model: its attention becomes packed, unless it is flash_attention_2; it computes
+            as in evaluation mode, without dropout, in either mode of the policy.
         head_in_float32: compute logits in float32 whatever the layers compute in.
 
     Attributes:
@@ -57,8 +57,8 @@ class Policy(nn.Module):
         super().__init__()
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
-        if noise := turn_off_noise(language_model):
-            log.warning("model.policy: %s of the model is off in training", ", ".join(noise))
+        if dropout := turn_off_dropout(language_model):
+            log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
         self.own_attention = language_model.config._attn_implementation
         with explained(language_model):
             self.language_model = packs_rows(language_model)
@@ -71,6 +71,12 @@ class Policy(nn.Module):
         self.check(own_attention="eager" if self.own_attention == "eager" else "sdpa")
         if self.own_attention == FLASH:
             language_model.set_attn_implementation(FLASH)
+
+    def train(self, mode: bool = True) -> Policy:
+        """Set the mode; the model inside goes on without dropout or other noise."""
+        super().train(mode)
+        stay_in_evaluation(self.language_model, trains=mode)
+        return self
 
     def forward(
         self,

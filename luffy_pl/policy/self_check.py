@@ -82,16 +82,13 @@ class SelfCheck:
         own: list[Tensor],
         passes: list[list[int]],
         num_shared: tuple[int, ...],
-        *,
-        trains: bool = True,
     ) -> Tensor:
         """Differences in nats, the larger of both values, [N, T]; not a number counts as infinite.
 
         Args:
             passes: the rows of each forward pass.
-            trains: whether the policy is in training mode.
         """
-        self.policy.train(trains)
+        self.policy.train()
         gap_NT = torch.zeros(len(own), self.token_ids_NL.shape[1] - 1)
         for rows in passes:
             num_tokens = [self.num_tokens[row] for row in rows]
@@ -125,8 +122,6 @@ class SelfCheck:
                     "convolution) or by positions that the model counts itself"
                 )
             return "its attention does not take a beginning that rows share"
-        if not self.is_wrong(self.gap(own, [[0], [1]], none, trains=False)):
-            return "it draws random numbers in training"
         window = min(self.windows, default=None)
         if window is not None and not self.is_wrong(alone_NT[:, : window - 1]):
             return f"the window of its attention, {window} tokens, is not kept"

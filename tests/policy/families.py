@@ -17,26 +17,46 @@ from luffy_pl.policy.policy import Policy
 WINDOW = 16
 LAYERS = 8  # at most; fewer where two show every kind of layer
 TOLERANCE = 1e-4  # nats
-# What a field is set to by its name; the first pattern that is found in it decides.
+# What a field is set to by its name; the first pattern that is found in it decides. None: nothing.
 SIZES = {
-    r"token_id|token_index|_tokens?$": None,
+    r"per_tok|top_?k$|moe_k$|topk$": 2,
+    r"token_id|token_index|_tokens?$|^qk_head_dim": None,
     r"vocab": 96,
-    r"^(use_sliding_window|use_bidirectional.*)$": None,
     r"window|chunk_size|^local_attention$|^attention_window": WINDOW,
-    r"max_position|n_positions|max_seq|n_ctx|max_sequence|max_target|context_length": 256,
+    r"max_position|n_positions|max_seq|n_ctx|max_target|context_length": 256,
     r"(^|_)(num_key_value|n_?kv|kv_n|num_kv|multi_query_group).*": 2,
     r"num_attention_heads|num_heads|n_heads?$|attention_heads": 4,
     r"index_topk": 8,
     r"n_groups?$|topk_groups?$|num_groups": 1,
-    r"per_tok|top_?k$|moe_k$|topk": 2,
     r"num_.*shared_experts|n_shared": 1,
     r"num_.*experts?$|n_routed|num_local_experts|moe_num|^num_experts": 4,
-    r"rope_head_dim|nope_head_dim|head_dim|head_size|v_head|qk_dim|d_head|d_kv": 8,
+    r"mamba_(d_head|head_dim)|mamba_headdim": 16,
+    r"rope_head_dim|nope_head_dim|head_dim|head_size|v_head|qk_dim|d_head|d_kv|rotary_dim": 8,
     r"lora_rank|_rank$|low_rank": 8,
     r"intermediate|ffn|inner|mlp_dim|d_ff|ff_dim|feed_forward|n_inner": 48,
     r"^conv|d_conv|kernel": None,
     r"hidden_size|d_model|n_embd|^dim$|embed.*dim|_width|_dim$|embed.*size": 32,
     r"num_.*layers?$|n_layers?$|num_blocks|_layers$|first_k_dense": -1,
+}
+# Without a default, and needed.
+MISSING = {
+    "head_dim": 8, "num_key_value_heads": 2, "n_routed_experts": 4, "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+}  # fmt: skip
+# Sizes that follow from each other in a way that names do not tell.
+TOGETHER = {
+    "bamba": {"attn_layer_indices": [1]},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0}},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "kimi_linear": {"num_expert_group": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "reformer": {"axial_pos_embds": False},
+    "xmod": {"default_language": "en_XX"},
+    "zamba2": {"layer_types": ["mamba", "hybrid"], "num_hidden_layers": 2, "n_mamba_heads": 8},
 }
 
 
@@ -47,10 +67,10 @@ def families():
 
 def small(config, layers):
     """The fields of a default configuration that have to be smaller, nested ones included."""
-    found = {}
-    for name, value in vars(config).items():
-        if name.startswith("_"):
-            continue
+    fields = {name: value for name, value in vars(config).items() if name[0] != "_"}
+    heads = next((fields[name] for name in ("num_attention_heads", "n_head") if name in fields), 0)
+    found = {name: size for name, size in MISSING.items() if fields.get(name, 0) is None}
+    for name, value in fields.items():
         if name in config.sub_configs and value is not None:
             found[name] = small(value, layers)
         elif type(value) is int and value > 0:
@@ -59,27 +79,29 @@ def small(config, layers):
                 found[name] = min(value, layers if size == -1 else size)
             elif re.search(r"token_id|token_index", name):
                 found[name] = value % 96
+        if name == "num_key_value_heads" and value in (None, heads):
+            found[name] = 4
     return found
 
 
-def tiny_config(family):
+def tiny_config(family, **settings):
     """Smallest of few layers that show every kind of layer that the family has."""
     kind = CONFIG_MAPPING[family]
     usual = kind()
     text = usual.get_text_config()
     kinds = getattr(text, "layer_types", None) or []
     layers = next((n for n in range(2, LAYERS) if {*kinds[:n]} == {*kinds}), LAYERS)
-    fields = small(usual, layers)
     windows = {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": WINDOW}
-    fields |= {name: value for name, value in windows.items() if hasattr(usual, name)}
-    return kind(**fields)
+    usually = {name: value for name, value in windows.items() if hasattr(usual, name)}
+    if hasattr(usual, "is_decoder"):
+        usually["is_decoder"] = True
+    return kind(**{**small(usual, layers), **usually, **TOGETHER.get(family, {}), **settings})
 
 
-def tiny_model(family, config=None):
+def tiny_model(family, **settings):
     """In float32, with weights so large that nothing drowns in rounding."""
     torch.manual_seed(0)
-    config = config or tiny_config(family)
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(tiny_config(family, **settings))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -90,19 +112,19 @@ def tiny_model(family, config=None):
     return model.eval()
 
 
-def judged(family):
+def judged(family, **settings):
     """`equal`, `refused` or `wrong` with what there is to say, or `not judged`."""
     try:
-        model = tiny_model(family)
-        ids_L = torch.arange(5) + 3
-        own_logprobs(model, ids_L)
+        model = tiny_model(family, **settings)
+        own_logprobs(model, torch.arange(5) + 3)
     except Exception as error:
         return "not judged", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
     try:
-        policy = Policy(model)
+        policy = Policy(model).train()
     except ModelError as error:
         return "refused", error.what
-    worst = max(gap(policy, family, *case) for case in CASES)
+    own = tiny_model(family, **settings)
+    worst = max(gap(policy, own, *case) for case in CASES)
     return ("equal", "") if worst <= TOLERANCE else ("wrong", f"{worst:.2g} nats")
 
 
@@ -115,8 +137,8 @@ CASES = [
 ]
 
 
-def gap(policy, family, num_tokens, num_shared):
-    """Largest difference of a packing from its rows alone, in a model that never was a policy."""
+def gap(policy, own, num_tokens, num_shared):
+    """Largest difference of a packing from its rows alone, in a model that is no policy."""
     generator = torch.Generator().manual_seed(sum(num_tokens))
     ids_NL = torch.randint(3, 90, (len(num_tokens), max(num_tokens)), generator=generator)
     for row, shared in enumerate(num_shared):
@@ -125,7 +147,6 @@ def gap(policy, family, num_tokens, num_shared):
         else:
             lead = row
     mask_NT = torch.arange(max(num_tokens) - 1) < torch.tensor(num_tokens)[:, None] - 1
-    own = tiny_model(family)
     with torch.no_grad():
         found_NT, _ = policy(
             ids_NL, mask_NT, num_tokens=num_tokens, num_shared=num_shared, temperature=1.0

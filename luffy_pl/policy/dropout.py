@@ -1,7 +1,8 @@
-"""What a model draws at random in training: dropout, left-out layers, noise on routers.
+"""Dropout and other noise of training, which a policy has not.
 
-Ratios of probabilities compare the policy with itself and with an engine that draws nothing, so
-noise would be read as a change of the policy.
+Ratios of probabilities compare the policy with itself and with an engine that draws nothing: noise
+would be read as a change of the policy. So a policy computes as its model does in evaluation mode,
+whatever its own mode is.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from torch.nn.modules.dropout import _DropoutNd
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-# In the names of strengths of noise: attn_pdrop, layerdrop, router_jitter_noise.
-WORDS = ("drop", "jitter")
+
+def stay_in_evaluation(model: PreTrainedModel, *, trains: bool) -> None:
+    """Set the mode of every module; layers are only recomputed in training mode, and have it."""
+    model.eval()
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = trains
 
 
-def turn_off_noise(model: PreTrainedModel) -> list[str]:
-    """Set every strength of noise to 0, in configuration and modules; returns the names.
-
-    The model may stay in training mode, which recomputed layers ask for.
-    """
+def turn_off_dropout(model: PreTrainedModel) -> list[str]:
+    """Set every share to be dropped to 0, for layers in training mode; returns the names."""
     configured = [
         prefix + name for prefix, config in _configs(model.config) for name in _set_to_zero(config)
     ]
@@ -42,7 +45,7 @@ def _set_to_zero(owner: nn.Module | PretrainedConfig) -> list[str]:
     found = [
         name
         for name, value in vars(owner).items()
-        if isinstance(value, float) and value > 0 and any(word in name for word in WORDS)
+        if isinstance(value, float) and value > 0 and "drop" in name
     ]
     for name in found:
         setattr(owner, name, 0.0)
