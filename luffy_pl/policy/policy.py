@@ -22,6 +22,8 @@ from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.rotary import check_lengths, longest_row
+from luffy_pl.policy.saved_names import saved_conversion
 from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.tensor_parallel import TensorGroup
@@ -48,6 +50,9 @@ class Policy(nn.Module):
     Attributes:
         transform: what the model does to its logits.
         windows: tokens that windows and chunks of its attention hold.
+        longest_row: tokens that a row may have; None: any number.
+        gap_nats: largest difference of packed rows from rows alone, when it was built.
+        saved_conversion: of its weights to those of a checkpoint.
 
     Raises:
         ModelError: packed rows are not what the model computes of each alone.
@@ -62,13 +67,15 @@ class Policy(nn.Module):
         self.own_attention = language_model.config._attn_implementation
         with explained(language_model):
             self.language_model = packs_rows(language_model)
+        self.saved_conversion = saved_conversion(language_model)
+        self.longest_row = longest_row(language_model)
         self.tensor_group: TensorGroup | None = None
         self.transform = LogitTransform()
         self.windows: set[int] = set()
         with undisturbed(language_model):
             self._read_model()
         # Flash attention needs a GPU, where no weights are yet.
-        self.check(own_attention="eager" if self.own_attention == "eager" else "sdpa")
+        self.gap_nats = self.check()
         if self.own_attention == FLASH:
             language_model.set_attn_implementation(FLASH)
 
@@ -98,6 +105,7 @@ class Policy(nn.Module):
             num_shared: tokens each row begins with as the last row that shares none, which are
                 computed once if the policy `shares_prompts`.
         """
+        check_lengths(num_tokens, self.longest_row)
         shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
         packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
         if self.tensor_group is not None:
@@ -126,16 +134,12 @@ class Policy(nn.Module):
         """The weights that a step changes: all, or those of adapters."""
         return [weight for weight in self.parameters() if weight.requires_grad]
 
-    def check(self, *, own_attention: str | None = None) -> float:
-        """Largest difference in nats between packed rows and rows alone; see `SelfCheck.run`.
-
-        Args:
-            own_attention: of the rows alone; by default what the model came with.
-        """
+    def check(self) -> float:
+        """Largest difference in nats between packed rows and rows alone; see `SelfCheck.run`."""
         return SelfCheck(
             self,
             self.language_model,
-            own_attention=own_attention or self.own_attention,
+            own_attention="eager" if self.own_attention == "eager" else "sdpa",
             windows=self.windows,
         ).run()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -53,7 +55,7 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
         os.environ["RANK"] = str(torch.distributed.get_rank())
         os.environ["LOCAL_RANK"] = str(local_rank)
         on_device["distributed_executor_backend"] = "external_launcher"
-    return LLM(
+    llm = LLM(
         model_path,
         skip_tokenizer_init=True,
         dtype=config.dtype,
@@ -68,6 +70,42 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
         **code_arguments(config.remote_code),
         **on_device,
     )
+    share_classes(llm)
+    return llm
+
+
+def share_classes(llm: LLM) -> None:
+    """Let others make models of the classes that vLLM changed.
+
+    It runs architectures that it does not have through transformers, and compiles their classes in
+    place: from then on they ask for vLLM's configuration, which only exists while it loads.
+    """
+    from transformers import PreTrainedModel
+    from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
+
+    classes = {PreTrainedModel}
+    while classes:
+        cls = classes.pop()
+        classes |= set(cls.__subclasses__())
+        if TorchCompileWithNoGuardsWrapper in cls.__bases__:
+            _make_plain_elsewhere(cls, llm.llm_engine.vllm_config)
+
+
+def _make_plain_elsewhere(cls: type, vllm_config: Any) -> None:
+    from vllm.config import CompilationMode, get_current_vllm_config_or_none
+
+    compiled = cls.__init__
+    plain_config = copy.copy(vllm_config)
+    plain_config.compilation_config = copy.copy(vllm_config.compilation_config)
+    plain_config.compilation_config.mode = CompilationMode.NONE
+
+    @functools.wraps(compiled)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if get_current_vllm_config_or_none() is None:
+            kwargs["vllm_config"] = plain_config
+        compiled(self, *args, **kwargs)
+
+    cls.__init__ = init  # type: ignore[misc]
 
 
 class VllmEngine:

@@ -117,7 +117,7 @@ def judged(family, **settings):
     try:
         model = tiny_model(family, **settings)
         own_logprobs(model, torch.arange(5) + 3)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (of code that is not ours)
         return "not judged", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
     try:
         policy = Policy(model).train()
@@ -142,10 +142,8 @@ def gap(policy, own, num_tokens, num_shared):
     generator = torch.Generator().manual_seed(sum(num_tokens))
     ids_NL = torch.randint(3, 90, (len(num_tokens), max(num_tokens)), generator=generator)
     for row, shared in enumerate(num_shared):
-        if shared:
-            ids_NL[row, :shared] = ids_NL[lead, :shared]
-        else:
-            lead = row
+        lead = max(first for first in range(row + 1) if not num_shared[first])
+        ids_NL[row, :shared] = ids_NL[lead, :shared]
     mask_NT = torch.arange(max(num_tokens) - 1) < torch.tensor(num_tokens)[:, None] - 1
     with torch.no_grad():
         found_NT, _ = policy(
