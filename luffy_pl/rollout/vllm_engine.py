@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.vllm_defects import pack_experts_again, share_classes
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -71,41 +70,9 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
         **on_device,
     )
     share_classes(llm)
+    if not has_gpu:
+        llm.apply_model(pack_experts_again)
     return llm
-
-
-def share_classes(llm: LLM) -> None:
-    """Let others make models of the classes that vLLM changed.
-
-    It runs architectures that it does not have through transformers, and compiles their classes in
-    place: from then on they ask for vLLM's configuration, which only exists while it loads.
-    """
-    from transformers import PreTrainedModel
-    from vllm.compilation.wrapper import TorchCompileWithNoGuardsWrapper
-
-    classes = {PreTrainedModel}
-    while classes:
-        cls = classes.pop()
-        classes |= set(cls.__subclasses__())
-        if TorchCompileWithNoGuardsWrapper in cls.__bases__:
-            _make_plain_elsewhere(cls, llm.llm_engine.vllm_config)
-
-
-def _make_plain_elsewhere(cls: type, vllm_config: Any) -> None:
-    from vllm.config import CompilationMode, get_current_vllm_config_or_none
-
-    compiled = cls.__init__
-    plain_config = copy.copy(vllm_config)
-    plain_config.compilation_config = copy.copy(vllm_config.compilation_config)
-    plain_config.compilation_config.mode = CompilationMode.NONE
-
-    @functools.wraps(compiled)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if get_current_vllm_config_or_none() is None:
-            kwargs["vllm_config"] = plain_config
-        compiled(self, *args, **kwargs)
-
-    cls.__init__ = init  # type: ignore[misc]
 
 
 class VllmEngine:
