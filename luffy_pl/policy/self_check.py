@@ -25,6 +25,9 @@ FEWEST, MOST = 24, 320
 """Tokens of a row: without a window, and with a large one."""
 BEYOND = 16
 """Tokens of a row beyond the smallest window."""
+SEEDS = (0, 1)
+"""Of the tokens. A wrong policy is off with any; rounding that sends a token to another expert is
+not."""
 
 
 class SelfCheck:
@@ -47,7 +50,12 @@ class SelfCheck:
     ) -> None:
         self.policy, self.model = policy, model
         self.own_attention, self.windows = own_attention, windows
-        self.token_ids_NL, self.num_tokens, self.num_shared = two_rows(model, windows)
+        self.draw(SEEDS[0])
+
+    def draw(self, seed: int) -> None:
+        """Take other tokens."""
+        found = two_rows(self.model, self.windows, seed)
+        self.token_ids_NL, self.num_tokens, self.num_shared = found
 
     def run(self) -> float:
         """Largest difference in nats.
@@ -56,10 +64,12 @@ class SelfCheck:
             ModelError: they differ by more than rounding; says why, as far as it can be found.
         """
         with undisturbed(self.policy), explained(self.model):
-            own = [self.alone(row) for row in range(2)]
-            gap_NT = self.gap(own, [[0, 1]], self.num_shared)
-            if not self.is_wrong(gap_NT):
-                return gap_NT.max().item()
+            for seed in SEEDS:
+                self.draw(seed)
+                own = [self.alone(row) for row in range(2)]
+                gap_NT = self.gap(own, [[0, 1]], self.num_shared)
+                if not self.is_wrong(gap_NT):
+                    return gap_NT.max().item()
             cause = self.cause(own)
         raise ModelError(
             "model.policy.path",
@@ -132,18 +142,18 @@ class SelfCheck:
 def tolerances(model: PreTrainedModel) -> tuple[float, float]:
     """Nats that rounding may make: at one token, and on average."""
     is_half = torch.is_autocast_enabled(model.device.type) or model.dtype.itemsize < 4
-    return (1.0, 0.1) if is_half else (5e-4, 1e-4)
+    return (3.0, 0.2) if is_half else (5e-4, 1e-4)
 
 
 def two_rows(
-    model: PreTrainedModel, windows: Collection[int]
+    model: PreTrainedModel, windows: Collection[int], seed: int
 ) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
     """Token ids [2, L], lengths, and tokens that the second row shares with the first."""
     length = min(MOST, max(FEWEST, min(windows, default=0) + BEYOND))
     limits = (getattr(model.config, "max_position_embeddings", None), longest_row(model))
     length = min([length, *filter(None, limits)])
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     ids_2L = torch.randint(vocabulary, (2, length), generator=generator)
     padding = getattr(model.config, "pad_token_id", None)
     if padding is not None:  # a model may warn of it

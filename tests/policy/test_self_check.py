@@ -119,10 +119,29 @@ def test_rows_beyond_which_rotary_frequencies_change_are_refused(rope):
         policy(ids_NL, mask_NT, **of_rows | {"num_tokens": (33, 20)})
 
 
+@pytest.mark.parametrize("unlucky", [[0], [0, 1]])
+def test_tokens_are_taken_twice_before_a_model_is_refused(monkeypatch, unlucky):
+    """Rounding that sends a token to another expert is seen with some tokens alone."""
+    model = tiny_model("llama")
+    drawn = [self_check.two_rows(model, (), seed)[0] for seed in unlucky]
+    plain = self_check.SelfCheck.alone
+
+    def alone(self, row):
+        is_unlucky = any(torch.equal(self.token_ids_NL, ids_NL) for ids_NL in drawn)
+        return plain(self, row) + is_unlucky
+
+    monkeypatch.setattr(self_check.SelfCheck, "alone", alone)
+    if unlucky == list(self_check.SEEDS):
+        with pytest.raises(ModelError, match="off by 1 nats"):
+            Policy(model)
+    else:
+        assert Policy(model).gap_nats < 1e-4
+
+
 def test_rows_are_longer_than_a_window_and_no_longer_than_they_must_be():
     model = tiny_model("llama")
     for windows, length in ((), 24), ({16}, 32), ({40, 4096}, 56), ({4096}, 256):
-        ids_2L, num_tokens, (_, shared) = self_check.two_rows(model, windows)
+        ids_2L, num_tokens, (_, shared) = self_check.two_rows(model, windows, 0)
         assert num_tokens == (length, length - 3)
         assert torch.equal(ids_2L[0, :shared], ids_2L[1, :shared])
         assert not torch.equal(ids_2L[0, shared:], ids_2L[1, shared:])
