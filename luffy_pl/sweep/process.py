@@ -84,6 +84,8 @@ def before_exec() -> None:
 
 def run(job: CellJob) -> Ended:
     """Start the process and wait for it; an interrupt ends it."""
+    # A Ray worker of a sweep in the background of a script inherits that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     process = start_process(job)
     try:
