@@ -6,7 +6,8 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,6 +58,10 @@ class Policy(nn.Module):
     Raises:
         ModelError: packed rows are not what the model computes of each alone.
     """
+
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The precision it computes in, whoever asks: a callback or data module is in no step of
+    Lightning."""
 
     def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
         super().__init__()
@@ -125,6 +130,11 @@ class Policy(nn.Module):
         logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
         return logprob_NT, entropy_NT
 
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """`forward`, in its context."""
+        with self.context():
+            return super().__call__(*args, **kwargs)
+
     @property
     def shares_prompts(self) -> bool:
         """Whether its attention can read tokens of another row."""
@@ -136,12 +146,11 @@ class Policy(nn.Module):
 
     def check(self) -> float:
         """Largest difference in nats between packed rows and rows alone; see `SelfCheck.run`."""
-        return SelfCheck(
-            self,
-            self.language_model,
-            own_attention="eager" if self.own_attention == "eager" else "sdpa",
-            windows=self.windows,
-        ).run()
+        own_attention = "eager" if self.own_attention == "eager" else "sdpa"
+        with self.context():
+            return SelfCheck(
+                self, self.language_model, own_attention=own_attention, windows=self.windows
+            ).run()
 
     def _inputs(self, packed: Packed) -> dict[str, Any]:
         """Of the model's forward pass."""

@@ -12,20 +12,31 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 
-def pack_experts_again(model: nn.Module) -> None:
+@functools.cache
+def pack_experts_again() -> None:
     """Let experts on a CPU be packed whenever they are loaded, and not the first time alone.
 
     Their kernel reads packed weights; after a reload it would read plain ones as if they were.
     """
-    for module in model.modules():
-        method = getattr(module, "quant_method", None)
-        if getattr(method, "moe_kernel", None) is not None:
-            method.process_weights_after_loading = functools.partial(_load_and_pack, method)
+    from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import (
+        UnquantizedFusedMoEMethod,
+    )
+
+    pack_at_every_load(UnquantizedFusedMoEMethod)
 
 
-def _load_and_pack(method: Any, layer: nn.Module) -> None:
-    type(method).process_weights_after_loading(method, layer)
-    method.moe_kernel.fused_experts.process_weights_after_loading(layer)
+def pack_at_every_load(method: Any) -> None:
+    """The same for a class of vLLM's methods."""
+    load = method.process_weights_after_loading
+
+    @functools.wraps(load)
+    def load_and_pack(self: Any, layer: nn.Module) -> None:
+        is_packed_by_load = self.moe_kernel is None
+        load(self, layer)
+        if not is_packed_by_load:
+            self.moe_kernel.fused_experts.process_weights_after_loading(layer)
+
+    method.process_weights_after_loading = load_and_pack
 
 
 def share_classes(llm: LLM) -> None:
@@ -45,7 +56,7 @@ def share_classes(llm: LLM) -> None:
             _make_plain_elsewhere(cls, llm.llm_engine.vllm_config)
 
 
-def _make_plain_elsewhere(cls: type, vllm_config: Any) -> None:
+def _make_plain_elsewhere(cls: Any, vllm_config: Any) -> None:
     from vllm.config import CompilationMode, get_current_vllm_config_or_none
 
     compiled = cls.__init__
@@ -59,4 +70,4 @@ def _make_plain_elsewhere(cls: type, vllm_config: Any) -> None:
             kwargs["vllm_config"] = plain_config
         compiled(self, *args, **kwargs)
 
-    cls.__init__ = init  # type: ignore[misc]
+    cls.__init__ = init
