@@ -144,7 +144,9 @@ class HfEngine:
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`."""
-        self.model.load_state_dict(dict(weights))
+        # It is a model of transformers, whatever a checkpoint looks like.
+        own = weights.in_model() if isinstance(weights, PolicyWeights) else weights
+        self.model.load_state_dict(dict(own))
         self.policy_version = policy_version
 
     def sleep(self) -> None:

@@ -99,7 +99,8 @@ class LuffyCLI(LightningCLI):
             "--dry_run",
             type=bool,
             default=False,
-            help="read settings and data, say what the run would do, and stop before any weights",
+            help="read settings, data and weights that are on this machine, say what the run would "
+            "do, and stop before the engine",
         )
         parser.add_argument(
             "--cpu_threads", type=int | None, default=None, help="threads of one process"
@@ -266,7 +267,7 @@ class LuffyCLI(LightningCLI):
         )
         changed = run_dir.changes(usual, here)
         given = {name: both for name, both in changed.items() if name not in LINKED}
-        show_plan(RunPlan(subcommand, config, given, self.datamodule))
+        show_plan(RunPlan(subcommand, config, given, self.datamodule, self.model.policy_config))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Loggers write into the run directory; callbacks without settings are always there."""
