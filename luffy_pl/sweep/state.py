@@ -9,18 +9,16 @@ One line per event, appended and synced to disk before the sweep does anything e
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
 
-from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.errors import ConfigError
 from luffy_pl.run_dir.read import read_lines
 from luffy_pl.sweep.plan import Cell
 
@@ -85,20 +83,6 @@ def append(
         file.write(text.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def alone(run_dir: Path) -> Iterator[None]:
-    """One sweep at a time in a folder: two would run the same cells. The lock dies with us."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "sweep.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                str(run_dir), "another sweep is running here", fix="wait for it, or end it"
-            ) from None
-        yield
 
 
 def check_unchanged(cells: Iterable[Cell], state: Mapping[str, CellStatus]) -> None:
