@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
+    from luffy_pl.process.files import all_written, storage_error
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        with signals():
+        with signals(), all_written():
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
@@ -122,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"luffy-pl: {word} [{stopped.exit_code}]\n")
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
+        if (of_disk := storage_error(error)) is not None:
+            say(error, f"error [{of_disk.exit_code}] {of_disk}", debug=debug)
+            return of_disk.exit_code
         where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1

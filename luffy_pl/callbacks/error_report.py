@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 
 from luffy_pl.errors import LuffyError
+from luffy_pl.process.files import storage_error, write_file
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -32,18 +33,12 @@ class ErrorReport(L.Callback):
 
 
 def report(run_dir: Path, error: Exception) -> None:
-    """Write both files, and note in the error where its traceback is.
-
-    A full or read-only disk must not hide the error itself.
-    """
+    """Write both files, and note in the error where its traceback is."""
     path = run_dir / TRACEBACK
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        (run_dir / FILE).write_text(json.dumps(as_record(error), indent=2) + "\n", encoding="utf-8")
-    except OSError:
-        return
-    error.add_note(f"traceback: {path}")
+    known = storage_error(error) or error
+    write_file(run_dir / FILE, json.dumps(as_record(known), indent=2) + "\n")
+    if write_file(path, "".join(traceback.format_exception(error))):
+        error.add_note(f"traceback: {path}")
 
 
 def as_record(error: Exception) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 from luffy_pl.errors import ConfigError, StorageError
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.files import write_file
 from luffy_pl.registry import check_same_plugins, recorded_plugins
 
 FILE, PLUGINS = "identity.json", "plugins"
@@ -64,8 +65,7 @@ def on_disk(path: str) -> dict[str, Any]:
 
 def write_identity(folder: Path, identity: dict[str, Any]) -> None:
     """Beside the answers."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    write_file(folder / FILE, json.dumps(identity, indent=2) + "\n")
 
 
 def check_identity(folder: Path, identity: dict[str, Any]) -> None:

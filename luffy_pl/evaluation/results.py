@@ -31,6 +31,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.process.files import write_file
+
 VERSION = 1
 NAMES = {"validate": "results", "test": "test_results"}
 """Files of each command: neither replaces those of the other."""
@@ -60,7 +62,6 @@ def write_results(
     phase: int,
 ) -> None:
     """Write results.json and results.md of validate or test."""
-    folder.mkdir(parents=True, exist_ok=True)
     benchmarks = [result(row) for row in rows]
     outcome = {
         "version": VERSION,
@@ -70,8 +71,8 @@ def write_results(
         "benchmarks": benchmarks,
     }
     name = NAMES[command]
-    (folder / f"{name}.json").write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text(markdown(benchmarks), encoding="utf-8")
+    write_file(folder / f"{name}.json", json.dumps(outcome, indent=2) + "\n")
+    write_file(folder / f"{name}.md", markdown(benchmarks))
 
 
 def result(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One process at a time writes a folder: two would mix their files.
 
-The lock is a file that names process and host and that its owner touches every few seconds. It needs
+The lock is a file that names process and host, and that its owner touches now and then. It needs
 no locking from the file system, so it works on a shared one.
 """
 
@@ -41,6 +41,7 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     # Only commands that write a folder pay for the import.
     from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lease = SoftFileLease(
         folder / f".{name}.lock", lease_duration=SILENT_S, on_compromise=_lost, thread_local=False
@@ -58,6 +59,9 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         yield
     finally:
         lease.release()
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _acquire(lease: SoftFileLease) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from luffy_pl.errors import StorageError
+from luffy_pl.process.files import write_file
 from luffy_pl.run_dir.checkpoints import FOLDER, newest
 
 FILE = "status.json"
@@ -63,9 +64,7 @@ class RunStatus:
 
 def write_status(run_dir: Path, status: RunStatus) -> None:
     """Replace the file in one step."""
-    beside = run_dir / f".{FILE}.new"
-    beside.write_text(json.dumps(asdict(status), indent=2) + "\n", encoding="utf-8")
-    beside.replace(run_dir / FILE)
+    write_file(run_dir / FILE, json.dumps(asdict(status), indent=2) + "\n")
 
 
 def read_status(run_dir: Path) -> RunStatus:

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from luffy_pl.cli import main
-from luffy_pl.sweep import runner
 from luffy_pl.process.folder_lock import alone
+from luffy_pl.sweep import runner
 from luffy_pl.sweep.state import JOURNAL, read_state
 from sweep.hanging import HANGING, is_running, sweep_process
 
