@@ -73,7 +73,14 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / FILE
     if not path.exists():
         raise StorageError(str(folder), "holds no evaluation to resume", fix="leave --resume out")
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        before = None
+    if not isinstance(before, dict):
+        raise StorageError(
+            str(path), "does not say what was evaluated", fix="leave --resume out to begin again"
+        )
     check_same_plugins(before.get(PLUGINS), where=str(folder.parent))
     for key in [*identity, *before]:
         if key == PLUGINS:

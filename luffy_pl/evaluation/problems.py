@@ -15,9 +15,11 @@ from pathlib import Path
 from luffy_pl.errors import StorageError
 from luffy_pl.process.files import write_file
 from luffy_pl.run_dir.read import read_lines
+from luffy_pl.run_dir.shapes import Shape, is_count, is_text
 
 FOLDERS = ("evaluation", "validate", "test")
 FILE = re.compile(r"phase-(\d+)-(.+)\.jsonl")
+PROBLEM = Shape({"prompt_id": is_text, "graded": is_count, "correct": is_count})
 
 
 def write_problems(
@@ -86,6 +88,6 @@ def read_problem_outcomes(file: Path) -> dict[str, ProblemOutcome]:
         line["prompt_id"]: ProblemOutcome(
             line["graded"], line["correct"], line.get("out_of_distribution", False)
         )
-        for line in read_lines(file)
+        for line in read_lines(file, PROBLEM)
         if line["graded"]
     }

@@ -81,20 +81,20 @@ def result(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in METRICS:
         if name in row:
             prefix = "" if name == "avg" else f"{name}_"
-            ends = {end: number(row[prefix + end]) for end in ("low", "high")}
+            ends = {end: number(row.get(prefix + end)) for end in ("low", "high")}
             metrics[name] = {"value": number(row[name]), **ends}
             if f"{name}_n" in row:
                 metrics[name]["n"] = row[f"{name}_n"]
-    for name, estimate in row.get("metrics", {}).items():
+    for name, estimate in (row.get("metrics") or {}).items():
         metrics[name] = {end: number(estimate[end]) for end in ENDS}
     return {
         "name": row["benchmark"],
         "n": row["n"],
         "k": row.get("k"),
         "temperature": row.get("temperature"),
-        "out_of_distribution": row.get("out_of_distribution", False),
+        "out_of_distribution": row.get("out_of_distribution") or False,
         "metrics": metrics,
-        "pass_at": row.get("pass_at", {}),
+        "pass_at": row.get("pass_at") or {},
     }
 
 

@@ -20,11 +20,22 @@ from typing import Literal, get_args
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.run_dir.read import read_lines
+from luffy_pl.run_dir.shapes import Shape, is_number, is_text, or_null
 from luffy_pl.sweep.plan import Cell
 
 Event = Literal["started", "finished", "failed", "interrupted"]
 JOURNAL = "sweep.jsonl"
 CHECKPOINT = "checkpoints/last.ckpt"
+EVENT = Shape(
+    {
+        "event": is_text,
+        "cell": is_text,
+        "fingerprint": is_text,
+        "seconds": or_null(is_number),
+        "exit_code": or_null(is_number),
+        "reference": or_null(is_text),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,12 +53,12 @@ def read_state(run_dir: Path) -> dict[str, CellStatus]:
     """Cell to last event; a line that a kill cut off counts as not written."""
     path = run_dir / JOURNAL
     state = {}
-    for line in read_lines(path) if path.exists() else []:
-        if line.get("event") in get_args(Event):
+    for line in read_lines(path, EVENT) if path.exists() else []:
+        if line["event"] in get_args(Event):
             state[line["cell"]] = CellStatus(
                 line["event"],
                 line["fingerprint"],
-                line.get("seconds", 0.0),
+                line.get("seconds") or 0.0,
                 line.get("exit_code"),
                 line.get("reference"),
             )

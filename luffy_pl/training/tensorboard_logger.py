@@ -24,7 +24,7 @@ class EventLogger(TensorBoardLogger):
         is_new = self._experiment is None
         writer = super().experiment
         if is_new and self._experiment is not None:
-            events = self._experiment.file_writer.event_writer
+            events: Any = writer.file_writer.event_writer
             events._async_writer.close()
             events._async_writer = EventFile(Path(events._file_name))
         return writer
