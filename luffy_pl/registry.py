@@ -215,7 +215,8 @@ def say_missing_plugins(recorded: Iterable[Any], *, where: str) -> None:
 def _compared(recorded: Iterable[Any] | None, where: str) -> Iterator[tuple[Plugin, Plugin | None]]:
     """Each plugin that was recorded, and the loaded one with its content, else with its name."""
     is_list = isinstance(recorded, Iterable) and not isinstance(recorded, str | Mapping)
-    for entry in () if recorded is None else recorded if is_list else (recorded,):
+    entries: Any = () if recorded is None else recorded if is_list else (recorded,)
+    for entry in entries:
         try:
             before = Plugin(str(entry["path"]), str(entry["sha256"]))
         except (KeyError, TypeError, IndexError):

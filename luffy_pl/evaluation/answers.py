@@ -16,8 +16,8 @@ from typing import Any
 
 from luffy_pl.errors import StorageError
 from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.run_dir.fields import Fields, is_count, is_number, is_text, or_null
 from luffy_pl.run_dir.read import read_lines
-from luffy_pl.run_dir.shapes import Shape, is_count, is_number, is_text, or_null
 
 UNKNOWN_TOKEN = -1
 """In place of each token of an answer that was read back: only their number is kept."""
@@ -36,7 +36,7 @@ def is_verdict(value: Any) -> bool:
         return False
 
 
-ANSWER = Shape(
+ANSWER = Fields(
     {
         "prompt_id": is_text,
         "prompt": is_text,

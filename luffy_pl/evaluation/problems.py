@@ -14,12 +14,12 @@ from pathlib import Path
 
 from luffy_pl.errors import StorageError
 from luffy_pl.process.files import write_file
+from luffy_pl.run_dir.fields import Fields, is_count, is_text
 from luffy_pl.run_dir.read import read_lines
-from luffy_pl.run_dir.shapes import Shape, is_count, is_text
 
 FOLDERS = ("evaluation", "validate", "test")
 FILE = re.compile(r"phase-(\d+)-(.+)\.jsonl")
-PROBLEM = Shape({"prompt_id": is_text, "graded": is_count, "correct": is_count})
+PROBLEM = Fields({"prompt_id": is_text, "graded": is_count, "correct": is_count})
 
 
 def write_problems(

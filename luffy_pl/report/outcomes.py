@@ -14,9 +14,8 @@ from yaml import YAMLError
 
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
-from luffy_pl.run_dir.read import Run
-from luffy_pl.run_dir.shapes import (
-    Shape,
+from luffy_pl.run_dir.fields import (
+    Fields,
     all_values,
     is_count,
     is_estimate,
@@ -25,10 +24,11 @@ from luffy_pl.run_dir.shapes import (
     is_text,
     or_null,
 )
+from luffy_pl.run_dir.read import Run
 
 log = logging.getLogger(__name__)
 
-BENCHMARK = Shape(
+BENCHMARK = Fields(
     {
         "name": is_text,
         "n": is_count,
@@ -38,7 +38,7 @@ BENCHMARK = Shape(
         "pass_at": or_null(is_pass_at),
     }
 )
-RESULTS = Shape(
+RESULTS = Fields(
     {
         "phase": is_count,
         "model": or_null(is_text),

@@ -19,7 +19,7 @@ from yaml import YAMLError
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.registry import check_same_plugins
-from luffy_pl.run_dir import shapes
+from luffy_pl.run_dir import fields
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -133,10 +133,10 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
     keep_lines(
         run_dir / METRICS,
         lambda line: line.get("step") is None or line["step"] <= last,
-        shapes.METRICS_LINE,
-        shapes.HYPERPARAMETERS_LINE,
+        fields.METRICS_LINE,
+        fields.HYPERPARAMETERS_LINE,
     )
-    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last, shapes.EVALUATION_ROW)
+    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last, fields.EVALUATION_ROW)
     for pattern in PHASE_FILES:
         for file in run_dir.glob(pattern):
             number = re.match(r"phase-(\d+)", file.name)
@@ -147,15 +147,13 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
 
 
 def keep_lines(
-    path: Path, is_kept: Callable[[dict[str, Any]], bool], *of_shapes: shapes.Shape
+    path: Path, is_kept: Callable[[dict[str, Any]], bool], *kinds: fields.Fields
 ) -> None:
-    """Drop lines of a JSON Lines file, and those of none of the shapes, in one step."""
+    """Drop lines of a JSON Lines file, and those of none of the kinds, in one step."""
     if not path.exists():
         return
     kept = [
-        text.removesuffix("\n") + "\n"
-        for text, line in whole_lines(path, *of_shapes)
-        if is_kept(line)
+        text.removesuffix("\n") + "\n" for text, line in whole_lines(path, *kinds) if is_kept(line)
     ]
     beside = path.with_suffix(".partial")
     with beside.open("w", encoding="utf-8") as file:
@@ -174,14 +172,16 @@ def kept_config(run_dir: Path) -> DictConfig:
     path = run_dir / CONFIG
     try:
         found = OmegaConf.load(path)
-        problem = None if isinstance(found, DictConfig) else "is no mapping"
+        if isinstance(found, DictConfig):
+            return found
+        problem = "it is no mapping"
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
-        problem = f"cannot be read ({first_line(error)})"
-    if problem is not None:
-        raise StorageError(
-            str(path), problem, fix="put it back, or begin again with --overwrite true"
-        )
-    return found
+        problem = first_line(error)
+    raise StorageError(
+        str(path),
+        f"cannot be read ({problem})",
+        fix="put it back, or begin again with --overwrite true",
+    )
 
 
 def check_plugins(run_dir: Path) -> None:

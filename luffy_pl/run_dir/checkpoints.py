@@ -26,7 +26,7 @@ from typing import Any
 
 from luffy_pl.errors import StorageError
 from luffy_pl.process.faults import fault
-from luffy_pl.run_dir.shapes import CHECKPOINT_MANIFEST
+from luffy_pl.run_dir.fields import CHECKPOINT_MANIFEST
 
 FOLDER, STATE, MANIFEST = "checkpoints", "state.ckpt", "manifest.json"
 LAST, BEST, LAST_STATE = "last", "best", "last.ckpt"

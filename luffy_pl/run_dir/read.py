@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import StorageError
-from luffy_pl.run_dir.shapes import EVALUATION_ROW, HYPERPARAMETERS_LINE, METRICS_LINE, Shape
+from luffy_pl.run_dir.fields import EVALUATION_ROW, HYPERPARAMETERS_LINE, METRICS_LINE, Fields
 
 log = logging.getLogger(__name__)
 
@@ -80,18 +80,18 @@ def read_metrics(file: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any
     return metrics, hyperparameters
 
 
-def read_lines(path: Path, *shapes: Shape) -> list[dict[str, Any]]:
-    """Lines of one of the shapes; one that was cut off by a crash is left out."""
-    return list(iterate_lines(path, *shapes))
+def read_lines(path: Path, *kinds: Fields) -> list[dict[str, Any]]:
+    """Lines of one of the kinds; one that was cut off by a crash is left out."""
+    return list(iterate_lines(path, *kinds))
 
 
-def iterate_lines(path: Path, *shapes: Shape) -> Iterator[dict[str, Any]]:
+def iterate_lines(path: Path, *kinds: Fields) -> Iterator[dict[str, Any]]:
     """The same, one at a time: files of answers can be larger than memory."""
-    for _, found in whole_lines(path, *shapes):
+    for _, found in whole_lines(path, *kinds):
         yield found
 
 
-def whole_lines(path: Path, *shapes: Shape) -> Iterator[tuple[str, dict[str, Any]]]:
+def whole_lines(path: Path, *kinds: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line as text and as what it holds.
 
     One that was cut off by a crash is left out; so are those that are broken otherwise, which are
@@ -102,7 +102,7 @@ def whole_lines(path: Path, *shapes: Shape) -> Iterator[tuple[str, dict[str, Any
     # that are no UTF-8 are the end of a line that was cut off within a character.
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            found, problem = read_line(line, shapes or (Shape(),))
+            found, problem = read_line(line, kinds or (Fields(),))
             if found is not None:
                 yield line, found
             elif line.endswith("\n") and not line.isspace():
@@ -112,11 +112,11 @@ def whole_lines(path: Path, *shapes: Shape) -> Iterator[tuple[str, dict[str, Any
         log.warning("%s: skipped what cannot be read: %s%s", path, wrong[0], more)
 
 
-def read_line(text: str, shapes: Sequence[Shape]) -> tuple[dict[str, Any] | None, str | None]:
-    """A line that has one of the shapes, or None and what is wrong with it."""
+def read_line(text: str, kinds: Sequence[Fields]) -> tuple[dict[str, Any] | None, str | None]:
+    """A line of one of the kinds, or None and what is wrong with it."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None, "is no JSON"
-    problems = [shape.misfit(found) for shape in shapes]
+    problems = [kind.misfit(found) for kind in kinds]
     return (found, None) if None in problems else (None, problems[0])

@@ -18,7 +18,7 @@ from typing import Literal
 from luffy_pl.errors import StorageError
 from luffy_pl.process.files import write_file
 from luffy_pl.run_dir.checkpoints import FOLDER, newest
-from luffy_pl.run_dir.shapes import Shape, is_number, is_text
+from luffy_pl.run_dir.fields import Fields, is_number, is_text
 
 FILE = "status.json"
 LATE_BEATS = 3
@@ -64,7 +64,9 @@ class RunStatus:
 
 
 TEXTS = ("state", "host", "stage")
-STATUS = Shape({one.name: is_text if one.name in TEXTS else is_number for one in fields(RunStatus)})
+STATUS = Fields(
+    {one.name: is_text if one.name in TEXTS else is_number for one in fields(RunStatus)}
+)
 
 
 def write_status(run_dir: Path, status: RunStatus) -> None:

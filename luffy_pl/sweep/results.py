@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
+from luffy_pl.run_dir.fields import EVALUATION_ROW
 from luffy_pl.run_dir.read import Run, read_lines, read_metrics
-from luffy_pl.run_dir.shapes import EVALUATION_ROW
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.values import check_names

@@ -19,14 +19,14 @@ from statistics import median
 from typing import Literal, get_args
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.run_dir.fields import Fields, is_number, is_text, or_null
 from luffy_pl.run_dir.read import read_lines
-from luffy_pl.run_dir.shapes import Shape, is_number, is_text, or_null
 from luffy_pl.sweep.plan import Cell
 
 Event = Literal["started", "finished", "failed", "interrupted"]
 JOURNAL = "sweep.jsonl"
 CHECKPOINT = "checkpoints/last.ckpt"
-EVENT = Shape(
+EVENT = Fields(
     {
         "event": is_text,
         "cell": is_text,

@@ -11,13 +11,13 @@ Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
-class Shape:
+class Fields:
     """Fields of a mapping with their checks.
 
     rest: the check of every other field. present: fields that may be null, but not be missing.
     """
 
-    fields: Mapping[str, Check] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
     rest: Check = lambda value: True
     present: tuple[str, ...] = ()
 
@@ -25,10 +25,10 @@ class Shape:
         """What is wrong with what was read; None if nothing is."""
         if not isinstance(found, dict):
             return "is no JSON object"
-        for name in [*self.fields, *found]:
-            if name not in found and (name in self.present or not self.fields[name](None)):
+        for name in [*self.checks, *found]:
+            if name not in found and (name in self.present or not self.checks[name](None)):
                 return f"has no {name}"
-            if not self.fields.get(name, self.rest)(found.get(name)):
+            if not self.checks.get(name, self.rest)(found.get(name)):
                 return f"has a broken {name}"
         return None
 
@@ -76,9 +76,9 @@ def is_pass_at(value: Any) -> bool:
     return all_values(is_estimate)(value) and all(k.isdecimal() for k in value)
 
 
-METRICS_LINE = Shape({"step": is_count}, rest=is_number)
-HYPERPARAMETERS_LINE = Shape({"hyperparameters": is_mapping})
-EVALUATION_ROW = Shape(
+METRICS_LINE = Fields({"step": is_count}, rest=is_number)
+HYPERPARAMETERS_LINE = Fields({"hyperparameters": is_mapping})
+EVALUATION_ROW = Fields(
     {
         "phase": is_count,
         "benchmark": is_text,
@@ -94,7 +94,7 @@ EVALUATION_ROW = Shape(
     present=("avg", "low", "high"),
 )
 """A row of an evaluation; what is not named here is a number."""
-CHECKPOINT_MANIFEST = Shape(
+CHECKPOINT_MANIFEST = Fields(
     {
         "files": all_values(
             lambda value: (
