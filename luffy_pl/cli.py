@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
     from luffy_pl.process.files import all_written, storage_error
-    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, loaded, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        with signals(), all_written():
+        with signals(is_patient=COMMANDS[args[0]][0] != RUN), all_written():
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args, files = take_option(args, PLUGIN)
                 load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
+            loaded()
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
@@ -119,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"luffy-pl: interrupted [{INTERRUPTED}]\n")
         return INTERRUPTED
     except Stopped as stopped:
-        word = "interrupted" if stopped.exit_code == INTERRUPTED else "terminated"
-        sys.stderr.write(f"luffy-pl: {word} [{stopped.exit_code}]\n")
+        sys.stderr.write(f"luffy-pl: {stopped}\n")
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
         if (of_disk := storage_error(error)) is not None:

@@ -10,6 +10,7 @@ import lightning as L
 
 from luffy_pl.errors import LuffyError
 from luffy_pl.process.files import storage_error, write_file
+from luffy_pl.process.interrupt import is_ending
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -28,7 +29,7 @@ class ErrorReport(L.Callback):
         self, trainer: L.Trainer, module: LuffyModule, exception: BaseException
     ) -> None:
         """Every rank may write; the files hold what the last one met."""
-        if isinstance(exception, Exception):
+        if isinstance(exception, Exception) and not is_ending():
             report(Path(trainer.default_root_dir), exception)
 
 

@@ -17,7 +17,7 @@ import lightning as L
 
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.errors import StorageError
-from luffy_pl.process.interrupt import Stopped
+from luffy_pl.process.interrupt import Stopped, is_ending
 from luffy_pl.records import Experience
 from luffy_pl.run_dir.status import RunStatus, State, write_status
 from luffy_pl.training.module import LuffyModule
@@ -113,7 +113,7 @@ class Heartbeat(L.Callback):
         self, trainer: L.Trainer, module: LuffyModule, exception: BaseException
     ) -> None:
         """Asked to end, or broken."""
-        is_stop = isinstance(exception, Stopped | KeyboardInterrupt)
+        is_stop = isinstance(exception, Stopped | KeyboardInterrupt) or is_ending()
         self.end(trainer, "stopped" if is_stop else "failed")
 
     def end(self, trainer: L.Trainer, state: State) -> None:
