@@ -6,14 +6,11 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 DEBUG = "--debug"
 RUN = "luffy_pl.run.command"
-# Where launchers (torchrun, Lightning's own, SLURM) write which process of a run this is.
-RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
@@ -138,10 +135,11 @@ def announce(args: Sequence[str]) -> None:
     It is said once, not by every rank, and not beside what `--print_config` and `--help` write,
     which may go into a file together with stderr.
     """
+    from luffy_pl.process.first_rank import is_first_rank
+
     is_loaded = "torch" in sys.modules
-    is_first_rank = all(os.environ.get(name, "0") == "0" for name in RANK_NAMES)
     writes_text = any(argument.startswith(WRITE_TEXT) for argument in args)
-    if COMMANDS[args[0]][0] == RUN and is_first_rank and not is_loaded and not writes_text:
+    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text:
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luffy_pl.errors import StorageError
+from luffy_pl.process.alive import container, is_zombie
 
 if TYPE_CHECKING:
     from filelock import LeaseCompromise, SoftFileLease
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 SILENT_S = 30.0
 """Seconds without a sign of life after which the owner on another host counts as gone."""
 POLL_S = 0.5
-FIRST_PID_NAMESPACE = 0xEFFFFFFC
-"""Of a host itself, by the kernel's interface; filelock names every other one beside the host."""
 
 
 @contextmanager
@@ -74,7 +73,7 @@ def _acquire(lease: SoftFileLease) -> None:
     except Timeout:
         owner = lease.owner
         if owner is not None and _is_here(owner.hostname):
-            if not _is_zombie(owner.pid):
+            if not is_zombie(owner.pid):
                 raise
             lease.force_break()
     path = Path(lease.lock_file)
@@ -99,22 +98,9 @@ def _touched(path: Path) -> float | None:
 
 
 def _is_here(hostname: str) -> bool:
-    """Whether the owner's number can be looked up here: the same host, and the same container."""
-    host, _, container = hostname.partition("?pidns-")
-    with suppress(OSError):
-        own = Path("/proc/self/ns/pid").stat().st_ino
-        return (host, container) == (
-            socket.gethostname(),
-            "" if own == FIRST_PID_NAMESPACE else f"{own:x}",
-        )
-    return host == socket.gethostname()
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and nobody has asked for its exit code."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:1] == ["Z"]
-    return False
+    """Whether the owner's number can be looked up: the same host, and the same container."""
+    host, _, inner = hostname.partition("?pidns-")
+    return (host, inner) == (socket.gethostname(), container())
 
 
 def _owner(lease: SoftFileLease) -> str | None:

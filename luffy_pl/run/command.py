@@ -13,7 +13,6 @@ import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +25,7 @@ from luffy_pl.callbacks.health import Health
 from luffy_pl.callbacks.identity import check_identity, identity_of
 from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.callbacks.ledger import Ledger
+from luffy_pl.callbacks.ranks import RankWatching, leave_ranks
 from luffy_pl.callbacks.released_metrics import ReleasedMetrics
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.config.cross_checks import (
@@ -42,6 +42,7 @@ from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.process.quiet import quiet
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
@@ -60,7 +61,15 @@ register_kinds()
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
 """Those that numpy takes, too."""
-ALWAYS_THERE = (ErrorReport, Interruption, ReleasedMetrics, Health, Throughput, Ledger)
+ALWAYS_THERE = (
+    RankWatching,
+    ErrorReport,
+    Interruption,
+    ReleasedMetrics,
+    Health,
+    Throughput,
+    Ledger,
+)
 """Callbacks without settings."""
 
 
@@ -186,7 +195,7 @@ class LuffyCLI(LightningCLI):
         check_state(config.ckpt_path, config.model.policy.lora)
         if not config.dry_run:
             check_writable(config.run_dir)
-            if rank_zero_only.rank == 0:
+            if is_first_rank():
                 self.locks.enter_context(alone(Path(config.run_dir), self.asked))
         if config.weights_only is False:
             raise ConfigError(
@@ -292,6 +301,7 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     parser_kwargs = {"parser_mode": "omegaconf", "exit_on_error": False}
     try:
         with ExitStack() as locks:
+            locks.push(leave_ranks)
             cli(
                 LuffyModule,
                 LuffyDataModule,
@@ -325,8 +335,11 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
 
 
 def place_of(callback: Any) -> int:
-    """A phase is logged before an evaluation, which may be stopped, and before it is saved."""
-    for place, kind in ((0, Interruption), (2, Evaluation), (3, Checkpoint)):
+    """A phase is logged before an evaluation, which may be stopped, and before it is saved.
+
+    Which rank is gone is found out before anything is done about it.
+    """
+    for place, kind in ((0, RankWatching), (1, Interruption), (3, Evaluation), (4, Checkpoint)):
         if isinstance(callback, kind):
             return place
-    return 1
+    return 2

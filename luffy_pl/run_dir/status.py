@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from luffy_pl.errors import StorageError
+from luffy_pl.process.alive import is_running
 from luffy_pl.process.files import write_file
 from luffy_pl.run_dir.checkpoints import FOLDER, newest
 from luffy_pl.run_dir.fields import Fields, is_number, is_text
@@ -96,11 +97,7 @@ def lives(status: RunStatus) -> bool:
     """Whether its process does; unknown, and then no, on another machine."""
     if status.host != os.uname().nodename:
         return False
-    try:
-        os.kill(status.pid, 0)
-    except OSError:
-        return False
-    return True
+    return is_running(status.pid)
 
 
 def main(argv: Sequence[str]) -> int:
