@@ -155,7 +155,7 @@ def test_a_secret_is_found_as_it_is_read(command_line, tmp_path, name, text):
     """Whatever it is written as, and in whatever file."""
     (tmp_path / name).write_text(text)
     done = command_line("fit", *QUICKSTART, "--config", tmp_path / name)
-    refused(done, "token or password")
+    refused(done, f"{tmp_path / name}:1: ", "token or password")
     assert SECRET not in done.stdout + done.stderr
 
 
