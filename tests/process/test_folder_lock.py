@@ -94,9 +94,11 @@ def test_a_process_of_another_host_that_lives_is_refused(elsewhere):
 
     thread = threading.Thread(target=beat)
     thread.start()
+    began_s = time.monotonic()
     try:
         with pytest.raises(StorageError, match=r"process \d+ on elsewhere"):
             alone(elsewhere.parent, "fit").__enter__()
+        assert time.monotonic() - began_s < 1.9  # of 2 until it would count as gone
     finally:
         ended.set()
         thread.join()
