@@ -66,7 +66,7 @@ def usage() -> str:
             "  --plugin FILE.py        run a file of yours that registers a reward, a grader, ...",
             "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
             "",
-            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine, 6 verifier,",
+            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine or rank, 6 verifier,",
             "            7 diverged, 8 storage, 9 memory, 130 interrupted, 143 terminated,",
             "            1 a sweep with cells that failed, an estimate that does not fit, a defect",
             "",
