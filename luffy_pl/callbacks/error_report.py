@@ -10,7 +10,9 @@ import lightning as L
 
 from luffy_pl.errors import LuffyError
 from luffy_pl.process.files import storage_error, write_file
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.interrupt import is_ending
+from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -44,6 +46,10 @@ def report(run_dir: Path, error: Exception) -> None:
 
 def as_record(error: Exception) -> dict[str, object]:
     """Plain values; the same fields whatever it was."""
+    if is_gpu_failure(error) and not isinstance(error, LuffyError):
+        error = gpu_failure(error, "the run failed")
+    elif is_of_a_collective(error):
+        error = lost_each_other(error)
     known = isinstance(error, LuffyError)
     return {
         "exit_code": error.exit_code if known else 1,

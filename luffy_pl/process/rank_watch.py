@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.alive import is_running, place
 
 BEAT_S = 1.0
@@ -43,7 +43,7 @@ class Store(Protocol):
 
 
 @dataclass
-class Seen:
+class Sign:
     """What another rank last showed, and when that was new, on the clock of this process."""
 
     value: str
@@ -82,7 +82,7 @@ class RankWatch:
     ) -> None:
         self._store, self._rank, self._size = store, rank, size
         self.deadline_s, self._end = deadline_s, end
-        self._seen: dict[int, Seen] = {}
+        self._seen: dict[int, Sign] = {}
         self._answered_s = time.monotonic()
         self._is_broken = False
         self._last_state, self._failed_s = "left", FAILED_S
@@ -122,7 +122,7 @@ class RankWatch:
                 for rank, value in zip(others, found, strict=True):
                     before = self._seen.get(rank)
                     if before is None or before.value != value:
-                        self._seen[rank] = Seen(value, now_s)
+                        self._seen[rank] = Sign(value, now_s)
                 count += 1
                 self._has_left.wait(BEAT_S)
             self._store.set(f"{KEY}{self._rank}", self._value(self._last_state))
@@ -172,7 +172,7 @@ class RankWatch:
         return self.deadline_s is not None and silent_s > self.deadline_s
 
 
-def gone(rank: int, seen: Seen | None, what: str) -> EngineError:
+def gone(rank: int, seen: Sign | None, what: str) -> EngineError:
     """The error of the ranks that are left."""
     process = None
     if seen is not None:
@@ -205,4 +205,14 @@ def is_of_a_collective(error: BaseException) -> bool:
     texts = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def lost_each_other(error: BaseException) -> EngineError:
+    """Of a collective that broke off although every rank lives."""
+    return EngineError(
+        "ranks",
+        f"lost each other ({first_line(error)})",
+        fix="look at the network and at what each rank said last; --resume true continues from "
+        "the last checkpoint",
     )
