@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
-    from luffy_pl.process.files import all_written, storage_error
-    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, loaded, signals
+    from luffy_pl.process.files import all_written, standard_streams, storage_error
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
@@ -98,7 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        with signals(is_patient=COMMANDS[args[0]][0] != RUN), all_written():
+        is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
+        with (
+            standard_streams(are_the_result=not is_run),
+            signals(is_patient=COMMANDS[args[0]][0] != RUN),
+            all_written(),
+        ):
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
@@ -108,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args, files = take_option(args, PLUGIN)
                 load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
-            loaded()
+            imports_done()
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
@@ -138,9 +143,13 @@ def announce(args: Sequence[str]) -> None:
     from luffy_pl.process.first_rank import is_first_rank
 
     is_loaded = "torch" in sys.modules
-    writes_text = any(argument.startswith(WRITE_TEXT) for argument in args)
-    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text:
+    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text(args):
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+
+
+def writes_text(args: Sequence[str]) -> bool:
+    """Whether what a run prints is what was asked for."""
+    return any(argument.startswith(WRITE_TEXT) for argument in args)
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

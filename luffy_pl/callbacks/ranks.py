@@ -13,7 +13,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from luffy_pl.callbacks.error_report import report
 from luffy_pl.errors import EngineError
 from luffy_pl.process.interrupt import Stopped
-from luffy_pl.process.rank_watch import RankWatch, connect, is_of_a_collective
+from luffy_pl.process.rank_watch import RankWatch, connect_store, is_of_a_collective
 from luffy_pl.training.module import LuffyModule
 
 _watches: list[RankWatch] = []
@@ -35,7 +35,7 @@ class RankWatching(L.Callback):
             launcher.procs = list(observed)
             observed.clear()
         rank, size = trainer.global_rank, trainer.world_size
-        if (store := connect(rank, size)) is None:
+        if (store := connect_store()) is None:
             return
 
         def end(error: EngineError) -> None:

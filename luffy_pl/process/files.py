@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from luffy_pl.errors import StorageError
 
@@ -101,6 +102,61 @@ def check_all_written() -> None:
             f"could not be written ({_reason(error)})",
             fix="make room on that disk, or give it back; then run again, a fit with --resume true",
         )
+
+
+@contextmanager
+def standard_streams(*, are_the_result: bool) -> Iterator[None]:
+    """Standard output and error of a command, which may go into files of a full disk.
+
+    Args:
+        are_the_result: what the disk refuses is an error; else it is dropped, for files say it too.
+    """
+    streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
+    if not are_the_result:
+        sys.stdout, sys.stderr = map(_Dropping, streams)
+    try:
+        yield
+        sys.stdout.flush()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    finally:
+        sys.stdout, sys.stderr = streams
+        for stream in streams:
+            try:
+                stream.flush()
+            except OSError:
+                # Python would try once more when it ends, and end with 120.
+                with suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Dropping:
+    """A stream that drops what the disk refuses."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            _raise_others(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            _raise_others(error)
+
+
+def _raise_others(error: OSError) -> None:
+    if error.errno not in OF_THE_DISK:
+        raise error
 
 
 def storage_error(error: BaseException) -> StorageError | None:

@@ -82,9 +82,9 @@ def signals(*, is_patient: bool = False) -> Iterator[None]:
     Lightning alone would go on to the end of the phase, which may be longer than a scheduler waits,
     and then exit with 0.
 
-    Until `loaded` a signal ends the process itself: the exception would be raised within whatever
-    is being imported, which may swallow it or make another one of it. Where that happens later, the
-    block still ends with `Stopped`, and the process ends after `GRACE_S` at the latest.
+    Until `imports_done` a signal ends the process itself: the exception would be raised within
+    whatever is being imported, which may swallow it or make another one of it. Where that happens
+    later, the block still ends with `Stopped`, and the process ends after `GRACE_S` at the latest.
 
     Args:
         is_patient: processes that the block started may need longer than that to end.
@@ -115,7 +115,7 @@ def signals(*, is_patient: bool = False) -> Iterator[None]:
         _request = _Request()
 
 
-def loaded() -> None:
+def imports_done() -> None:
     """What the command needs is imported: from now on a signal is an exception."""
     _request.is_loading = False
 
@@ -172,7 +172,7 @@ def defer(stop_file: Path) -> None:
     Args:
         stop_file: where one rank tells the others, or a person all of them.
     """
-    loaded()
+    imports_done()
     _request.is_deferred, _request.stop_file = True, stop_file
     if threading.current_thread() is threading.main_thread():
         # Again, because Lightning puts its own before ours: that one calls collectives.

@@ -186,7 +186,7 @@ def gone(rank: int, seen: Sign | None, what: str) -> EngineError:
     )
 
 
-def connect(rank: int, size: int) -> Store | None:
+def connect_store() -> Store | None:
     """The store by which the ranks found each other; None where no address of it is known."""
     from torch._C._distributed_c10d import TCPStore
 

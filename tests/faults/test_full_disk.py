@@ -1,6 +1,7 @@
 """A disk that takes nothing more: borne while it lasts, said once, and an error if it stays so."""
 
 import resource
+from pathlib import Path
 
 import pytest
 from recipes.small_runs import SMALL
@@ -84,6 +85,22 @@ def test_an_error_of_the_disk_outside_a_run_is_one_line(command_line, tmp_path):
     [line] = done.stderr.splitlines()
     assert done.returncode == 8
     assert "cannot be written (File too large)" in line
+
+
+@pytest.mark.slow
+def test_a_log_on_a_full_disk_ends_no_run_and_a_result_there_is_an_error(start, tmp_path):
+    """As `luffy-pl ... > log 2>&1` makes them."""
+    with Path("/dev/full").open("w") as full, (tmp_path / "said").open("w+") as said:
+        run = start("fit", *TINY, "--run_dir", tmp_path / "run", stdout=full, stderr=full)
+        assert run.wait(120) == 0
+        assert (tmp_path / "run" / "checkpoints" / "phase-000004").is_dir()
+        for command in (["report", tmp_path / "run"], ["fit", *TINY, "--print_config"]):
+            assert start(*command, stdout=full, stderr=said).wait(60) == 8
+        said.seek(0)
+        assert said.read() == 2 * (
+            "luffy-pl: error [8] disk: cannot be written (No space left on device). "
+            "Fix: make room on that disk, or name another folder\n"
+        )
 
 
 def scalars(run_dir):

@@ -31,7 +31,7 @@ class BesideOneThatWasAsked:
 @pytest.fixture(autouse=True)
 def handlers():
     with suppress(Stopped), interrupt.signals():
-        interrupt.loaded()
+        interrupt.imports_done()
         yield
 
 
@@ -135,7 +135,7 @@ SWALLOWED = """
 import os, signal, sys, time
 from luffy_pl.process import interrupt
 with interrupt.signals():
-    interrupt.loaded()
+    interrupt.imports_done()
     try:
         os.kill(os.getpid(), int(sys.argv[1]))
     except BaseException:
@@ -148,7 +148,7 @@ import ctypes, os, sys, threading, time
 from pathlib import Path
 from luffy_pl.process import interrupt
 with interrupt.signals():
-    interrupt.loaded()
+    interrupt.imports_done()
     if sys.argv[2] == "training":
         interrupt.defer(Path("stop"))
     # As a thread of a library that waits for a rank: no handler in Python runs before it is back.
@@ -203,7 +203,7 @@ def test_a_process_that_is_below_python_ends_too(tmp_path, when):
 def test_what_became_of_a_signal_is_still_that_signal(error):
     def command():
         with interrupt.signals():
-            interrupt.loaded()
+            interrupt.imports_done()
             with suppress(Stopped):
                 os.kill(os.getpid(), signal.SIGTERM)
             assert interrupt.is_ending()
@@ -217,7 +217,7 @@ def test_what_became_of_a_signal_is_still_that_signal(error):
 def test_an_error_of_its_own_is_not_that_of_a_signal():
     def command():
         with interrupt.signals():
-            interrupt.loaded()
+            interrupt.imports_done()
             raise ImportError("its own")
 
     with pytest.raises(ImportError):
@@ -229,7 +229,7 @@ def test_a_forked_child_keeps_its_signals_to_itself(monkeypatch):
     monkeypatch.setattr(interrupt, "GRACE_S", 0.1)
     monkeypatch.setattr(interrupt, "_leave", lambda number, **how: left.append(number))
     with interrupt.signals():
-        interrupt.loaded()
+        interrupt.imports_done()
         pid = os.fork()
         if pid == 0:
             with suppress(Stopped):
