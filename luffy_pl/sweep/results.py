@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
+from luffy_pl.run_dir.fields import EVALUATION_ROW
 from luffy_pl.run_dir.read import Run, read_lines, read_metrics, read_setting
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
@@ -84,7 +85,7 @@ def read_cell(cell: Cell) -> Run:
         raise StorageError(str(cell.run_dir), "the cell has finished but its results are gone",
                            fix="put the folder back, or start with another run_dir")  # fmt: skip
     metrics = read_metrics(metrics_file)[0] if metrics_file.exists() else {}
-    lines = read_lines(rows_file) if rows_file.exists() else []
+    lines = read_lines(rows_file, EVALUATION_ROW) if rows_file.exists() else []
     rows = {(row["phase"], row["benchmark"]): row for row in lines}
     recipe = read_setting(cell.run_dir, RECIPE)
     return Run(cell.name, None, metrics, list(rows.values()), recipe)
@@ -170,8 +171,14 @@ def inert(value: object) -> object:
     return value
 
 
-def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
-    """The rows as texts, after a check that the columns are there."""
+def read_csv(
+    path: Path, *, needs: Iterable[str], numbers: Iterable[str] = ()
+) -> list[dict[str, str]]:
+    """The rows as texts, after a check that the columns are there.
+
+    Args:
+        numbers: columns whose values are numbers, or empty.
+    """
     if not path.exists():
         raise StorageError(str(path), "does not exist", fix="give the folder that --out named")
     with path.open(newline="", encoding="utf-8") as file:
@@ -179,4 +186,18 @@ def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
         if missing := set(needs) - set(reader.fieldnames or ()):
             raise DataError(str(path), "lacks a column", value=", ".join(sorted(missing)),
                             fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
-        return list(reader)
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        for column in numbers:
+            if not is_number_or_empty(row.get(column)):
+                raise DataError(f"{path}:{number}", f"{column} is no number", value=row[column],
+                                fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
+    return rows
+
+
+def is_number_or_empty(value: str | None) -> bool:
+    """Whether a cell of a table can be computed with; a table may lack the column."""
+    try:
+        return not value or math.isfinite(float(value))
+    except (ValueError, TypeError):
+        return False

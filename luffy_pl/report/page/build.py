@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def embedded(answers: PageAnswers) -> Markup | None:
     return json_block([{"label": one.label, "groups": one.groups} for one in shown])
 
 
+@cache
 def template() -> Template:
     """page.html.jinja, which escapes all it is given and refuses names it is not given."""
     environment = Environment(
