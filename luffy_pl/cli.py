@@ -12,10 +12,12 @@ from collections.abc import Sequence
 
 DEBUG = "--debug"
 RUN = "luffy_pl.run.command"
+QUICKSTART = "quickstart"
 # Where launchers (torchrun, Lightning's own, SLURM) write which process of a run this is.
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
+    QUICKSTART: (RUN, "train the small world that comes with the package; options as of fit"),
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
     "validate": (
         RUN,
@@ -46,14 +48,15 @@ COMMANDS = {
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
 WITH_PLUGINS = (
-    "fit", "validate", "test", "predict", "sweep", "data", "traces", "verify", "estimate",
+    QUICKSTART, "fit", "validate", "test", "predict",
+    "sweep", "data", "traces", "verify", "estimate",
 )  # fmt: skip
 """Commands that compose a configuration or grade answers; the others take no `--plugin`."""
 
 
 def usage() -> str:
     """Shown by --help."""
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "luffy-pl: learning to reason under off-policy guidance",
@@ -90,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
-    from luffy_pl.errors import ConfigError, LuffyError, first_line
+    from luffy_pl.bundled import resolve_configs
+    from luffy_pl.errors import ConfigError, LuffyError, first_line, leave
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
@@ -100,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
+        if args[0] == QUICKSTART:
+            args = ["fit", "--config", "bundled:quickstart", *args[1:]]
+        args = resolve_configs(args)
         with signals():
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
@@ -112,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(COMMANDS[args[0]][0])
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
+        leave(error)
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
         return error.exit_code
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EvaluationOutcome:
     benchmarks: tuple[dict[str, Any], ...]
 
 
-def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
+def read_outcomes(folder: Path, run: RunHistory) -> list[EvaluationOutcome]:
     """The last evaluation within fit, and those of validate and test; each only if it exists."""
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:

@@ -15,7 +15,7 @@ EVALUATIONS = ("evaluation.jsonl", "validate.jsonl", "test.jsonl")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunHistory:
     """Metrics by phase, and the rows of every evaluation."""
 
     name: str
@@ -40,7 +40,7 @@ class Run:
         return max((row["phase"] for row in self.evaluations), default=0)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunHistory:
     """Read metrics.jsonl and evaluations; later lines of a phase win, as after a resume.
 
     Raises:
@@ -59,7 +59,7 @@ def read_run(folder: Path) -> Run:
         (row["phase"], row["benchmark"]): row
         for row in (read_lines(evaluations) if evaluations else [])
     }
-    return Run(
+    return RunHistory(
         folder.absolute().name, hyperparameters.get("ablation"), metrics, list(rows.values())
     )
 
