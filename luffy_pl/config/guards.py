@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from luffy_pl.config.data_files import holds_rows
 from luffy_pl.errors import ConfigError, StorageError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -43,10 +44,12 @@ def check_command_line(argv: Sequence[str]) -> None:
 def check_config_file(file: str, seen: frozenset[str] = frozenset()) -> None:
     """Refuse tags, aliases that unfold without end, and secrets; also in files that it names.
 
-    What is missing or cannot be read is the parser's to say.
+    What is missing or cannot be read is the parser's to say. Rows of data are no settings.
     """
     path = Path(file)
     if file in seen or path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+        return
+    if path.suffix == ".json" and holds_rows(path):
         return
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(
