@@ -240,7 +240,7 @@ def _check_encodable(value: object, field: str, where: str) -> None:
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
-        _refuse(where, f"{field} holds half of a surrogate pair, which is not text", ascii(value))
+        _refuse(where, f"{field} holds half of a surrogate pair, which is not text", value)
 
 
 def _as_answer(value: object, where: str) -> str:

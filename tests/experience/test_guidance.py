@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luffy_pl.experience.guidance import PrefixConfig, given_rows, shown, shown_ratio
-from luffy_pl.records import ExpertTrace
+from luffy_pl.experience.sampling import Collector
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.records import ExpertTrace, Prompt
 
 STRATEGIES = ["full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"]
 # Those that min_ratio bounds; the others fall to 0, or are uniform from 0.
@@ -116,3 +118,16 @@ def test_a_trace_above_the_limit_leaves_the_policy_a_token():
     assert len(shown(TRACES[0], 0.3, max_tokens=40).token_ids) == 30
     assert len(shown(TRACES[0], 1.0, max_tokens=40).token_ids) == 100  # never cut
     assert max(lengths(max_tokens=20)) == 19
+
+
+def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
+    collector = Collector(None, None, None, max_model_len=20)
+    prompt = Prompt("p", "", (1,) * 15, "1")
+    assert collector.room_for_answer(prompt) == 5
+    trace = ExpertTrace("t", tuple(range(10)))
+    part = shown(trace, 0.9, max_tokens=collector.room_for_answer(prompt))
+    assert len(part.token_ids) == 4
+    assert shown(trace, 1.0, max_tokens=5).is_complete  # nothing is sampled behind it
+    assert (
+        Collector(None, None, None).room_for_answer(prompt) == RolloutConfig().max_response_tokens
+    )
