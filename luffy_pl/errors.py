@@ -42,7 +42,7 @@ class ModelError(LuffyError):
 
 
 class EngineError(LuffyError):
-    """The rollout engine, or its agreement with the trainer."""
+    """The rollout engine, its agreement with the trainer, or a GPU that failed."""
 
     exit_code = 5
 

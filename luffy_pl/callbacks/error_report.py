@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 
 from luffy_pl.errors import LuffyError
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -48,6 +49,8 @@ def report(run_dir: Path, error: Exception) -> None:
 
 def as_record(error: Exception) -> dict[str, object]:
     """Plain values; the same fields whatever it was."""
+    if is_gpu_failure(error) and not isinstance(error, LuffyError):
+        error = gpu_failure(error, "the run failed")
     known = isinstance(error, LuffyError)
     return {
         "exit_code": error.exit_code if known else 1,

@@ -19,19 +19,24 @@ from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.probe import probe_completions
 from luffy_pl.training.module import LuffyModule
 
+FLOAT32_NATS, BFLOAT16_NATS = 1e-4, 0.5
+"""What rounding makes of a log-probability."""
+
 
 class WeightSync(L.Callback):
     """Copies the policy into the engine and compares log-probabilities on a probe.
 
     Args:
-        tolerance_nats: largest difference between engine and trainer on the probe. 1e-4 fits
-            float32. Single tokens differ far more in bfloat16: 0.5 still catches a weight that did
-            not arrive or lies wrong, which is off by nats; that the weights are the newest is
-            checked by their version.
+        tolerance_nats: largest difference between engine and trainer on the probe; null: 1e-4, or
+            0.5 where the policy computes in bfloat16 (an engine in bfloat16 wants 0.5). Single
+            tokens differ far more in bfloat16: 0.5 still catches a weight that did not arrive or
+            lies wrong, which is off by nats; that the weights are the newest is checked by their
+            version.
     """
 
-    def __init__(self, tolerance_nats: float = 1e-4) -> None:
-        check_bound("weight_sync.tolerance_nats", tolerance_nats, Bound(above=0, at_most=1e3))
+    def __init__(self, tolerance_nats: float | None = None) -> None:
+        if tolerance_nats is not None:
+            check_bound("weight_sync.tolerance_nats", tolerance_nats, Bound(above=0, at_most=1e3))
         self.tolerance_nats = tolerance_nats
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
@@ -57,6 +62,8 @@ class WeightSync(L.Callback):
     def sync(self, trainer: L.Trainer, module: LuffyModule, *, is_logged: bool = True) -> None:
         """Copy, probe, log. Every rank runs the same collectives; all stop if one must."""
         data: LuffyDataModule = trainer.datamodule
+        if self.tolerance_nats is None:
+            self.tolerance_nats = usual_tolerance(module)
         started = time.monotonic()
         data.wait_for_rollouts()
         # Servers belong to all ranks: none may still sample from them, nor sample too early.
@@ -111,6 +118,14 @@ class WeightSync(L.Callback):
             for completion in completions
         ]  # fmt: skip
         return torch.stack(gaps).max().item()
+
+
+def usual_tolerance(module: LuffyModule) -> float:
+    """How far rounding may take the probe, by what the policy computes in."""
+    with module.policy.context():
+        is_half = torch.is_autocast_enabled(torch.device(module.device).type)
+    is_half |= any(weight.dtype != torch.float32 for weight in module.policy.parameters())
+    return BFLOAT16_NATS if is_half else FLOAT32_NATS
 
 
 def trainer_logprobs(

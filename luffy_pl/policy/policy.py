@@ -5,7 +5,8 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,10 @@ class Policy(nn.Module):
         language_model: its attention becomes packed, unless it is flash_attention_2.
         head_in_float32: compute logits in float32 whatever the layers compute in.
     """
+
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    """The precision it computes in, whoever asks: a callback or data module is in no step of
+    Lightning."""
 
     def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
         super().__init__()
@@ -82,6 +87,11 @@ class Policy(nn.Module):
         )
         logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
         return logprob_NT, entropy_NT
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """`forward`, in its context."""
+        with self.context():
+            return super().__call__(*args, **kwargs)
 
     @property
     def shares_prompts(self) -> bool:

@@ -1,8 +1,9 @@
-"""How many processes a configuration asks for, and what they share."""
+"""How many processes a configuration asks for, what they share, and how long they wait."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ import torch
 from luffy_pl.errors import ConfigError
 
 SIZES = "trainer.strategy.init_args."
+USUAL_TIMEOUT_S = 1800.0
+"""Lightning's, for what ranks do together."""
+MARGIN_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,16 @@ def count_ranks(trainer: Any) -> Ranks:
         )
     offloads = trainer.strategy.class_path.endswith("OffloadStrategy")
     return Ranks(total, is_sharded=True, offloads=offloads, tensor=int(tensor))
+
+
+def group_timeout(deadline_s: float | None) -> timedelta:
+    """How long ranks wait for each other: longer than for an engine that shows no progress.
+
+    Else torch would end the ranks that wait, by a signal, before the one that hangs is told.
+
+    Args:
+        deadline_s: `data.engine.deadline_s`; None: it is waited for ever.
+    """
+    if deadline_s is None:
+        return timedelta(days=10_000)
+    return timedelta(seconds=max(USUAL_TIMEOUT_S, deadline_s + MARGIN_S))

@@ -40,7 +40,9 @@ from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.quiet import quiet
+from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
@@ -247,6 +249,9 @@ class LuffyCLI(LightningCLI):
             kwargs.setdefault("logger", False)
         trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks.sort(key=place_of)
+        if getattr(trainer.strategy, "_timeout", None) is not None:  # it has several ranks
+            deadline = group_timeout(config.data.engine.deadline_s)
+            trainer.strategy._timeout = max(trainer.strategy._timeout, deadline)
         return trainer
 
     def before_fit(self) -> None:
@@ -313,6 +318,10 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
         raise
     except MisconfigurationException as error:
         raise ConfigError("trainer", first_line(error), fix="correct trainer.*") from error
+    except RuntimeError as error:
+        if is_gpu_failure(error):
+            raise gpu_failure(error, f"{argv[0]} failed") from error
+        raise
     return 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,8 @@ class LuffyModule(L.LightningModule):
             base = dataclasses.replace(self.policy_config, lora=None)
             self.reference = load_policy(base, path).requires_grad_(False)
             self.strict_loading = False  # checkpoints hold no reference
+        for policy in filter(None, (self.policy, self.reference)):
+            policy.context = self.forward_context
         if self.device_mesh is not None:
             ranks = meshes(self.device_mesh, replicas=self.policy_config.replicas)
             is_half = "bf16" in str(self.trainer.precision)
@@ -114,6 +117,12 @@ class LuffyModule(L.LightningModule):
             on_host = isinstance(self.trainer.strategy, OffloadStrategy)
             for policy in filter(None, (self.policy, self.reference)):
                 shard_policy(policy, ranks, compute_dtype=compute_dtype, on_host=on_host)
+
+    def forward_context(self) -> AbstractContextManager[None]:
+        """Autocast where the trainer's precision wants it; nothing for a module without trainer."""
+        if self._trainer is None:
+            return nullcontext()
+        return self.trainer.precision_plugin.forward_context()
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """AdamW with a warm-up that counts optimizer steps, and another for imitation if set."""
