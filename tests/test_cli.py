@@ -166,6 +166,11 @@ MISTAKES = {
         2,
         ["model.objective.sft.coef", "data.rollout.sft_phases"],
     ),
+    "argument that is no text": (
+        lambda tmp: ["--model.policy.path", "base\udcff"],
+        2,
+        ["argument 6: is not text in UTF-8", "\\udcff"],
+    ),
     "missing config": (lambda tmp: ["--config", tmp / "no.yaml"], 2, ["no.yaml", "not exist"]),
     "missing checkpoint": (
         lambda tmp: ["--ckpt_path", tmp / "no.ckpt"],

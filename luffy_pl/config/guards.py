@@ -36,7 +36,6 @@ SECRET_NAME = re.compile(r"token|secret|passw|api_?key|credential|private", re.I
 def check_command_line(argv: Sequence[str]) -> None:
     """Refuse arguments, and configuration files among them, that hold what they must not."""
     for number, argument in enumerate(argv, start=1):
-        _check_text(f"argument {number}", argument)
         _check_no_secret(f"argument {number}", argument)
         is_pair = argument.startswith("--") and "=" in argument
         check_config_file(argument.partition("=")[2] if is_pair else argument)
@@ -103,16 +102,6 @@ def check_environment_name(name: str) -> None:
             "looks like a secret, and the configuration is kept with the run",
             fix="leave it in the environment; the hub reads HF_TOKEN there by itself",
         )
-
-
-def _check_text(where: str, argument: str) -> None:
-    """A command line may hold any bytes; Python keeps those that are no text as half characters."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            where, "is not text in UTF-8", value=ascii(argument), fix="correct it"
-        ) from None
 
 
 def _check_no_secret(where: str, text: str) -> None:
