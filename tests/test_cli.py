@@ -169,7 +169,7 @@ MISTAKES = {
     "argument that is no text": (
         lambda tmp: ["--model.policy.path", "base\udcff"],
         2,
-        ["argument 6: is not text in UTF-8", "\\udcff"],
+        ["argument 7: is not text in UTF-8", "\\udcff"],
     ),
     "missing config": (lambda tmp: ["--config", tmp / "no.yaml"], 2, ["no.yaml", "not exist"]),
     "missing checkpoint": (

@@ -1,9 +1,12 @@
 """How much of a trace is shown: shares within their bounds, and drawn again alike."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luffy_pl.experience.collect import given_to
 from luffy_pl.experience.guidance import PrefixConfig, given_rows, shown, shown_ratio
 from luffy_pl.experience.sampling import Collector
 from luffy_pl.experience.settings import RolloutConfig
@@ -121,13 +124,16 @@ def test_a_trace_above_the_limit_leaves_the_policy_a_token():
 
 
 def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
-    collector = Collector(None, None, None, max_model_len=20)
     prompt = Prompt("p", "", (1,) * 15, "1")
-    assert collector.room_for_answer(prompt) == 5
-    trace = ExpertTrace("t", tuple(range(10)))
-    part = shown(trace, 0.9, max_tokens=collector.room_for_answer(prompt))
-    assert len(part.token_ids) == 4
-    assert shown(trace, 1.0, max_tokens=5).is_complete  # nothing is sampled behind it
-    assert (
-        Collector(None, None, None).room_for_answer(prompt) == RolloutConfig().max_response_tokens
-    )
+    phase = SimpleNamespace(number=0, replayed={})
+
+    def shown_of(ratio, **window):
+        rollout = RolloutConfig(prefix=PrefixConfig("fixed", 0, ratio), max_response_tokens=9)
+        traces = {"p": (ExpertTrace("t", tuple(range(10))),)}
+        collector = Collector(None, None, None, rollout=rollout, traces=traces, **window)
+        (row,) = given_to(prompt, 0, phase, collector)
+        return len(row.token_ids)
+
+    assert shown_of(0.9, max_model_len=20) == 4  # and one token is sampled
+    assert shown_of(0.9) == 8
+    assert shown_of(1.0, max_model_len=20) == 10  # nothing is sampled behind it

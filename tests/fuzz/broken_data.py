@@ -66,7 +66,7 @@ def damaged(text: bytes, rng: random.Random) -> bytes:
         + text[place:],
         lambda: text.replace(b"\n", rng.choice([b"\r\n", b"\n\n", b",\n", b" ", b"\r"])),
         lambda: b"\xef\xbb\xbf" + text,
-        lambda: text.decode().encode(rng.choice(["utf-16", "utf-32"])),
+        lambda: text.decode("latin-1").encode(rng.choice(["utf-16", "utf-32"])),
         lambda: gzip.compress(text),
         lambda: b"",
         lambda: b"[" * 5000 + text,

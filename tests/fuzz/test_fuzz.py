@@ -16,7 +16,7 @@ def check(server, work_dir, **numbers):
 
 
 def test_some_wrong_settings_and_files(server, work_dir):
-    check(server, work_dir, settings=12, files=10, seed=1)
+    check(server, work_dir, settings=6, files=5, seed=3)
 
 
 @pytest.mark.long
