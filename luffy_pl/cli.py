@@ -103,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         make_start_safe()
+        check_text(args)
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
@@ -141,6 +142,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
     return int(own or 0)
+
+
+def check_text(args: Sequence[str]) -> None:
+    """A command line may hold any bytes; Python keeps those that are no text as half characters."""
+    from luffy_pl.errors import ConfigError
+
+    for number, argument in enumerate(args, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            what = "is not text in UTF-8"
+            raise ConfigError(
+                f"argument {number}", what, value=argument, fix="correct it"
+            ) from None
 
 
 def announce(args: Sequence[str]) -> None:

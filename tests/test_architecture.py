@@ -30,7 +30,7 @@ ARROWS = {
     "cli": "",
 }  # fmt: skip
 HOME_OF = {
-    "vllm": "rollout bench", "aiohttp": "rollout", "pebble": "reward", "peft": "policy",
+    "vllm": "rollout bench", "aiohttp": "rollout", "pebble": "process", "peft": "policy",
     "jsonargparse": "run config", "openai": "traces", "ray": "sweep", "submitit": "sweep",
 }  # fmt: skip
 ENTRY_POINTS = {"main", "launch", "cancel", "measure"}

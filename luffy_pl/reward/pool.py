@@ -2,10 +2,8 @@
 
 sympy on a model's text may take for ever, eat all memory or crash, so it runs in processes
 with a memory limit, no secrets in the environment, and a deadline after which they are
-killed. Nothing starts before the first comparison; `close` leaves nothing behind.
-
-Why spawn: fork copies the locks of the trainer's threads (torch, vLLM), and a forkserver
-outlives the pool. Started in 1 s with 60 MB each, since a worker imports neither.
+killed. Nothing starts before the first comparison; `close` leaves nothing behind. A worker
+starts in 1 s and takes 60 MB.
 """
 
 from __future__ import annotations
@@ -13,22 +11,16 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import math
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import SpawnContext, SpawnProcess
-from types import ModuleType
-from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from luffy_pl.errors import VerifierError
+from luffy_pl.process.killable import KillablePool, WorkerDied
 from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.worker import Comparison, compare_timed, do_nothing, harden_worker
+from luffy_pl.reward.worker import Comparison, compare_timed, harden_worker
 
 MAX_TASKS_PER_WORKER = 2000
 """sympy's caches grow: a worker is replaced after this many comparisons."""
@@ -70,11 +62,8 @@ class ComparisonPool:
         self.timeout_s = timeout_s
         self._compare = compare
         self._lock = threading.Lock()
-        self._pool: ProcessPool | None = None
+        self._pool: KillablePool | None = None
         self._recent: deque[Comparison] = deque(maxlen=BREAKER_WINDOW)
-        # A worker dies with the thread that started it (PR_SET_PDEATHSIG counts threads), so
-        # one thread that lives as long as the pool starts them all.
-        self._starter: ThreadPoolExecutor | None = None
 
     def compare(
         self,
@@ -103,27 +92,14 @@ class ComparisonPool:
             self._stop()
 
     def _start(self) -> None:
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="verifier-starter")
-        self._pool = self._starter.submit(self._new_pool).result()
-
-    def _new_pool(self) -> ProcessPool:
-        pool = ProcessPool(
-            max_workers=self.workers,
-            max_tasks=MAX_TASKS_PER_WORKER,
-            initializer=harden_worker,
-            context=_LeanContext(),
+        self._pool = KillablePool(
+            workers=self.workers, initializer=harden_worker, max_tasks=MAX_TASKS_PER_WORKER
         )
-        pool.schedule(do_nothing)  # pebble starts its processes with the first task
-        return pool
 
     def _stop(self) -> None:
         if self._pool is not None:
             self._pool.stop()
-            self._pool.join()
             self._pool = None
-        if self._starter is not None:
-            self._starter.shutdown()
-            self._starter = None
 
     def _self_test(self) -> None:
         for _ in range(SELF_TEST_ATTEMPTS):
@@ -201,7 +177,7 @@ class ComparisonPool:
             return future.result()
         except TimeoutError:
             return Comparison(False, "timeout", 1000.0 * self.timeout_s)
-        except (ProcessExpired, MemoryError):
+        except (WorkerDied, MemoryError):
             return Comparison(False, "crash", 0.0)
         except BrokenProcessPool:
             return None
@@ -216,21 +192,3 @@ def _check_failures(compared: Collection[Comparison]) -> None:
             value={status: failed.count(status) for status in set(failed)},
             fix="look at data.reward.timeout_s and at what else uses this machine",
         )
-
-
-class _LeanProcess(SpawnProcess):
-    """A spawned process that leaves the parent's script alone, which may import torch."""
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        # The start-up data names the module of __main__, or nothing if it is an empty one.
-        script = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            return SpawnProcess._Popen(process_obj)
-        finally:
-            sys.modules["__main__"] = script
-
-
-class _LeanContext(SpawnContext):
-    Process = _LeanProcess
