@@ -107,9 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        if args[0] == QUICKSTART:
-            args = ["fit", "--config", "bundled:quickstart", *args[1:]]
-        args = resolve_configs(args)
+        args = resolve_configs(spelled_out(args))
         is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
         with (
             standard_streams(are_the_result=not is_run),
@@ -169,6 +167,12 @@ def announce(args: Sequence[str]) -> None:
     is_loaded = "torch" in sys.modules
     if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text(args):
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+
+
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """`quickstart` is short for a `fit`."""
+    is_short = args[0] == QUICKSTART
+    return ["fit", "--config", "bundled:quickstart", *args[1:]] if is_short else list(args)
 
 
 def writes_text(args: Sequence[str]) -> bool:

@@ -1,9 +1,7 @@
 """`--dry_run true`: everything is read and said, nothing is written, no engine is started."""
 
-import shutil
-from pathlib import Path
-
 import json
+import shutil
 from pathlib import Path
 
 import pytest
