@@ -17,10 +17,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from luffy_pl.records import Progress, Prompt, Verdict
-from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
-from luffy_pl.reward.answer.gate import refusal
-from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.answer.tolerance import Tolerance
+from luffy_pl.answer.compare import compare_cheaply, is_gradable
+from luffy_pl.answer.gate import refusal
+from luffy_pl.answer.symbolic import compare_symbolically
+from luffy_pl.answer.tolerance import Tolerance
 from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
 from luffy_pl.reward.pool import ComparisonPool

@@ -27,7 +27,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from luffy_pl.errors import VerifierError
-from luffy_pl.reward.answer.symbolic import compare_symbolically
+from luffy_pl.answer.symbolic import compare_symbolically
 from luffy_pl.reward.worker import Comparison, compare_timed, do_nothing, harden_worker
 
 MAX_TASKS_PER_WORKER = 2000

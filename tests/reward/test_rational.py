@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import pytest
 
-from luffy_pl.reward.answer.rational import read_rational
+from luffy_pl.answer.rational import read_rational
 
 
 @pytest.mark.parametrize(
