@@ -22,7 +22,7 @@ _MARKED = re.compile(
     rf"|[`\"'“‘<\[{{$]\s*[(\[]?{_UPPER}[)\]]?\s*[`\"'”’>\]}}$]|\\\(\s*\(?{_UPPER}\)?\s*\\\)"
 )
 _DECORATION = re.compile(
-    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it)(?![A-Za-z])|\\[()\[\],;:! ]|~|[*_`$\"“”{}#>]"
+    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it)(?![A-Za-z])|\\[()\[\],;:! ]|~|\*(?!\s*\d)|[_`$\"“”{}#>]"
 )
 _NAMED = r"(?:options?|choices?|answers?|letter)"
 _LEAD = re.compile(

@@ -29,7 +29,7 @@ _COMMANDS = "d?frac|sqrt|left|right|leq?|geq?|text|pi|infty|cup|cap|cdot|times|p
 _BEFORE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (rf"\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))", r"\\"),
+        (rf"(?<!\\)\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))", r"\\"),
         (r"\\'", "'"),
         (_DOTS, r"\\ldots "),
         (r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac"),

@@ -164,18 +164,19 @@ def _listed(text: str, parts: list[Answer]) -> Answer:
         size = len(set(names))
         if len(names) == size:
             # x=1, y=2 is the point (1, 2), in whatever order it was said.
-            return _named_point(text, parts)
+            return _named_point(parts)
         if size > 1 and names == names[:size] * (len(names) // size):
             points = [parts[place : place + size] for place in range(0, len(parts), size)]
-            return Answer("list", text, tuple(_named_point(text, point) for point in points))
+            return Answer("list", text, tuple(map(_named_point, points)))
     if parts[0].kind == "except":
         left_out = [p for part in parts for p in (part.parts if part.kind == "except" else [part])]
         return Answer("except", text, tuple(left_out), parts[0].name)
     return _intersection(text, parts) or Answer("list", text, tuple(parts))
 
 
-def _named_point(text: str, parts: list[Answer]) -> Answer:
+def _named_point(parts: list[Answer]) -> Answer:
     ordered = tuple(sorted(parts, key=lambda part: part.name))
+    text = ", ".join(f"{part.name}={part.source}" for part in parts)
     return Answer("span", text, ordered, ends="()", spoken=tuple(parts))
 
 
