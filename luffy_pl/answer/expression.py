@@ -220,7 +220,7 @@ class _Parser:
         if self.peek() == "[":
             self.take()
             degree = self.enclosed("]")
-        return _power(self.group() if self.peek() == "{" else self.atom(), 1 / degree)
+        return _root(self.group() if self.peek() == "{" else self.atom(), degree)
 
     def arguments(self) -> list[sympy.Expr]:
         end = _BRACKETS.get(self.take())
@@ -323,6 +323,13 @@ def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
         if abs(exponent) * size > MAX_BITS:
             return sympy.Pow(base, exponent, evaluate=False)
     return sympy.Pow(base, exponent)
+
+
+def _root(value: sympy.Expr, degree: sympy.Expr) -> sympy.Expr:
+    """An odd root of a negative number is negative, as in school."""
+    if degree.is_Integer and degree.is_odd and value.is_number and value.is_negative:
+        return -_power(-value, 1 / degree)
+    return _power(value, 1 / degree)
 
 
 def _factorial(value: sympy.Expr, marks: int) -> sympy.Expr:

@@ -158,9 +158,8 @@ def _compare_texts(answer: str, gold: str) -> bool | None:
 
 def _said(value: str, other: str) -> list[str]:
     """The words of a value in any order of its parts; case counts where letters are symbols."""
-    folds = all(map(_is_word, _letters(value).split())) or (
-        _letters(value).lower() in _SMALL_WORDS and _letters(other).lower() in _SMALL_WORDS
-    )
+    is_text = "\\text" in value + other and _letters(value)[1:] == _letters(other)[1:]
+    folds = all(map(_is_word, _letters(value).split())) or (is_text and len(_letters(value)) == 3)
     words = _letters(value).lower() if folds else _letters(value)
     return sorted(words.split(" and "))
 

@@ -26,27 +26,31 @@ _DOTS = r"\\(?:[lc]?dots[cbmio]?)(?![A-Za-z])|\.{3,}|…"
 
 _COMMANDS = "d?frac|sqrt|left|right|leq?|geq?|text|pi|infty|cup|cap|cdot|times|pm|in"
 """Commands whose backslash may be doubled, as in JSON that was escaped twice."""
-_BEFORE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (rf"(?<!\\)\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))", r"\\"),
-        (r"\\'", "'"),
-        (_DOTS, r"\\ldots "),
-        (r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac"),
-        (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
-        (r"\{\s*([^{}]+?)\s*\\choose(?![A-Za-z])\s*([^{}]+?)\s*\}", r"\\binom{\1}{\2}"),
-        (r"\\underline\s*\{([^{}]*)\}", r"\1"),
-        (r"\{\s*\\(bf|rm|it|sf|tt)\s+([^{}\\]*)\}", r"\\text\1{\2}"),
-        (r"\\(?:bf|it|sf|tt)(?![A-Za-z{])\s*", ""),
-        (r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r"\\overline{\1\2\3}"),
-        (r"(?<=[.\d])\\(?:dot|bar)\s*(?:\{(\d+)\}|(\d))", r"\\overline{\1\2}"),
-        (r"(\d*\.\d*)\((\d+)\)", r"\1\\overline{\2}"),
-        (r"(\.\d*?)(\d)\2{2,}\s*\\ldots", r"\1\\overline{\2}"),
-        (r"\\ne(?:q|)(?![A-Za-z])|\\not\s*=|(?<=[A-Za-z)}\s])!=", r"\\ne "),
-        (r"(?<=\d),\\!\s*(?=\d{3})", ""),
-        (r"\\text\s*\{\s*(?:positive )?infinity\s*\}", r"\\infty "),
-        (r"^\s*(?:\\sim|\\approx|\\simeq|~|≈|∼)(?![A-Za-z])\s*", ""),
-        (r"\b([ap])\.?\s?m\.", r"\1m"),
+# What must be in a text for a rewrite to do anything, the pattern, what it becomes.
+_BEFORE: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
+    (needle, re.compile(pattern), replacement)
+    for needle, pattern, replacement in (
+        ("\\\\", rf"(?<!\\)\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))", r"\\"),
+        ("\\'", r"\\'", "'"),
+        ("dots", _DOTS, r"\\ldots "),
+        ("..", _DOTS, r"\\ldots "),
+        ("…", _DOTS, r"\\ldots "),
+        ("frac", r"\\(?:nice|s)frac(?![A-Za-z])", r"\\frac"),
+        ("binom", r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
+        ("choose", r"\{\s*([^{}]+?)\s*\\choose(?![A-Za-z])\s*([^{}]+?)\s*\}", r"\\binom{\1}{\2}"),
+        ("\\under", r"\\underline\s*\{([^{}]*)\}", r"\1"),
+        ("{\\", r"\{\s*\\(bf|rm|it|sf|tt)\s+([^{}\\]*)\}", r"\\text\1{\2}"),
+        ("\\", r"\\(?:bf|it|sf|tt)(?![A-Za-z{])\s*", ""),
+        ("\\dot", r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r"\\overline{\1\2\3}"),
+        ("\\", r"(?<=[.\d])\\(?:dot|bar)\s*(?:\{(\d+)\}|(\d))", r"\\overline{\1\2}"),
+        (".", r"(\d*\.\d*)\((\d+)\)", r"\1\\overline{\2}"),
+        ("\\ldots", r"(\.\d*?)(\d)\2{2,}\s*\\ldots", r"\1\\overline{\2}"),
+        ("\\n", r"\\ne(?:q|)(?![A-Za-z])|\\not\s*=", r"\\ne "),
+        ("!=", r"(?<=[A-Za-z)}\s])!=", r"\\ne "),
+        ("\\!", r"(?<=\d),\\!\s*(?=\d{3})", ""),
+        ("infinity", r"\\text\s*\{\s*(?:positive )?infinity\s*\}", r"\\infty "),
+        ("", r"^\s*(?:\\sim|\\approx|\\simeq|~|≈|∼)(?![A-Za-z])\s*", ""),
+        ("m", r"\b([ap])\.?\s?m\.", r"\1m"),
     )
 )
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
@@ -60,6 +64,7 @@ _WHOLE_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _COUNTED = re.compile(r"([-+]?\d[\d,.]*(?:/\d+)?) ?([^\W\d_].*)")
 _MACRO_BRACES = re.compile(r"(\\(?:frac|sqrt|binom)|[\^}])(\{[^{}]*\d,\d{3}[^{}]*\})")
 _GROUP = re.compile(r"(?<![\d,.])(\d{1,3})((?:,\d{3})+)(?![\d,])")
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 _ARC = re.compile(
     r"(?P<sign>-?)(?P<degrees>\d+) ?° ?(?P<minutes>\d+(?:\.\d+)?) ?'(?: ?(?P<seconds>\d+(?:\.\d+)?) ?(?:''|\"))?"
 )
@@ -74,15 +79,23 @@ _QUALIFIER = re.compile(
 )
 
 
+_MAY_QUALIFY = re.compile(r"\\(?:in|forall|ne|le|ge)(?![A-Za-z])|[<>]|for |where|with|provided")
+
+
 @lru_cache(maxsize=4096)
 def spell(text: str) -> str:
     """`text` in its plainest spelling; the same answer written twice gives the same string."""
+    if _PLAIN_NUMBER.fullmatch(text):
+        return text
     text = _join_scripts(text)
-    for pattern, replacement in _BEFORE:
-        text = pattern.sub(replacement, text)
-    text = normalize(_UPRIGHT.sub(_unit_as_text, text))
-    text = _without_label(_unwrapped_text(text))
-    text = _MACRO_BRACES.sub(lambda m: m[1] + _GROUP.sub(_joined, m[2]), text)
+    for needle, pattern, replacement in _BEFORE:
+        if needle in text:
+            text = pattern.sub(replacement, text)
+    text = normalize(_UPRIGHT.sub(_unit_as_text, text) if "\\" in text else text)
+    if text.startswith("\\text"):
+        text = _without_label(_unwrapped_text(text))
+    if "," in text and "{" in text:
+        text = _MACRO_BRACES.sub(lambda m: m[1] + _GROUP.sub(_joined, m[2]), text)
     if match := _RATIO_IN_WORDS.fullmatch(text):
         text = f"{match[1]}:{match[2]}"
     if match := _ARC.fullmatch(text):
@@ -95,7 +108,7 @@ def without_qualifier(text: str) -> tuple[str, str]:
 
     Only behind something that is neither an inequality nor an interval: there it would say more.
     """
-    match = _QUALIFIER.search(text)
+    match = _QUALIFIER.search(text) if _MAY_QUALIFY.search(text) else None
     if match is None or match.start() == 0:
         return text, ""
     rest = text[: match.start()].strip(" ,;:")

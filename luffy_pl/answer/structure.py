@@ -49,6 +49,9 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _SEPARATORS = frozenset([",", ";", "and", "or"])
+_HAS_SEPARATOR = re.compile(r"[,;]|and|or")
+_HAS_RELATION = re.compile(r"[=<>]|\\(?:equiv|in|approx|ne|le|ge)(?![A-Za-z])")
+_FIRST_OF_BRACKETS = frozenset(["(", "[", "{", "\\"])
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z]) ?")
 _SETMINUS = re.compile(r"\\mathbb ?\{R\} ?(?:\\setminus|\\backslash|-|\\) ?\\\{([^{}\\]*)\\\}")
 _NUMBERED = re.compile(r"(\\?(?:[xyzrtkws]|lambda|theta|alpha))_\{?\d\}?")
@@ -57,7 +60,8 @@ _CLOSING = frozenset([")", "]", "}", "\\}", "\\rangle"])
 _SYMBOL = r"\\?[A-Za-z]{1,8}(?:_(?:\{[^{}]{1,16}\}|\\?\w{1,8} ?))?'*"
 _NAMED = (
     rf"(?:{_SYMBOL}(?: ?\^\{{? ?-1 ?\}}?)?(?: ?\([^()=]{{1,20}}\))?|\\text\{{[^{{}}]*\}}"
-    r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde|angle|triangle) ?\{?[A-Za-z]+\}?|\|[A-Z]+\|)"
+    r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde|angle|triangle) ?\{?[A-Za-z]+\}?"
+    r"|\|(?:[A-Z]+|[a-wz])\||\\(?:sin|cos|tan|cot|sec|csc|log|ln) ?(?:\\?[A-Za-z]+|\(\\?[A-Za-z]+\)))"
 )
 _NAME = re.compile(
     rf"{_NAMED}|{_NAMED} ?[:/] ?{_NAMED}|\\frac\{{ ?{_NAMED} ?\}}\{{ ?{_NAMED} ?\}}"
@@ -92,6 +96,8 @@ def read_answer(text: str, *, join_digit_groups: bool = True) -> Answer:
 
 def has_digit_groups(text: str) -> bool:
     """Whether a bare comma in `text` may separate thousands."""
+    if not _DIGIT_GROUPS.search(text):
+        return False
     outside = "".join(_split(text, lambda token: token in _OPENING, keep_inside=False))
     return _DIGIT_GROUPS.search(outside) is not None
 
@@ -100,7 +106,8 @@ def _read(text: str, depth: int) -> Answer:
     text = text.strip()
     if depth > MAX_DEPTH:
         return Answer("value", text)
-    text = _OUTWARD.sub(_inward, text)
+    if "]" in text or "[" in text:
+        text = _OUTWARD.sub(_inward, text)
     for reader in (_read_matrix, _read_list, _read_relation, _read_union, _read_named_point,
                    _read_brackets):  # fmt: skip
         answer = reader(text, depth + 1)
@@ -118,7 +125,7 @@ def _inward(match: re.Match[str]) -> str:
 
 
 def _read_matrix(text: str, depth: int) -> Answer | None:
-    match = _MATRIX.fullmatch(text)
+    match = _MATRIX.fullmatch(text) if "matrix}" in text else None
     if match is None or "\\begin" in match["rows"]:
         return None
     rows = [row.split("&") for row in match["rows"].split(ROW_BREAK.strip()) if row.strip()]
@@ -137,6 +144,8 @@ def _read_matrix(text: str, depth: int) -> Answer | None:
 
 
 def _read_list(text: str, depth: int) -> Answer | None:
+    if not _HAS_SEPARATOR.search(text):
+        return _read_plus_minus(text, depth)
     groups = [piece for piece in _split(text, lambda token: token == ";") if piece]
     pieces = [piece for piece in _split(text, lambda token: token in _SEPARATORS) if piece]
     if len(pieces) < 2:
@@ -236,6 +245,8 @@ def _read_named_point(text: str, depth: int) -> Answer | None:
 
 
 def _read_relation(text: str, depth: int) -> Answer | None:
+    if not _HAS_RELATION.search(text):
+        return None
     marks: list[str] = []
 
     def is_relation(token: str) -> bool:
@@ -293,6 +304,8 @@ def _read_inequality(sides: list[str], marks: list[str], text: str, depth: int) 
 
 
 def _read_union(text: str, depth: int) -> Answer | None:
+    if "\\cup" not in text and "\\mathbb" not in text:
+        return None
     pieces = _split(text, lambda token: token == "\\cup")
     if len(pieces) == 1 and (match := _SETMINUS.fullmatch(text)):
         return Answer("except", text, _elements(match[1].split(","), depth))
@@ -303,6 +316,8 @@ def _read_union(text: str, depth: int) -> Answer | None:
 
 def _read_brackets(text: str, depth: int) -> Answer | None:
     """What one pair of brackets encloses; a pair around a single value is dropped."""
+    if text[:1] not in _FIRST_OF_BRACKETS:
+        return None
     tokens = _TOKEN.findall(text)
     if len(tokens) < 2 or tokens[0] not in _OPENING or tokens[-1] not in _CLOSING:
         return None

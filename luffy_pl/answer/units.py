@@ -140,7 +140,7 @@ def _raised(power: int) -> str:
 
 def _unwrapped(unit: str) -> str:
     plain = re.sub(r"\\mu(?![A-Za-z]) ?(?:\\text)?\{? ?", " μ", unit)
-    plain = plain.replace("\\Omega", " Ω ").replace("\\cdot", " ").replace("\\times", " ")
+    plain = plain.replace("\\Omega", "Ω ").replace("\\cdot", " ").replace("\\times", " ")
     return re.sub(r"\\text(?![A-Za-z])", " ", plain).replace("\\$", "$").replace("µ", "μ")
 
 
@@ -185,6 +185,6 @@ def _chinese_words(unit: str) -> list[str]:
     """A leading magnitude apart from what follows it."""
     if excluded := [word for word in NOT_UNITS if not word.isascii() and word in unit]:
         return excluded
-    if unit[0] in MAGNITUDES:
+    if unit[0] in MAGNITUDES and unit not in SYMBOL_OF:
         return [unit[0], *_chinese_words(unit[1:])] if unit[1:] else [unit[0]]
     return [unit]

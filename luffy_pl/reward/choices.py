@@ -54,7 +54,7 @@ def unlabelled_choice(text: str) -> FoundChoice | None:
     if stated:
         return FoundChoice(stated[-1][1], stated[-1].start())
     line = text.rstrip().rpartition("\n")[2].strip()
-    bare = _BARE.fullmatch(line.replace("\\boxed", "")) if len(line) < 20 else None
+    bare = _BARE.fullmatch(line) if len(line) < 20 else None
     return FoundChoice(bare[1], len(text)) if bare else None
 
 
