@@ -5,6 +5,7 @@ A letter counts where it is marked (`(C)`, `**C**`, `\text{C}`, `C.`, `C:`) or s
 that are both claimed (`B/C`, `A and C`) are none, and so is one that is denied (`not C`).
 """
 
+# ruff: noqa: RUF001 (signs that look like others are the subject)
 from __future__ import annotations
 
 import re
@@ -22,12 +23,14 @@ _MARKED = re.compile(
     rf"|[`\"'“‘<\[{{$]\s*[(\[]?{_UPPER}[)\]]?\s*[`\"'”’>\]}}$]|\\\(\s*\(?{_UPPER}\)?\s*\\\)"
 )
 _DECORATION = re.compile(
-    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it)(?![A-Za-z])|\\[()\[\],;:! ]|~|\*(?!\s*\d)|[_`$\"“”{}#>]"
+    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it)(?![A-Za-z])"
+    r"|\\[()\[\],;:! ]|~|\*(?!\s*\d)|[_`$\"“”{}#>]"
 )
 _NAMED = r"(?:options?|choices?|answers?|letter)"
 _LEAD = re.compile(
     rf"^(?:(?:so|thus|hence|therefore)\b,?\s*)?(?:the\s+)?(?:(?:final|correct|right|best)\s+)?{_NAMED}\s*"
-    r"(?:is\b|[:：=])?\s*[:：]?\s*(?=\W?[A-Ja-j]\b)", re.IGNORECASE,
+    r"(?:is\b|[:：=])?\s*[:：]?\s*(?=\W?[A-Ja-j]\b)",
+    re.IGNORECASE,
 )
 _HEAD = re.compile(
     rf"\({_L}\)|{_L}(?=$|[.):,;：，。、](?!\d))|{_UPPER}(?=\s+[-–—]\s*.*[A-Za-z]{{3}}|\s*[–—]|\s*\()"
@@ -35,7 +38,8 @@ _HEAD = re.compile(
 )
 _SAID = re.compile(
     rf"\b(?:{_NAMED}(?:\s+is)?|so|is|be|think|choose|pick|select|therefore|thus|hence)[,:]?\s+\(?{_UPPER}\)?"
-    r"(?=[.):;,!]*\s*$|[.):,;]+\s)", re.IGNORECASE,
+    r"(?=[.):;,!]*\s*$|[.):,;]+\s)",
+    re.IGNORECASE,
 )
 _CORRECT = re.compile(
     rf"(?<![A-Za-z]){_UPPER}\)?\s+is\s+(?:the\s+)?(?:only\s+)?(?:correct|right|best|true)\b"
@@ -45,12 +49,17 @@ _ALSO = re.compile(
     r"|[,;]\s*\(?[A-J]\)?(?=\W|$)(?!'|\s+[a-z]{2}))"
     r"|^[^.;]*(?<![A-J)])\s\(?or\s+(?:possibly |maybe |perhaps |even )?\(?[A-J]\)?(?![A-Za-z'])"
 )
-_OPERATOR = re.compile(r"\s*(?:\\(?:cdot|times|div|pm|frac|sqrt|cup|cap|in)(?![A-Za-z])|[*/^_=+<>])")
+_OPERATOR = re.compile(
+    r"\s*(?:\\(?:cdot|times|div|pm|frac|sqrt|cup|cap|in)(?![A-Za-z])|[*/^_=+<>])"
+)
 _OTHER_MARK = re.compile(rf"\({_UPPER}\)|(?<![A-Za-z]){_UPPER}[.):](?=\s|$)")
-_DENIED = re.compile(r"\b(?:not|cannot|neither|never|except|incorrect|wrong|unlikely)\b|n't\b", re.I)
+_DENIED = re.compile(
+    r"\b(?:not|cannot|neither|never|except|incorrect|wrong|unlikely)\b|n't\b", re.I
+)
 _GOLD = re.compile(
     rf"\\text\{{ ?\(?{_UPPER}[).:]? ?\}} ?(?P<wrapped>.*)|\({_UPPER}\) ?(?P<round>.*)"
-    rf"|\\text\{{ ?\(?{_UPPER}[).:]\)? (?P<inner>[^{{}}]*)\}}|{_UPPER}(?:[.)] (?P<dotted>\S.*)|)", re.DOTALL,
+    rf"|\\text\{{ ?\(?{_UPPER}[).:]\)? (?P<inner>[^{{}}]*)\}}|{_UPPER}(?:[.)] (?P<dotted>\S.*)|)",
+    re.DOTALL,
 )
 _STARTS_TEXT = re.compile(r"[-\w(\[$.]|\\(?:frac|sqrt|text|pi|\$|\{|begin)")
 
@@ -95,9 +104,13 @@ def read_gold(plain: str) -> GoldChoice | None:
     match = _GOLD.fullmatch(plain)
     if match is None:
         return None
-    letter = next(group for group in match.groups() if group and len(group) == 1 and group.isalpha())
+    letter = next(
+        group for group in match.groups() if group and len(group) == 1 and group.isalpha()
+    )
     found = match.groupdict()
-    text = next((found[name] for name in ("wrapped", "round", "inner", "dotted") if found[name]), "")
+    text = next(
+        (found[name] for name in ("wrapped", "round", "inner", "dotted") if found[name]), ""
+    )
     if text and not _STARTS_TEXT.match(text):
         return None
     return GoldChoice(letter, text.strip())
@@ -112,8 +125,11 @@ def _plain(text: str) -> str:
 
 def _is_word(letter: str, plain: str, end: int) -> bool:
     """A lower-case letter with words behind it, unless it is marked, is none."""
-    return letter.islower() and plain[:1] != "(" and bool(re.match(r"[.):]?\s*\w", plain[end:])) and (
-        plain[end : end + 1] not in ".):"
+    return (
+        letter.islower()
+        and plain[:1] != "("
+        and bool(re.match(r"[.):]?\s*\w", plain[end:]))
+        and (plain[end : end + 1] not in ".):")
     )
 
 
@@ -126,6 +142,8 @@ def _read_sentence(plain: str) -> Claim:
         return Claim()
     last = found[-1]
     around = sentence[: last.start(1)].rstrip("( ")
-    if re.search(r"\b[A-J]\)?\s*(?:,|/|\band|\bor|&)$", around) or _ALSO.match(sentence[last.end(1) :]):
+    if re.search(r"\b[A-J]\)?\s*(?:,|/|\band|\bor|&)$", around) or _ALSO.match(
+        sentence[last.end(1) :]
+    ):
         return Claim(several=True)
     return Claim(last[1].upper())

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 
 from luffy_pl.answer.choice import GoldChoice, read_claim, read_gold
 from luffy_pl.answer.intervals import are_same_union
@@ -67,6 +67,7 @@ def compare_values_cheaply(answer: str, gold: str, *, tolerance: Tolerance) -> b
     return same
 
 
+@lru_cache(maxsize=4096)
 def is_gradable(gold: str) -> bool | None:
     """Whether an answer can be compared with `gold` at all; None: sympy has to try."""
     plain, _ = without_qualifier(spell(gold))
@@ -131,9 +132,10 @@ def _compare(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | N
     if answer.kind == "value" and gold.kind in {"list", "set"}:
         # A set builder, \mathbb{R} and their like are values to us and sets to sympy.
         return _compare_unordered((answer,), gold.parts, compare)
-    for one, other in ((answer, gold), (gold, answer)):
-        if one.kind == "list" and {part.kind for part in one.parts} == {other.kind}:
-            return _compare_unordered(*((s.parts if s is one else (s,)) for s in (answer, gold)), compare)
+    if answer.kind == "list" and {part.kind for part in answer.parts} == {gold.kind}:
+        return _compare_unordered(answer.parts, (gold,), compare)
+    if gold.kind == "list" and {part.kind for part in gold.parts} == {answer.kind}:
+        return _compare_unordered((answer,), gold.parts, compare)
     if "except" in {answer.kind, gold.kind}:
         return _compare_exceptions(answer, gold, compare)
     if "union" in {answer.kind, gold.kind}:
@@ -233,7 +235,9 @@ def _compare_collections(answer: Answer, gold: Answer, compare: ValueComparison)
 def _compare_in_order(
     answers: tuple[Answer, ...], golds: tuple[Answer, ...], compare: ValueComparison
 ) -> bool | None:
-    return _all_true(_compare(one, other, compare) for one, other in zip(answers, golds, strict=True))
+    return _all_true(
+        _compare(one, other, compare) for one, other in zip(answers, golds, strict=True)
+    )
 
 
 def _compare_unordered(

@@ -33,11 +33,12 @@ _TOKEN = re.compile(
     r"\s*(?P<token>\d*\.\d*\\overline\{\d+\}|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,4}(?![\d.]))?"
     r"|\\text\{[A-Za-z]+\}|\\[A-Za-z]+|\\.|'+|!+|\S)"
 )
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi"
-    " rho varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi"
-    " Sigma Upsilon Phi Psi Omega ell hbar".split()
-)
+_GREEK_NAMES = """
+    alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi
+    rho varrho sigma varsigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi
+    Sigma Upsilon Phi Psi Omega ell hbar
+"""
+_GREEK = frozenset(_GREEK_NAMES.split())
 _ACCENTS = frozenset(["\\bar", "\\tilde", "\\dot", "\\ddot", "\\overline", "\\widetilde"])
 _TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 _FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
@@ -319,7 +320,7 @@ class _Parser:
 
 def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
     if base.is_Rational and exponent.is_Rational:
-        size = max(int(base.p).bit_length(), int(base.q).bit_length())  # type: ignore[attr-defined]
+        size = max(int(base.p).bit_length(), int(base.q).bit_length())
         if abs(exponent) * size > MAX_BITS:
             return sympy.Pow(base, exponent, evaluate=False)
     return sympy.Pow(base, exponent)

@@ -19,7 +19,7 @@ MAX_TEXT_WORDS = 3
 """A gold of more words is prose, which no string comparison can grade."""
 
 _CLOCK = re.compile(r"0?(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?([ap])?\.?(?: ?m\.?)?", re.IGNORECASE)
-_SMALL_WORDS = frozenset("yes no dne odd".split())
+_SMALL_WORDS = frozenset(["yes", "no", "dne", "odd"])
 _DATE = re.compile(r"(?=.*\d)(?=.*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))[\w ,.]+")
 _TEXT = re.compile(r"[^\W\d_]+(?:[ '\-][^\W\d_]+)*")
 _RATIO = re.compile(r"[^:]+(?::[^:]+){2,}")
@@ -114,9 +114,9 @@ def _compare_infinities(answer: str, gold: str, number: object) -> bool | None:
 
 
 def _time_of(value: str) -> tuple[int, int, int, str] | None:
-    """Hours, minutes, seconds and "a" or "p"; None if it is no time of the day.
+    r"""Hours, minutes, seconds and "a" or "p"; None if it is no time of the day.
 
-    A time inside one \\text is a string of words, as for other graders.
+    A time inside one \text is a string of words, as for other graders.
     """
     if not value[:1].isdigit():
         return None

@@ -8,6 +8,7 @@ only name the range of a variable (`f(x)=2x, x\in\mathbb{R}`).
 Apart from normalize.py, which the released graders share, and which therefore stays as it is.
 """
 
+# ruff: noqa: RUF001 (signs that look like others are the subject)
 from __future__ import annotations
 
 import re
@@ -20,7 +21,8 @@ from luffy_pl.answer.units import is_unit
 _BRACES = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _UPRIGHT = re.compile(rf"\\(?:mathrm|textrm|mathsf|operatorname|rm)(?![A-Za-z])\s*{_BRACES}")
 _BEHIND_NUMBER = re.compile(
-    r"(?:[\d})%°]|\\circ|℃)(?:\s|\\[,;:! ]|~|/|\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\mu(?![A-Za-z]))*$"
+    r"(?:[\d})%°]|\\circ|℃)"
+    r"(?:\s|\\[,;:! ]|~|/|\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\mu(?![A-Za-z]))*$"
 )
 _DOTS = r"\\(?:[lc]?dots[cbmio]?)(?![A-Za-z])|\.{3,}|…"
 
@@ -57,23 +59,31 @@ _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _LABEL_STOPS = re.compile(
     r"\b(?:not|no|never|at|least|most|more|less|fewer|greater|larger|smaller|than|between|minus|plus"
     r"|negative|over|under|above|below|before|after|half|twice|double|thrice|except|excluding|from"
-    r"|to|up|if|when|or|and|either|neither|per|without|mod|base)\b|[\d<>=+*/^-]", re.IGNORECASE,
+    r"|to|up|if|when|or|and|either|neither|per|without|mod|base)\b|[\d<>=+*/^-]",
+    re.IGNORECASE,
 )
-_LABEL = re.compile(r"\\text\{([^{}]*)\}\s*[:=]?\s*(?=[-+\d\\(\[.A-Za-z$])(?!\\text|\\cup|\\cap|\\in)")
+_LABEL = re.compile(
+    r"\\text\{([^{}]*)\}\s*[:=]?\s*(?=[-+\d\\(\[.A-Za-z$])(?!\\text|\\cup|\\cap|\\in)"
+)
 _WHOLE_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _COUNTED = re.compile(r"([-+]?\d[\d,.]*(?:/\d+)?) ?([^\W\d_].*)")
 _MACRO_BRACES = re.compile(r"(\\(?:frac|sqrt|binom)|[\^}])(\{[^{}]*\d,\d{3}[^{}]*\})")
 _GROUP = re.compile(r"(?<![\d,.])(\d{1,3})((?:,\d{3})+)(?![\d,])")
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 _ARC = re.compile(
-    r"(?P<sign>-?)(?P<degrees>\d+) ?° ?(?P<minutes>\d+(?:\.\d+)?) ?'(?: ?(?P<seconds>\d+(?:\.\d+)?) ?(?:''|\"))?"
+    r"(?P<sign>-?)(?P<degrees>\d+) ?° ?(?P<minutes>\d+(?:\.\d+)?) ?'"
+    r"(?: ?(?P<seconds>\d+(?:\.\d+)?) ?(?:''|\"))?"
 )
 _RATIO_IN_WORDS = re.compile(r"(\d+(?:\.\d+)?) (?:to|\\text\{ ?to ?\}) (\d+(?:\.\d+)?)")
-_RANGE = r"[A-Za-z](?:_\{?\w\}?)?(?: ?, ?[A-Za-z])* ?\\in ?(?:\\mathbb ?\{ ?\w ?\}|[ZRNQC])(?:[\^_](?:\{[^{}]*\}|\\?[\w*+]+ ?))?"
+_RANGE = (
+    r"[A-Za-z](?:_\{?\w\}?)?(?: ?, ?[A-Za-z])* ?\\in ?"
+    r"(?:\\mathbb ?\{ ?\w ?\}|[ZRNQC])(?:[\^_](?:\{[^{}]*\}|\\?[\w*+]+ ?))?"
+)
 _QUALIFIER = re.compile(
     r"(?:\\text\{ ?,? ?(?:for|where|with|provided) ?[^{}]*\}.*"
     r"|,? ?(?:\\text\{ ?,? ?)?for (?:all|any|every|each|some) .*"
-    rf"|[,;(] ?(?:\\text\{{ ?(?:for|where|with) ?(?:all|any|every)? ?\}} ?)?(?:\\forall ?)?{_RANGE} ?\)?"
+    r"|[,;(] ?(?:\\text\{ ?(?:for|where|with) ?(?:all|any|every)? ?\} ?)?"
+    rf"(?:\\forall ?)?{_RANGE} ?\)?"
     r"|,? ?\(? ?\\forall .*"
     r"|,? ?\( ?[A-Za-z] ?(?:\\ne|>|<|\\ge|\\le) ?[^(),]* ?\))$"
 )
@@ -112,7 +122,9 @@ def without_qualifier(text: str) -> tuple[str, str]:
     if match is None or match.start() == 0:
         return text, ""
     rest = text[: match.start()].strip(" ,;:")
-    if not re.search(r"[A-Za-z]", rest) or re.search(r"[<>\[\]]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])", rest):
+    if not re.search(r"[A-Za-z]", rest) or re.search(
+        r"[<>\[\]]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])", rest
+    ):
         return text, ""
     ranged = re.search(r"\\in ?(.*?)\)?$", match[0])
     return rest, re.sub(r"[\s{}()]|\\mathbb", "", ranged[1]) if ranged else ""
@@ -157,7 +169,9 @@ def _unwrapped_text(text: str) -> str:
     if len(pieces) > 1 and all(re.fullmatch(r"[-+]?[\d./]+|[A-Z]", piece) for piece in pieces):
         return content
     counted = _COUNTED.fullmatch(content)
-    if counted and not re.match(rf"[ap]m\b|(?:st|nd|rd|th)\b|(?:{_MONTHS.replace(' ', '|')})", counted[2], re.I):
+    if counted and not re.match(
+        rf"[ap]m\b|(?:st|nd|rd|th)\b|(?:{_MONTHS.replace(' ', '|')})", counted[2], re.I
+    ):
         return rf"{counted[1]}\text{{{counted[2]}}}"
     label = re.fullmatch(r"(.*(?:\bis|:|=)) *([-+]?\d[\d.,/]*)", content)
     if label and not _LABEL_STOPS.search(label[1].rstrip("=")):
@@ -172,7 +186,9 @@ def _without_label(text: str) -> str:
         return text
     words = match[1].strip(" :=").lower()
     is_label = match[0].rstrip().endswith((":", "=")) or match[1].rstrip().endswith((":", "="))
-    if is_label or re.search(r"\b(?:is|are|equals|approximately|about|roughly|around|answer)$", words):
+    if is_label or re.search(
+        r"\b(?:is|are|equals|approximately|about|roughly|around|answer)$", words
+    ):
         return text[match.end() :]
     return text
 

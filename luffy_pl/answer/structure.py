@@ -61,7 +61,8 @@ _SYMBOL = r"\\?[A-Za-z]{1,8}(?:_(?:\{[^{}]{1,16}\}|\\?\w{1,8} ?))?'*"
 _NAMED = (
     rf"(?:{_SYMBOL}(?: ?\^\{{? ?-1 ?\}}?)?(?: ?\([^()=]{{1,20}}\))?|\\text\{{[^{{}}]*\}}"
     r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde|angle|triangle) ?\{?[A-Za-z]+\}?"
-    r"|\|(?:[A-Z]+|[a-wz])\||\\(?:sin|cos|tan|cot|sec|csc|log|ln) ?(?:\\?[A-Za-z]+|\(\\?[A-Za-z]+\)))"
+    r"|\|(?:[A-Z]+|[a-wz])\|"
+    r"|\\(?:sin|cos|tan|cot|sec|csc|log|ln) ?(?:\\?[A-Za-z]+|\(\\?[A-Za-z]+\)))"
 )
 _NAME = re.compile(
     rf"{_NAMED}|{_NAMED} ?[:/] ?{_NAMED}|\\frac\{{ ?{_NAMED} ?\}}\{{ ?{_NAMED} ?\}}"

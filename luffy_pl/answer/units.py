@@ -24,7 +24,8 @@ PERCENT = "%"
 BASE = "base"
 
 _BASE = re.compile(
-    r"\(?(?P<value>[0-9A-F]+)\)?_\{?(?:\(?(?P<base>\d{1,2})\)?|\\text\{(?:base )?(?P<name>\w+)\})\}?"
+    r"\(?(?P<value>[0-9A-F]+)\)?_\{?(?:\(?(?P<base>\d{1,2})\)?"
+    r"|\\text\{(?:base )?(?P<name>\w+)\})\}?"
     r"|(?P<digits>[0-9A-F]+) ?(?:\\text\{)? ?\(?(?:in )?base[ -](?P<spoken>\w+)\)?\}?"
 )
 _BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
@@ -41,7 +42,9 @@ _COMPOUND = re.compile(
     rf"(?P<value>{_NUMBER}|.*10 ?\^ ?\{{?-?\d+\}}?) "
     rf"(?P<unit>{_LETTERS}{_POWER}(?:(?: ?/ ?| ?\\cdot ?| ){_LETTERS}{_POWER})*)"
 )
-_PLAIN = re.compile(r"(?P<value>.*[\d}).])(?P<gap>\s*)(?P<unit>[A-Za-z]{2,}[A-Za-z/ ]*(?:\^\{?[23]\}?)?)")
+_PLAIN = re.compile(
+    r"(?P<value>.*[\d}).])(?P<gap>\s*)(?P<unit>[A-Za-z]{2,}[A-Za-z/ ]*(?:\^\{?[23]\}?)?)"
+)
 _CHINESE = re.compile(r"(?P<value>.*[\d}).])\s*(?:\\text\{)?\s*(?P<unit>[一-鿿]+)\s*\}?")
 _CURRENCY = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>\\\$|€|£|¥|₹)\s*(?P<value>.+)")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")

@@ -3,6 +3,7 @@ r"""The choice that a model's text ends with: `ANSWER: C`, `the answer is (C)`, 
 Every pattern is bounded in what it looks at: a text of n characters costs O(n).
 """
 
+# ruff: noqa: RUF001 (signs that look like others are the subject)
 from __future__ import annotations
 
 import re
@@ -22,8 +23,8 @@ _LABEL = re.compile(
 )
 _TAG = re.compile(r"<answer>(.{0,80}?)</answer>", re.IGNORECASE | re.DOTALL)
 _CORRECT = re.compile(
-    r"(?:^|[.,;:\n]|\b(?:so|that|thus|hence|therefore|option|choice)\b)[ \t*]{0,4}(?:option |choice )?"
-    r"\(?([A-J])\)?\*{0,2} is (?:the )?(?:correct|right|best)\b",
+    r"(?:^|[.,;:\n]|\b(?:so|that|thus|hence|therefore|option|choice)\b)"
+    r"[ \t*]{0,4}(?:option |choice )?\(?([A-J])\)?\*{0,2} is (?:the )?(?:correct|right|best)\b",
     re.IGNORECASE,
 )
 _BARE = re.compile(r"\W{0,6}([A-J])\W{0,6}")

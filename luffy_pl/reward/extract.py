@@ -17,7 +17,8 @@ from luffy_pl.answer.choice import Claim, read_claim
 from luffy_pl.reward.choices import FoundChoice, labelled_choice, unlabelled_choice
 
 AnswerForm = Literal["boxed", "hash", "choice", "final"]
-"""boxed: `\\boxed{x}`. hash: `#### x` (GSM8K). choice: `ANSWER: C`, `the answer is (C)`, a last line `C`. final: `Final answer: x`."""
+"""boxed: `\\boxed{x}`. hash: `#### x` (GSM8K). choice: `ANSWER: C`, `the answer is (C)`, a last
+line `C`. final: `Final answer: x`."""
 
 ExtractionStatus = Literal["ok", "no_answer", "truncated"]
 

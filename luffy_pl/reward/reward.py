@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, get_args
 
 from luffy_pl import registry
+from luffy_pl.answer.tolerance import Units
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Progress, Prompt, Verdict
-from luffy_pl.answer.tolerance import Units
 from luffy_pl.reward.extract import AnswerForm
 from luffy_pl.reward.functions import asks_for, check_function, parameters, with_settings
 from luffy_pl.reward.released.text import RELEASED, THINK_END
