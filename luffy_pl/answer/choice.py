@@ -52,6 +52,12 @@ _ALSO = re.compile(
 _OPERATOR = re.compile(
     r"\s*(?:\\(?:cdot|times|div|pm|frac|sqrt|cup|cap|in)(?![A-Za-z])|[*/^_=+<>])"
 )
+_SPOKEN_OF = re.compile(
+    r"\)?\s+(?:is|was)\b(?!\s+(?:the\s+)?(?:correct|right|best|only|answer|true))"
+)
+_RULED_OUT = re.compile(
+    r",?\s*\(?\b(?:and not|not|rather than|instead of)\s+(?:option\s+)?\(?[A-J]\)?(?![A-Za-z])\)?"
+)
 _OTHER_MARK = re.compile(rf"\({_UPPER}\)|(?<![A-Za-z]){_UPPER}[.):](?=\s|$)")
 _DENIED = re.compile(
     r"\b(?:not|cannot|neither|never|except|incorrect|wrong|unlikely)\b|n't\b", re.I
@@ -91,7 +97,7 @@ def read_claim(text: str) -> Claim:
             return Claim()
         if _ALSO.match(rest) or _OTHER_MARK.search(rest):
             return Claim(several=True)
-        if _OPERATOR.match(rest):
+        if _OPERATOR.match(rest) or _SPOKEN_OF.match(rest):
             return Claim()
         return Claim(letter.upper())
     if re.match(rf"\(?{_UPPER}\)?\s*(?:/|,|\bor\b|\band\b|&|、)\s*\(?{_UPPER}\b", plain):
@@ -119,7 +125,7 @@ def read_gold(plain: str) -> GoldChoice | None:
 def _plain(text: str) -> str:
     """Every marked letter as `(C)`, and no other decoration."""
     marked = _MARKED.sub(lambda m: f" ({next(g for g in m.groups() if g)}) ", text)
-    plain = re.sub(r"\s+", " ", _DECORATION.sub(" ", marked)).strip()
+    plain = re.sub(r"\s+", " ", _RULED_OUT.sub("", _DECORATION.sub(" ", marked))).strip()
     return re.sub(r"\(\s+", "(", re.sub(r"\s+([).,:;])", r"\1", plain))
 
 

@@ -34,6 +34,8 @@ _BEFORE: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
     for needle, pattern, replacement in (
         ("\\\\", rf"(?<!\\)\\\\(?=(?:{_COMMANDS})(?![A-Za-z]))", r"\\"),
         ("\\'", r"\\'", "'"),
+        ("\\prime", r"\^ ?(?:\{ ?((?:\\prime ?)+)\}|(\\prime)(?![A-Za-z]))", r" \1\2 "),
+        ("\\prime", r"\s*\\prime(?![A-Za-z])\s*", "'"),
         ("dots", _DOTS, r"\\ldots "),
         ("..", _DOTS, r"\\ldots "),
         ("…", _DOTS, r"\\ldots "),
@@ -84,7 +86,7 @@ _QUALIFIER = re.compile(
     r"|,? ?(?:\\text\{ ?,? ?)?for (?:all|any|every|each|some) .*"
     r"|[,;(] ?(?:\\text\{ ?(?:for|where|with) ?(?:all|any|every)? ?\} ?)?"
     rf"(?:\\forall ?)?{_RANGE} ?\)?"
-    r"|,? ?\(? ?\\forall .*"
+    r"|,? ?\(? ?\\forall .*|,? where .*"
     r"|,? ?\( ?[A-Za-z] ?(?:\\ne|>|<|\\ge|\\le) ?[^(),]* ?\))$"
 )
 

@@ -60,7 +60,8 @@ _CLOSING = frozenset([")", "]", "}", "\\}", "\\rangle"])
 _SYMBOL = r"\\?[A-Za-z]{1,8}(?:_(?:\{[^{}]{1,16}\}|\\?\w{1,8} ?))?'*"
 _NAMED = (
     rf"(?:{_SYMBOL}(?: ?\^\{{? ?-1 ?\}}?)?(?: ?\([^()=]{{1,20}}\))?|\\text\{{[^{{}}]*\}}"
-    r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde|angle|triangle) ?\{?[A-Za-z]+\}?"
+    r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde) ?\{?[A-Za-z]+\}?"
+    r"|\\(?:angle|triangle) ?\{?(?: ?[A-Za-z](?:_\{?\w\}?)?'?){1,4}\}?"
     r"|\|(?:[A-Z]+|[a-wz])\|"
     r"|\\(?:sin|cos|tan|cot|sec|csc|log|ln) ?(?:\\?[A-Za-z]+|\(\\?[A-Za-z]+\)))"
 )

@@ -33,7 +33,7 @@ _BASE_NAMES |= {"nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
 _MODULUS = re.compile(r"(?P<value>.*?\S)\s*\(?\\?(?:pmod|mod)\s*\{?\s*(?P<modulus>\d+)\s*\}?\)?")
 _POWER = r"(?: ?\^ ?\{? ?-?\d ?\}?)?"
 _WRAPPED = re.compile(
-    r"(?P<value>.*?[^\s,\\/])\s*(?P<unit>(?:(?:[/\s·()]|\\cdot|\\times)*°?(?:\\mu ?)?"
+    r"(?P<value>.*?[^\s,\\/])\s*(?P<unit>(?:(?:[/\s·(]|\\cdot|\\times)*°?(?:\\mu ?)?"
     rf"(?:\\text\{{[^{{}}]*\}}|\\Omega(?![A-Za-z])){_POWER}[)]?)+)"
 )
 _NUMBER = r"[-+]?(?:\d[\d.,]*|\.\d+)(?:/\d+)?"

@@ -16,8 +16,10 @@ MAX_CLAIMS = 32
 """So many labels, from the end, are looked at."""
 
 _LABEL = re.compile(
-    r"(?:\b(?:answer|(?:correct|right|best|final) (?:choice|option))\b|答案)"
-    r"(?P<link>[*_\"'`]{0,3}[ \t]?(?:is|应?为|应?是)?[ \t]?[*_\"'`]{0,3}[ \t]?[:：]?[*_]{0,3}"
+    r"(?:(?<![A-Za-z])(?:answer|(?:correct|right|best|final) (?:choice|option))(?![A-Za-z])|答案)"
+    r"(?P<link>[*_\"'`]{0,3}[ \t]?(?:(?:is|(?:must|should|would|has to) be)"
+    r"(?: (?:clearly|definitely|indeed|thus|therefore|likely|most likely|probably|simply))?"
+    r"|应?为|应?是|[-–—])?[ \t]?[*_\"'`]{0,3}[ \t]?[:：]?[*_]{0,3}"
     r"|[^\n:：.]{0,40}?\bis:?)",
     re.IGNORECASE,
 )

@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(
             "--out", "is the file of --pairs", value=str(args.out), fix="name another"
         )
-    summary = Summary()
+    summary = VerdictCounts()
     with build_verifier(config) as verifier:
         if args.pairs.is_file():  # a pipe is read once
             for _ in read_items(args.pairs, reads_gold=verifier.reads_gold):
@@ -146,7 +146,7 @@ def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine
 
 
 def grade_lines(
-    items: Iterator[ResponseLine], verifier: Verifier, file: TextIO, summary: Summary
+    items: Iterator[ResponseLine], verifier: Verifier, file: TextIO, summary: VerdictCounts
 ) -> None:
     """Grade block by block; each is in the file before the next one begins."""
     while block := list(islice(items, BLOCK)):
@@ -163,7 +163,7 @@ def _written(item: ResponseLine, verdict: dict[str, Any]) -> str:
 
 
 def keep_lines(
-    out: Path, items: Iterator[ResponseLine], verifier: Verifier, summary: Summary
+    out: Path, items: Iterator[ResponseLine], verifier: Verifier, summary: VerdictCounts
 ) -> None:
     """Take the lines that an earlier call wrote as done; a last one that is torn is cut off.
 
@@ -217,7 +217,7 @@ def _check_same_grader(
 
 
 @dataclass
-class Summary:
+class VerdictCounts:
     """Counts by status and tier; agreement with the verdicts that the file brought along."""
 
     statuses: Counter[str] = field(default_factory=Counter)
