@@ -80,10 +80,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class GoldChoice:
-    """A gold that is an option: its letter, and what the option says ("" if only the letter)."""
+    """A gold that is an option: its letter, and what the option says ("" if only the letter).
+
+    `is_marked`: it is written as an option, `(C)`; `C` alone may also be a variable.
+    """
 
     letter: str
     text: str
+    is_marked: bool = True
 
 
 def read_claim(text: str) -> Claim:
@@ -105,7 +109,7 @@ def read_claim(text: str) -> Claim:
     return _read_sentence(plain)
 
 
-def read_gold(plain: str) -> GoldChoice | None:
+def read_option(plain: str) -> GoldChoice | None:
     r"""`C`, `\text{(C)}`, `\text{(B)} 12` and `B. 12`; a lower-case letter is a variable."""
     match = _GOLD.fullmatch(plain)
     if match is None:
@@ -119,7 +123,7 @@ def read_gold(plain: str) -> GoldChoice | None:
     )
     if text and not _STARTS_TEXT.match(text):
         return None
-    return GoldChoice(letter, text.strip())
+    return GoldChoice(letter, text.strip(), is_marked=plain != letter)
 
 
 def _plain(text: str) -> str:

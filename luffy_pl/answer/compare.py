@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
 
-from luffy_pl.answer.choice import GoldChoice, read_claim, read_gold
+from luffy_pl.answer.choice import GoldChoice, read_claim, read_option
 from luffy_pl.answer.intervals import are_same_union
 from luffy_pl.answer.leaves import compare_leaves, is_gradable_value, rational_of, tier_of
 from luffy_pl.answer.spelling import spell, without_qualifier
@@ -71,7 +71,7 @@ def compare_values_cheaply(answer: str, gold: str, *, tolerance: Tolerance) -> b
 def is_gradable(gold: str) -> bool | None:
     """Whether an answer can be compared with `gold` at all; None: sympy has to try."""
     plain, _ = without_qualifier(spell(gold))
-    if (choice := read_gold(plain)) is not None:
+    if (choice := read_option(plain)) is not None:
         plain = choice.letter
     if not any(c.isalnum() for c in plain) and plain != "\\emptyset":
         return False
@@ -81,7 +81,7 @@ def is_gradable(gold: str) -> bool | None:
 def compare_answers(answer: str, gold: str, compare: ValueComparison) -> bool | None:
     """Compare two raw answers part by part, single values by `compare`."""
     plain_answer, plain_gold = spell(answer), spell(gold)
-    if (choice := read_gold(plain_gold)) is not None:
+    if (choice := read_option(plain_gold)) is not None:
         verdict = _compare_choice(answer, choice, compare)
         if verdict is not None or choice.text:
             return verdict
@@ -94,6 +94,8 @@ def compare_answers(answer: str, gold: str, compare: ValueComparison) -> bool | 
 def _compare_choice(answer: str, gold: GoldChoice, compare: ValueComparison) -> bool | None:
     """By the letter that the answer claims, or by what the option says."""
     claim = read_claim(answer)
+    if not gold.is_marked and re.fullmatch(r"[a-j]", spell(answer)):
+        return False  # a variable, as long as nothing says that it is an option
     if claim.letter or claim.several:
         return claim.letter == gold.letter
     return compare_answers(answer, gold.text, compare) if gold.text else None
@@ -341,7 +343,7 @@ def _all_true(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _are_different_letters(mine: str, theirs: str) -> bool:
-    return len(mine) == 1 == len(theirs) and mine.lower() != theirs.lower()
+    return len(mine) == 1 == len(theirs) and mine != theirs
 
 
 def _tier(gold: str) -> str:

@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from luffy_pl.answer.choice import read_claim, read_gold
+from luffy_pl.answer.choice import read_claim, read_option
 from luffy_pl.answer.rational import read_rational
 from luffy_pl.answer.units import split_unit
 
@@ -58,7 +58,7 @@ def compare_leaves(answer: str, gold: str) -> bool | None:
     if DOTS in gold:
         # A pattern that goes on is what it is written as.
         return False
-    if (choice := read_gold(gold)) and not choice.text:
+    if (choice := read_option(gold)) and not choice.text:
         return _compare_choice(answer, choice.letter, is_number=answer_value is not None)
     return _compare_texts(answer, gold)
 
@@ -91,7 +91,7 @@ def tier_of(value: str) -> str:
     """What decides a comparison with this gold value."""
     if isinstance(rational_of(value), Fraction):
         return "rational"
-    return "choice" if read_gold(value) else "text"
+    return "choice" if read_option(value) else "text"
 
 
 def _are_proportional(mine: list[str], theirs: list[str]) -> bool | None:
@@ -166,7 +166,13 @@ def _said(value: str, other: str) -> list[str]:
 
 def _is_word(letters: str) -> bool:
     """Words may begin with a capital; CO and Co are symbols, and so are R and r."""
-    return len(letters) > 3 or letters.lower() in _SMALL_WORDS | {"and", "the", "of", "to"}
+    is_cased = letters.islower() or letters.istitle() or letters.isupper()
+    return (len(letters) > 3 and is_cased) or letters.lower() in _SMALL_WORDS | {
+        "and",
+        "the",
+        "of",
+        "to",
+    }
 
 
 def _are_same_date(answer: str, gold: str) -> bool:

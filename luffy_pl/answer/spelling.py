@@ -84,9 +84,13 @@ _RANGE = (
 _QUALIFIER = re.compile(
     r"(?:\\text\{ ?,? ?(?:for|where|with|provided) ?[^{}]*\}.*"
     r"|,? ?(?:\\text\{ ?,? ?)?for (?:all|any|every|each|some) .*"
-    r"|[,;(] ?(?:\\text\{ ?(?:for|where|with) ?(?:all|any|every)? ?\} ?)?"
+    r"|[,;( ] ?(?:\\text\{ ?(?:for|where|with) ?(?:all|any|every)? ?\} ?)?"
     rf"(?:\\forall ?)?{_RANGE} ?\)?"
     r"|,? ?\(? ?\\forall .*|,? where .*"
+    r"|[,;] ?(?P<bound>[A-Za-z]) ?(?:\\ne|>|<|\\ge|\\le) ?[^,;<>=]*"
+    r"|[,;( ] ?[A-Za-z] ?\\text\{ ?(?:is |are )?(?:an? |any )?"
+    r"(?:positive |nonnegative |non-negative |natural )?(?:integer|real|natural|number)s?[^{}]*\}"
+    r" ?\)?"
     r"|,? ?\( ?[A-Za-z] ?(?:\\ne|>|<|\\ge|\\le) ?[^(),]* ?\))$"
 )
 
@@ -124,6 +128,9 @@ def without_qualifier(text: str) -> tuple[str, str]:
     if match is None or match.start() == 0:
         return text, ""
     rest = text[: match.start()].strip(" ,;:")
+    # y = x^2, x > 0: a bound of the variable that an equation is about, and no second condition.
+    if match["bound"] and match["bound"] not in re.sub(r"\\[A-Za-z]+", "", rest).partition("=")[2]:
+        return text, ""
     if not re.search(r"[A-Za-z]", rest) or re.search(
         r"[<>\[\]]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])", rest
     ):
@@ -168,7 +175,9 @@ def _unwrapped_text(text: str) -> str:
         return text
     content = match[1].strip(" .")
     pieces = [p.strip() for p in re.split(r",|;|\band\b|\bor\b", content) if p.strip()]
-    if len(pieces) > 1 and all(re.fullmatch(r"[-+]?[\d./]+|[A-Z]", piece) for piece in pieces):
+    if len(pieces) > 1 and all(
+        re.fullmatch(r"[-+]?[\d./]+|\(?[A-Z]\)?", piece) for piece in pieces
+    ):
         return content
     counted = _COUNTED.fullmatch(content)
     if counted and not re.match(

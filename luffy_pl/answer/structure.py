@@ -59,11 +59,14 @@ _OPENING = frozenset(["(", "[", "{", "\\{", "\\langle"])
 _CLOSING = frozenset([")", "]", "}", "\\}", "\\rangle"])
 _SYMBOL = r"\\?[A-Za-z]{1,8}(?:_(?:\{[^{}]{1,16}\}|\\?\w{1,8} ?))?'*"
 _NAMED = (
-    rf"(?:{_SYMBOL}(?: ?\^\{{? ?-1 ?\}}?)?(?: ?\([^()=]{{1,20}}\))?|\\text\{{[^{{}}]*\}}"
+    rf"(?:{_SYMBOL}(?: ?\^\{{? ?-1 ?\}}?)?(?: ?\([^()=]{{1,20}}\))?|\\text\{{[^{{}}]*\}}(?: ?\([^()=]{{1,20}}\))?"
+    r"|[EP]\[[^=\[\]]{1,20}\]|\|[A-Z](?: ?\\c[au]p ?[A-Z])*\||m ?\\angle ?[A-Z]{1,3}"
     r"|\\(?:overline|overrightarrow|bar|hat|vec|tilde) ?\{?[A-Za-z]+\}?"
     r"|\\(?:angle|triangle) ?\{?(?: ?[A-Za-z](?:_\{?\w\}?)?'?){1,4}\}?"
     r"|\|(?:[A-Z]+|[a-wz])\|"
-    r"|\\(?:sin|cos|tan|cot|sec|csc|log|ln) ?(?:\\?[A-Za-z]+|\(\\?[A-Za-z]+\)))"
+    r"|\\(?:sin|cos|tan|cot|sec|csc|log|ln|max|min|det|deg|gcd|Pr)(?![A-Za-z])"
+    r" ?(?:[^=<>+-]|(?<=\()[A-Za-z][+-]){1,30}|\\(?:int|sum|prod|lim)(?![A-Za-z])[^=<>]{1,60}"
+    r"|\\mathbb\{[EP]\} ?[\[(][^=\[\]]{1,20}[\])])"
 )
 _NAME = re.compile(
     rf"{_NAMED}|{_NAMED} ?[:/] ?{_NAMED}|\\frac\{{ ?{_NAMED} ?\}}\{{ ?{_NAMED} ?\}}"
@@ -338,7 +341,16 @@ def _read_brackets(text: str, depth: int) -> Answer | None:
         is_dropped = tokens[0] == "(" or (tokens[0] == "[" and _MATRIX.fullmatch(inside.strip()))
         return _read(inside, depth) if is_dropped else None
     ends = "()" if tokens[0] == "\\langle" else tokens[0] + tokens[-1]
-    return Answer("span", text, tuple(_read(piece, depth) for piece in pieces), ends=ends)
+    rows = [_read(piece, depth) for piece in pieces]
+    if (
+        ends == "[]"
+        and {row.ends for row in rows} == {"[]"}
+        and len({len(r.parts) for r in rows}) == 1
+    ):
+        # [[1,2],[3,4]]
+        cells = tuple(cell for row in rows for cell in row.parts)
+        return Answer("matrix", text, cells, ends=f"{len(rows)}x{len(rows[0].parts)}")
+    return Answer("span", text, tuple(rows), ends=ends)
 
 
 def _read_builder(inside: str, depth: int) -> Answer | None:

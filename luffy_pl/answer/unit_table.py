@@ -53,7 +53,7 @@ SYMBOL_OF = _names()
 _SHORT_NAMES = """
     mm cm km dm kg ml cl in inch ft foot feet yd mi lb lbs oz min mins hr hrs yr yrs sec mph kmh
     kph deg usd eur gbp rmb day days week year cent cents pct ton tons amp amps cup cups man men
-    boy boys egg eggs car cars box boxes pen pens cat cats dog dogs bag bags way ways
+    boy boys egg eggs car cars box boxes pen pens cat cats dog dogs bag bags way ways old
 """
 SPELLED = frozenset(_SHORT_NAMES.split()) | {
     name for name in SYMBOL_OF if len(name) > 3 and name == name.lower()

@@ -103,9 +103,14 @@ def _quantity(text: str, value: str, *words: str) -> Quantity:
         value = f"({value})\\cdot {MAGNITUDES[rest.pop(0)]}"
     if len(rest) == 1 and rest[0] in {"squared", "cubed"}:
         return Quantity(f"({value})^{{{2 if rest[0] == 'squared' else 3}}}", "")
-    if any(word in NOT_UNITS for word in rest):
+    if any(word in NOT_UNITS or _is_variable(word) for word in rest):
         return Quantity(text, "")
     return Quantity(value, spelling(" ".join(rest)))
+
+
+def _is_variable(word: str) -> bool:
+    r"""One letter or two that name no unit: `5\text{x}` is a product."""
+    return word.isascii() and word.isalpha() and len(word) < 3 and word not in SYMBOL_OF
 
 
 def spelling(unit: str) -> str:
@@ -113,7 +118,7 @@ def spelling(unit: str) -> str:
     powers: dict[str, int] = {}
     sign, coming, last = 1, 1, ""
     for match in _WORD.finditer(_unwrapped(unit)):
-        word = match["name"]
+        word = (match["name"] or "").strip(".,")
         if match["over"]:
             sign = -1
         elif match["power"]:

@@ -60,7 +60,8 @@ class RewardConfig:
         think_end: what ends the thinking; only text behind it counts, and a text without it
             has no answer. null: the whole text counts.
         forms: how an answer is marked, in order of preference: boxed (`\boxed{x}`), hash
-            (`#### x`, GSM8K), choice (`ANSWER: C`), final (`Final answer: x`).
+            (`#### x`, GSM8K), choice (`ANSWER: C` and its like, which a box without a letter never
+            replaces), final (`Final answer: x`).
         workers: processes that run sympy; none starts while the exact tiers suffice.
         timeout_s: seconds for one answer, then its worker is killed and the answer is wrong.
         grader: math is ours; luffy_v0 to luffy_v4 and oat are the released ones, for comparison
