@@ -212,8 +212,7 @@ def test_workers_die_with_their_parent_and_do_not_run_its_script(tmp_path):
             import sys, time
             from pathlib import Path
             Path(__file__).with_suffix(f".ran-{__name__}").touch()
-            from luffy_pl.reward.math_verifier import MathVerifier
-from luffy_pl.reward.pool import ComparisonPool
+            from luffy_pl.reward.pool import ComparisonPool
             pool = ComparisonPool(workers=2, timeout_s=6)
             if __name__ == "__main__":
                 pool.compare([("x+1", "1+x")])
