@@ -42,7 +42,7 @@ class ModelError(LuffyError):
 
 
 class EngineError(LuffyError):
-    """The rollout engine, or its agreement with the trainer."""
+    """The rollout engine, its agreement with the trainer, a GPU that failed, or another rank."""
 
     exit_code = 5
 

@@ -6,19 +6,26 @@ What one section can see of itself it checks itself, in its own `settings.py`.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.ranks import count_ranks
 
 log = logging.getLogger(__name__)
 
+GPU_FILE = Path("/dev/nvidia0")
+"""There once a driver of NVIDIA has found a GPU."""
+CUDA_13_DRIVER = "CUDA 13 wants branch 580 or newer"
+
 
 def check_settings(config: Any) -> None:
-    """Settings of two sections that contradict each other."""
+    """Settings of two sections that contradict each other, or Lightning's that are not used."""
+    check_trainer(config)
     rollout, optimizer = config.data.rollout, config.model.optimizer
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
     longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
@@ -72,6 +79,14 @@ def check_recipe(config: Any) -> None:
         log.warning(
             "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
             "with model.optimizer.steps_per_phase=1"
+        )
+    compares = hasattr(config.data.advantage, "baseline")  # a field of the kind group
+    if rollout.group_size == 1 and compares and not objective.sft.coef:
+        raise ConfigError(
+            "data.rollout.group_size",
+            "compares a response with no other, so its advantage would be its reward",
+            value=1,
+            fix="use 2 or more, or imitate alone as conf/recipe/sft.yaml does",
         )
     num_guided = rollout.expert_traces_per_group
     if num_guided and config.data.train is None:
@@ -154,12 +169,31 @@ def check_checkpoint(path: str | None, trainer: Any) -> None:
 
 
 def check_devices(trainer: Any) -> None:
-    """A GPU recipe on a machine without GPU, said before anything is loaded."""
+    """A GPU recipe where torch sees no GPU, said before anything is loaded, with the reason."""
     if trainer.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        what, fix = why_no_gpu()
         raise ConfigError(
             "trainer.accelerator",
-            "this machine has no CUDA GPU",
+            what,
             value=trainer.accelerator,
-            fix="run it where there is one, or start with --config conf/quickstart.yaml, which "
-            "trains on a CPU",
+            fix=f"{fix}, or start with --config conf/quickstart.yaml, which trains on a CPU",
         )
+
+
+def why_no_gpu() -> tuple[str, str]:
+    """Why torch sees no CUDA GPU, and what to do about it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.version.cuda is None:
+        return (
+            f"torch {torch.__version__} is built for CPUs and sees no CUDA GPU",
+            "install the build for GPUs (docs/scale.md)",
+        )
+    if visible is not None and visible.strip() in ("", "-1"):
+        return f"CUDA_VISIBLE_DEVICES={visible!r} leaves no CUDA GPU", "unset it"
+    if GPU_FILE.exists():
+        return (
+            f"there is a GPU, but its driver is too old for CUDA {torch.version.cuda} or broken, "
+            "so torch sees no CUDA GPU",
+            f"update the driver, of which nvidia-smi shows the version ({CUDA_13_DRIVER})",
+        )
+    return "this machine has no CUDA GPU", "run it where there is one"

@@ -57,7 +57,7 @@ def training_changes(shape: Shape, plan: RankPlan) -> list[tuple[str, RankPlan]]
         changes.append((" and ".join(taken), dataclasses.replace(before, **fields)))  # type: ignore[arg-type]
 
     if plan.is_gpu and not plan.sleeps and not plan.engine_is_elsewhere:
-        then("data.engine.sleep_level=1", sleeps=True)
+        then("data.engine.sleep_level=2", sleeps=True)
     if not plan.recomputes:
         then("model.policy.activation_checkpointing=selective", recomputes="selective")
         taken.pop()  # the next one replaces it

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 
 CANCEL_S = 30.0
@@ -66,6 +68,8 @@ class _Begun(Generic[Item]):
         self._make = make
         self._item: Item
         self._error: BaseException | None = None
+        # A new thread would compute on GPU 0, whichever the rank has.
+        self._gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
         # A daemon: a run that ends by an error does not wait for an engine.
         self.thread = threading.Thread(target=self._run, name="next-phase", daemon=True)
         self.thread.start()
@@ -79,6 +83,8 @@ class _Begun(Generic[Item]):
 
     def _run(self) -> None:
         try:
+            if self._gpu is not None:
+                torch.cuda.set_device(self._gpu)
             self._item = self._make(self.number)
         except BaseException as error:  # noqa: BLE001  raised where the item is taken
             self._error = error

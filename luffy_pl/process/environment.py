@@ -55,13 +55,20 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         **{name: installed(name) for name in PACKAGES},
-        "cpu cores": len(os.sched_getaffinity(0)),
+        "cpu cores": num_cores(),
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
         "memory GiB": gibibytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "threads of torch": torch.get_num_threads(),
         "cuda of torch": torch.version.cuda,
         "gpus": [gpu(number) for number in range(torch.cuda.device_count())],
     }
+
+
+def num_cores() -> int:
+    """Those that this process may use; not every system lets it ask, and then all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def installed(name: str) -> str | None:

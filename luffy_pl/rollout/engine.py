@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from luffy_pl import registry
 from luffy_pl.bounds import bounded, check_bounds
-from luffy_pl.errors import ConfigError
+from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
@@ -103,7 +103,8 @@ class EngineConfig:
     cpu_kv_cache_gib: int = bounded(1, at_least=1, at_most=1e6)
     """Memory for the key-value cache on a CPU, in GiB (vllm)."""
     sleep_level: Literal[0, 1, 2] = 0
-    """While training on a GPU: 0 keeps all, 1 moves weights to the host, 2 drops them (vllm)."""
+    """While training on a GPU: 0 keeps all, 1 moves weights to the host, 2 drops them, since the
+    next sync brings others; 1 and 2 drop the cache (vllm)."""
     enforce_eager: bool = True
     """Run without captured graphs: starts faster, samples slower on a GPU (vllm)."""
     deadline_s: float | None = bounded(3600.0, above=0, at_most=1e9)
@@ -160,3 +161,12 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Give everything back; nothing may be asked of it any more."""
         ...
+
+
+def stale_prefixes(who: str) -> EngineError:
+    """Cached prompts were computed with the weights before, and answers would begin from them."""
+    return EngineError(
+        "data.engine",
+        f"{who} keeps cached prompts of the weights before, which a request still holds",
+        fix="--resume true continues from the last checkpoint",
+    )

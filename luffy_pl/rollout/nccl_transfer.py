@@ -26,7 +26,7 @@ class NcclTransfer:
         self, pool: ServerPool, config: ServerConfig, *, dtype: torch.dtype, rank: int
     ) -> None:
         self._pool, self._config, self._rank = pool, config, rank
-        self._source = _Source(dtype)
+        self._source = _Source(dtype, torch.device("cuda", torch.cuda.current_device()))
         self._engine: Any = None
 
     def send(self, weights: PolicyWeights) -> None:
@@ -83,10 +83,15 @@ class PoolClient:
 
 
 class _Source(WeightSource):
-    """The weights of one sync in the engine's dtype; tied ones are repeated."""
+    """The weights of one sync in the engine's dtype, tied ones repeated.
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    Args:
+        device: this rank's GPU; an offloaded policy's weights are on the host, and NCCL sends none
+            from there.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._device = dtype, device
         self.weights: PolicyWeights
 
     def metadata(self) -> list[ParamMeta]:
@@ -95,4 +100,4 @@ class _Source(WeightSource):
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, weight in self.weights:
-            yield name, weight.to(self._dtype)
+            yield name, weight.to(self._device, self._dtype)

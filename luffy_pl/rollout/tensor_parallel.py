@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from torch import distributed as dist
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.process.neighbours import neighbours
+from luffy_pl.process.ranks import group_timeout
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.engine import Finished, Request, RolloutEngine, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -33,10 +35,13 @@ class TensorParallelEngine:
     Args:
         start: makes this rank's part of the engine, with all ranks of all groups.
         size: ranks of a group, which are neighbours.
+        deadline_s: `data.engine.deadline_s`; they wait for each other longer than that.
     """
 
-    def __init__(self, start: Callable[[], RolloutEngine], *, size: int) -> None:
-        self._group = own_group(size)
+    def __init__(
+        self, start: Callable[[], RolloutEngine], *, size: int, deadline_s: float | None = None
+    ) -> None:
+        self._group = own_group(size, timeout=group_timeout(deadline_s))
         self._member = dist.get_rank(self._group)
         remove_leftovers(dist.get_process_group_ranks(self._group))
         dist.barrier(self._group)
@@ -160,7 +165,7 @@ def remove_leftovers(ranks: Sequence[int]) -> None:
             file.unlink(missing_ok=True)
 
 
-def own_group(size: int) -> dist.ProcessGroup:
+def own_group(size: int, *, timeout: timedelta) -> dist.ProcessGroup:
     """The group of this rank: `size` neighbours, as vLLM counts them. Every rank calls this.
 
     Raises:
@@ -174,4 +179,4 @@ def own_group(size: int) -> dist.ProcessGroup:
             value=size,
             fix="use a divisor of trainer.devices x trainer.num_nodes, or 1",
         )
-    return neighbours(size)
+    return neighbours(size, timeout=timeout)

@@ -3,71 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from luffy_pl.errors import EngineError, first_line
-from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion, Progress
-from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
+from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling, stale_prefixes
 from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
 if TYPE_CHECKING:
-    from vllm import LLM, SamplingParams
-
-
-def start_llm(model_path: str, config: EngineConfig) -> LLM:
-    """An engine core in this process, loopback only, quiet, without a tokenizer."""
-    environment = {
-        # In-process: weights are handed over as tensors, and no child can be orphaned.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
-        "VLLM_HOST_IP": "127.0.0.1",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
-    from vllm import LLM
-
-    # A prompt that is split between two steps draws a token and takes the draw back, which the
-    # generator of a seeded request cannot do on a CPU: vLLM dies.
-    on_device: dict[str, Any] = {"enable_chunked_prefill": False}
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if has_gpu := torch.cuda.is_available():
-        on_device = {
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-            "enable_sleep_mode": config.sleep_level > 0,
-        }
-        local_rank = torch.cuda.current_device()
-    is_cut = config.tensor_parallel_size > 1
-    if torch.distributed.is_initialized() and (has_gpu or is_cut):
-        # Every trainer rank already is a process: an engine joins it instead of forking. vLLM
-        # reads its place from variables that Lightning's own launcher and SLURM do not set.
-        os.environ["RANK"] = str(torch.distributed.get_rank())
-        os.environ["LOCAL_RANK"] = str(local_rank)
-        on_device["distributed_executor_backend"] = "external_launcher"
-    return LLM(
-        model_path,
-        skip_tokenizer_init=True,
-        dtype=config.dtype,
-        max_model_len=config.max_model_len,
-        enforce_eager=config.enforce_eager,
-        enable_prefix_caching=True,
-        # Log-probabilities after temperature: the raw ones differ from the sampled distribution.
-        logprobs_mode="processed_logprobs",
-        use_tqdm_on_load=False,
-        load_format="safetensors",
-        tensor_parallel_size=config.tensor_parallel_size,
-        **code_arguments(config.remote_code),
-        **on_device,
-    )
+    from vllm import SamplingParams
 
 
 class VllmEngine:
@@ -81,6 +31,7 @@ class VllmEngine:
         self.stop_token_ids = list(stop_token_ids)
         self._num_requests = 0
         self._asleep = False
+        self._joins_trainer = torch.distributed.is_initialized()
         try:
             self._llm = start_llm(model_path, config)
         except Exception as error:
@@ -100,6 +51,13 @@ class VllmEngine:
         on_finished: Finished | None = None,
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
+        if self._asleep:
+            raise EngineError(
+                "data.engine.sleep_level",
+                "the engine sleeps, and its weights may be gone",
+                value=self.config.sleep_level,
+                fix="keep the weight_sync callback in the trainer: load_weights wakes the engine",
+            )
         engine = self._llm.llm_engine
         order: list[list[str]] = []
         for request in requests:
@@ -152,7 +110,8 @@ class VllmEngine:
             # The cache comes back last: weights being loaded and a full cache do not both fit.
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise stale_prefixes("vLLM")
         self.policy_version = policy_version
 
     def sleep(self) -> None:
@@ -163,8 +122,10 @@ class VllmEngine:
 
     def close(self) -> None:
         """See `RolloutEngine.close`."""
-        self._llm.llm_engine.engine_core.shutdown()
-        del self._llm
+        llm = self._llm
+        del self._llm  # whatever becomes of the rest: weights and cache must not be kept
+        with process_group_kept() if self._joins_trainer else nullcontext():
+            llm.llm_engine.engine_core.shutdown()
 
     def _params(self, sampling: Sampling, seed: int, *, max_tokens: int) -> SamplingParams:
         from vllm import SamplingParams
@@ -177,6 +138,8 @@ class VllmEngine:
             top_k=sampling.top_k,
             max_tokens=max_tokens,
             stop_token_ids=self.stop_token_ids,
+            # Those and no others: vLLM would add what the model's own settings end with.
+            ignore_eos=True,
             logprobs=0 if sampling.logprobs else None,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

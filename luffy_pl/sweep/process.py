@@ -78,11 +78,14 @@ def before_exec() -> None:
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if hasattr(LIBC, "prctl"):  # Linux; elsewhere a cell that is not told to stop goes on
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run(job: CellJob) -> Ended:
     """Start the process and wait for it; an interrupt ends it."""
+    # A Ray worker of a sweep in the background of a script inherits that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     process = start_process(job)
     try:

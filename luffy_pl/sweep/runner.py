@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 from luffy_pl.errors import StorageError, printable
+from luffy_pl.process.environment import num_cores
 from luffy_pl.process.interrupt import INTERRUPTED, TERMINATED
 from luffy_pl.sweep import launch_local, launch_ray, launch_slurm, plan
 from luffy_pl.sweep.grid import Grid
@@ -135,7 +136,7 @@ def make_job(cell: Cell, status: CellStatus | None, threads: int) -> CellJob:
 def num_threads(grid: Grid, launcher: str, max_parallel: int) -> int:
     """Of one cell: what it asks for elsewhere, its share of the cores here."""
     if launcher == "local":
-        return max(1, len(os.sched_getaffinity(0)) // max_parallel)
+        return max(1, num_cores() // max_parallel)
     return grid.ray.num_cpus if launcher == "ray" else grid.slurm.cpus
 
 

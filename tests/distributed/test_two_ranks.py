@@ -103,14 +103,17 @@ def test_two_ranks_make_the_run_of_one(runs):
     assert_same(runs / "two", runs / "one")
 
 
-def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
+def test_ranks_that_cut_layers_make_the_same_run(luffy_pl, command_line, tmp_path):
     """With weights on the host, which on a CPU is where they are; the path is that of a GPU."""
+    settings = [*SHORT, "--data.engine.kind", "hf"]
+    one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
+    assert one.returncode == 0, one.stderr[-2000:]
     cut = [*CUT_LAYERS, *SHARDS, *OFFLOAD]
-    done = luffy_pl("fit", *SHORT, *cut, "--run_dir", runs / "cut", ranks=2)
+    done = luffy_pl("fit", *settings, *cut, "--run_dir", tmp_path / "cut", ranks=2)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert_same(runs / "cut", runs / "one")
-    assert (runs / "cut" / "checkpoints" / "last.ckpt").is_dir()
-    assert_same_model(command_line, runs / "cut", runs / "one")
+    assert_same(tmp_path / "cut", tmp_path / "one")
+    assert (tmp_path / "cut" / "checkpoints" / "last.ckpt").is_dir()
+    assert_same_model(command_line, tmp_path / "cut", tmp_path / "one")
 
 
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
@@ -130,7 +133,8 @@ def test_a_checkpoint_of_two_ranks_loads_on_one(runs, luffy_pl):
     for name, extra, ranks in (("one_of_two", [], 1), ("two_of_two", TWO_RANKS, 2)):
         done = luffy_pl(
             "validate", "--config", "conf/quickstart.yaml", *extra,
-            "--ckpt_path", checkpoint, "--run_dir", runs / name, ranks=ranks,
+            "--ckpt_path", checkpoint, "--data.engine.kind", "hf", "--run_dir", runs / name,
+            ranks=ranks,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (read_lines(runs / name / "validate.jsonl") for name in ("one_of_two", "two_of_two"))

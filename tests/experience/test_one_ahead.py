@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 
 from luffy_pl.experience.one_ahead import Cancelled, OneAhead
 
@@ -77,3 +78,22 @@ def test_what_nobody_wants_is_given_up():
     assert given_up == [1]
     ahead.check()  # what is made from now on is wanted
     assert ahead.take(2) == 2
+
+
+def test_it_is_made_on_the_gpu_of_who_took_the_item_before(monkeypatch):
+    """A new thread computes on GPU 0, whichever its rank has."""
+    current = threading.local()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: getattr(current, "gpu", 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: setattr(current, "gpu", gpu))
+    torch.cuda.set_device(3)
+    made = []
+
+    def make(number):
+        made.append((threading.current_thread().name == "next-phase", torch.cuda.current_device()))
+        return number
+
+    ahead = OneAhead(make, length=2)
+    for number in range(2):
+        ahead.take(number)
+    assert made == [(False, 3), (True, 3)]

@@ -19,6 +19,12 @@ def test_versions_and_hardware(command_line):
     assert found["memory GiB"] > 0
 
 
+def test_cores_are_counted_where_a_process_cannot_ask_for_its_own(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert environment.environment()["cpu cores"] == 7
+
+
 def test_what_is_missing_is_said(command_line, monkeypatch):
     monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
     lines = [line.split(maxsplit=1) for line in command_line("env").stdout.splitlines()]

@@ -54,13 +54,16 @@ def test_ten_thousand_rollouts(opened, tmp_path):
             for number in range(1000)
         ])  # fmt: skip
     for fragment in ("", "colour=p&page=7"):
+        document = opened(run, fragment)
+        assert 'data-answers="10000"' in document
+        assert count(document, "group") == 20  # a page of them
+        assert count(document, "answer") == 160
+        assert (count(document, "token less-likely") > 160) == bool(fragment)
         # The best of three: other programs take the processor away now and then.
-        documents = [opened(run, fragment) for _ in range(3)]
-        assert 'data-answers="10000"' in documents[0]
-        assert count(documents[0], "group") == 20  # a page of them
-        assert count(documents[0], "answer") == 160
-        assert (count(documents[0], "token less-likely") > 160) == bool(fragment)
-        assert 0 < min(map(ready_ms, documents)) <= MAX_READY_MS
+        times_ms = [ready_ms(document)]
+        while min(times_ms) > MAX_READY_MS and len(times_ms) < 3:
+            times_ms.append(ready_ms(opened(run, fragment)))
+        assert 0 < min(times_ms) <= MAX_READY_MS
 
 
 def ready_ms(document):

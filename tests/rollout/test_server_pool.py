@@ -5,10 +5,12 @@ import threading
 from collections import Counter
 
 import pytest
+import torch
 from aiohttp import web
 
 from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.rollout.engine import EngineConfig, ServerConfig
+from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import Asked, ServerPool
 from luffy_pl.rollout.start import start_engine
 
@@ -16,8 +18,9 @@ from luffy_pl.rollout.start import start_engine
 class StandIn:
     """A server that says what it is told to, and writes down what it is asked."""
 
-    def __init__(self, *, status=200, version="3", fails=0, finish_reason="stop"):
+    def __init__(self, *, status=200, version="3", fails=0, finish_reason="stop", forgets=True):
         self.status, self.version, self.fails = status, version, fails
+        self.forgets = forgets
         self.finish_reason = finish_reason
         self.asked, self.bodies = Counter(), []
 
@@ -26,6 +29,8 @@ class StandIn:
         self.bodies.append(await request.json() if request.can_read_body else None)
         if request.path == "/get_world_size":
             return web.json_response({"world_size": 2})
+        if request.path == "/reset_prefix_cache":
+            return web.json_response({"success": self.forgets})
         if self.fails:
             self.fails -= 1
             return web.Response(status=503)
@@ -151,3 +156,18 @@ def test_servers_that_are_not_there_are_named():
         start_engine("", EngineConfig(kind="vllm_server"), stop_token_ids=[1])
     with pytest.raises(ConfigError, match="must be addresses"):
         ServerConfig(urls=("127.0.0.1:8000",))
+
+
+def test_a_server_that_keeps_prompts_of_older_weights_stops_the_run(serve, tmp_path):
+    """Neither new answers nor a new version: nothing may be sampled from them."""
+    good, bad = StandIn(), StandIn(forgets=False)
+    server = ServerConfig(urls=tuple(serve(good, bad).urls), folder=str(tmp_path))
+    engine = start_engine("", EngineConfig(kind="vllm_server", server=server), stop_token_ids=[1])
+    weights = PolicyWeights({"w": torch.ones(1)}, prefix="")
+    with pytest.raises(EngineError, match=f"{server.urls[1]} keeps cached prompts"):
+        engine.load_weights(weights, policy_version=4)
+    assert engine.policy_version == -1
+    assert good.asked["/update_weight_version"] == good.asked["/resume"] == 0
+    bad.forgets = True
+    engine.load_weights(weights, policy_version=4)
+    assert engine.policy_version == 4

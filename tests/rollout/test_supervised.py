@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import psutil
 import pytest
@@ -31,6 +32,8 @@ class StandIn:
 
     breaks = 0
     made = 0
+    error = "core died\nand more"
+    kind = RuntimeError
 
     def __init__(self):
         type(self).made += 1
@@ -41,7 +44,7 @@ class StandIn:
         on_finished(0, 0, Completion((1, 1), "stop"))
         if type(self).breaks:
             type(self).breaks -= 1
-            raise RuntimeError("core died\nand more")
+            raise self.kind(self.error)
         number = int(self.weights["w"].item()) if self.weights else 0
         return [[Completion((seed, number), "stop") for seed in one.seeds] for one in requests]
 
@@ -79,6 +82,79 @@ def test_a_broken_engine_is_replaced_with_its_weights_and_asked_again(engine):
     assert sample(engine, on_finished=lambda *answer: told.append(answer)) == ANSWERS
     assert told == [(0, 0, ANSWERS[0][0])]  # and not a second time
     assert (StandIn.made, engine.num_replaced, engine.policy_version) == (2, 1, 3)
+
+
+class Heavy(StandIn):
+    """Breaks in a pass over its model, whose frame the error keeps."""
+
+    models: list[weakref.ref] = []  # noqa: RUF012
+    left: list[int] = []  # noqa: RUF012
+    """Models of earlier engines that were there when one was started, for each start."""
+
+    def __init__(self):
+        super().__init__()
+        self.left.append(sum(model() is not None for model in self.models))
+        self.model = torch.nn.Linear(1, 1)
+        self.models.append(weakref.ref(self.model))
+
+    def generate(self, *args, **kwargs):
+        model = self.model
+        found = super().generate(*args, **kwargs)
+        assert model is not None
+        return found
+
+    def close(self):
+        raise RuntimeError("it is broken")
+
+
+@pytest.mark.case(25)
+def test_nothing_of_a_broken_engine_is_left_when_the_next_one_starts(tmp_path):
+    """On a GPU both would not fit, and vLLM has one engine at a time in a process."""
+    Heavy.breaks = Heavy.made = 0
+    engine = SupervisedEngine(Heavy, deadline_s=3.0, stacks=tmp_path / "hang.txt")
+    engine.load_weights(WEIGHTS, policy_version=3)
+    Heavy.breaks = 1
+    assert sample(engine) == ANSWERS
+    assert Heavy.left == [0, 0]
+
+
+DEVICE_ERRORS = {
+    "by torch": torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+    "by a kernel": RuntimeError("Triton Error [CUDA]: CUDA error: device-side assert triggered"),
+}
+
+
+@pytest.mark.parametrize("error", DEVICE_ERRORS.values(), ids=DEVICE_ERRORS)
+@pytest.mark.parametrize(
+    ("asked", "ask"),
+    [
+        ("generate", sample),
+        ("load_weights", lambda engine: engine.load_weights(WEIGHTS, policy_version=4)),
+    ],
+)
+def test_a_gpu_that_failed_ends_the_run_and_no_engine_is_started(
+    engine, monkeypatch, error, asked, ask
+):
+    """Its context stays broken: what helps is a new process."""
+
+    def fail(self, *args, **kwargs):
+        try:
+            raise error
+        except RuntimeError as low:
+            raise ValueError("the core died") from low
+
+    monkeypatch.setattr(StandIn, asked, fail)
+    with pytest.raises(EngineError, match=r"GPU no more.*--resume true") as caught:
+        ask(engine)
+    assert (caught.value.exit_code, StandIn.made) == (5, 1)
+
+
+def test_want_of_memory_is_no_failure_of_the_gpu(engine, monkeypatch):
+    monkeypatch.setattr(StandIn, "kind", torch.OutOfMemoryError)
+    monkeypatch.setattr(StandIn, "error", "CUDA out of memory. Tried to allocate 2 GiB")
+    StandIn.breaks = 1
+    assert sample(engine) == ANSWERS
+    assert StandIn.made == 2
 
 
 @pytest.mark.case(25)
@@ -215,10 +291,15 @@ def listening(process):
 
 @pytest.mark.case(25)
 @pytest.mark.slow
-def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_path, tmp_path):
-    """Started anew in this process, with the weights it had."""
+def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(
+    base_path, tmp_path, monkeypatch
+):
+    """Started anew in this process, with the weights it had, when the broken one is gone."""
     pytest.importorskip("vllm", reason="vLLM is an extra")
+    from vllm.v1.engine.llm_engine import LLMEngine
+
     before = listening(psutil.Process())
+    threads = torch.get_num_threads(), torch.set_num_threads
     engine = start_supervised(
         base_path, EngineConfig(kind="vllm", max_model_len=96), stop_token_ids=[1], run_dir=tmp_path
     )
@@ -233,17 +314,25 @@ def test_vllm_is_replaced_samples_the_same_and_listens_on_loopback_only(base_pat
     engine.load_weights(repeatable, policy_version=7)
     asked = [Request((5, 9), (1, 2), max_tokens=12), Request((5, 17), (3,), max_tokens=12)]
     expected = engine.generate(asked, sampling=Sampling())
-    step, broken = engine._engine._llm.llm_engine.step, []
+    step, start, steps, left = LLMEngine.step, engine._start, [], []
+    first = weakref.ref(engine._engine._llm.llm_engine)
 
-    def breaks_half_way():
-        if len(broken) == 3:
+    def breaks_half_way(self):
+        steps.append(1)
+        if len(steps) == 4:
             raise RuntimeError("core died")
-        broken.append(1)
-        return step()
+        return step(self)
 
-    engine._engine._llm.llm_engine.step = breaks_half_way
+    def starts():
+        left.append(first())
+        return start()
+
+    monkeypatch.setattr(LLMEngine, "step", breaks_half_way)
+    monkeypatch.setattr(engine, "_start", starts)
     assert engine.generate(asked, sampling=Sampling()) == expected
     assert (engine.num_replaced, engine.policy_version) == (1, 7)
+    assert left == [None]
+    assert (torch.get_num_threads(), torch.set_num_threads) == threads
     assert listening(psutil.Process()) - before <= {"127.0.0.1", "::1"}
     engine.close()
 

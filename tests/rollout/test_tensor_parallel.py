@@ -15,6 +15,7 @@ from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.process import interrupt
 from luffy_pl.process.interrupt import Stopped
+from luffy_pl.process.ranks import group_timeout
 from luffy_pl.records import Completion
 from luffy_pl.rollout import tensor_parallel
 from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
@@ -142,6 +143,8 @@ def real_parts_answer_as_a_whole(rank, stand_in, engine):
         found = generate(cut, rank)
     tokens = [[one.token_ids for one in own] for own in found]
     sys.stdout.write(f"FOUND {json.dumps([rank, tokens])}\n")
+    cut.close()
+    dist.barrier()  # the group is the trainer's, and stays
 
 
 def new_stop_file():
@@ -205,6 +208,23 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(monkeypatch, tmp_pat
     monkeypatch.setattr(tensor_parallel, "SHARED_MEMORY", tmp_path)
     tensor_parallel.remove_leftovers([2, 3])
     assert set(tmp_path.iterdir()) == {of_others, other}
+
+
+def test_ranks_of_an_engine_wait_longer_than_its_deadline(monkeypatch):
+    pytest.importorskip("vllm", reason="vLLM is an extra")
+    given = []
+
+    def new_group(ranks, *, backend, timeout):
+        given.append(timeout)
+        raise LookupError
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "new_group", new_group)
+    config = EngineConfig(kind="vllm", tensor_parallel_size=2, deadline_s=7200.0)
+    with pytest.raises(LookupError):
+        start_engine("model", config, stop_token_ids=[1])
+    assert given == [group_timeout(7200.0)]
 
 
 def test_ranks_that_cannot_be_divided_are_one_line():

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from luffy_pl.cli import main
-from luffy_pl.sweep import runner
-from luffy_pl.sweep.state import JOURNAL, alone, read_state
+from luffy_pl.process.folder_lock import alone
+from luffy_pl.sweep import process, runner
+from luffy_pl.sweep.state import JOURNAL, read_state
 from sweep.hanging import HANGING, is_running, sweep_process
 
 
@@ -49,6 +50,15 @@ def test_a_crash_stops_no_other_and_is_named_with_its_last_words(
     assert events(tmp_path)[6:] == [("bad-seed0", "started"), ("bad-seed0", "failed")]
     assert [how["overwrite"] for how in attempts(tmp_path, "bad-seed0")] == [None, "true"]
     assert len(attempts(tmp_path, "good-seed0")) == 1
+
+
+def test_a_cell_starts_where_the_system_cannot_end_it_with_its_sweep(
+    grid_file, fake_cells, tmp_path, monkeypatch
+):
+    """prctl is Linux's own."""
+    monkeypatch.setattr(process, "LIBC", object())
+    assert main(["sweep", str(grid_file(seeds=[0]))]) == 0
+    assert ("good-seed0", "finished") in events(tmp_path)
 
 
 def test_what_changed_is_not_run_under_an_old_name(grid_file, fake_cells, tmp_path, capsys):
@@ -113,7 +123,7 @@ def test_no_cell_outlives_a_sweep_that_was_killed(grid_file, tmp_path):
         assert time.monotonic() < deadline, "the cell is still running"
         time.sleep(0.05)
     assert read_state(tmp_path / "runs")["hang-seed0"].event == "started"
-    with alone(tmp_path / "runs"):
+    with alone(tmp_path / "runs", "sweep"):
         pass
 
 
