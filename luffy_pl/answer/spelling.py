@@ -95,7 +95,10 @@ _QUALIFIER = re.compile(
 )
 
 
-_MAY_QUALIFY = re.compile(r"\\(?:in|forall|ne|le|ge)(?![A-Za-z])|[<>]|for |where|with|provided")
+_MAY_QUALIFY = re.compile(
+    r"\\(?:in|forall|ne|le|ge)(?![A-Za-z])|[<>]"
+    r"|for |where|with|provided|integer|real|natural|number"
+)
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ BASE = "base"
 _BASE = re.compile(
     r"\(?(?P<value>[0-9A-F]+)\)?_\{?(?:\(?(?P<base>\d{1,2})\)?"
     r"|\\text\{(?:base )?(?P<name>\w+)\})\}?"
-    r"|(?P<digits>[0-9A-F]+) ?(?:\\text\{)? ?\(?(?:in )?base[ -](?P<spoken>\w+)\)?\}?"
+    r"|(?P<digits>[0-9A-F]+) ?(?:\\text\{)? ?\(?(?:in )?base[ -]?\}?[ -]?(?P<spoken>\w+)\)?\}?"
 )
 _BASE_NAMES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 _BASE_NAMES |= {"nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
@@ -110,7 +110,9 @@ def _quantity(text: str, value: str, *words: str) -> Quantity:
 
 def _is_variable(word: str) -> bool:
     r"""One letter or two that name no unit: `5\text{x}` is a product."""
-    return word.isascii() and word.isalpha() and len(word) < 3 and word not in SYMBOL_OF
+    if word in SYMBOL_OF or word in POWERS:
+        return False
+    return word.isascii() and word.isalpha() and len(word) < 3
 
 
 def spelling(unit: str) -> str:
@@ -168,7 +170,7 @@ def _is_known(unit: str) -> bool:
     names = _names(unit)
     if len(names) == 1 and unit.strip() == names[0] and len(names[0]) == 1:
         return names[0] in COUNTED
-    return all(name in SYMBOL_OF for name in names)
+    return all(name in SYMBOL_OF or name in POWERS for name in names)
 
 
 def _is_noun(word: str) -> bool:
