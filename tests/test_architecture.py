@@ -9,7 +9,7 @@ PACKAGE = ROOT / "luffy_pl"
 GROUND = {"records", "errors", "bundled", "bounds", "registry", "process"}
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
-    "objective": "", "policy": "", "reward": "", "miniature": "",
+    "objective": "", "policy": "", "answer": "", "reward": "answer", "miniature": "",
     "rollout": "policy",
     "data": "policy",
     "experience": "data objective reward rollout",
