@@ -5,6 +5,7 @@ Schema of both, version 1; later versions only add keys:
 
     {"version": 1,
      "model": path or hub name, "checkpoint": path or null, "phase": phases trained,
+     "recipe": of the run that wrote the checkpoint; left out where there is none,
      "benchmarks": [
        {"name": "aime24", "n": problems, "k": answers per problem or null for an average,
         "temperature": of sampling, 0 is greedy, null for an average,
@@ -14,10 +15,10 @@ Schema of both, version 1; later versions only add keys:
                     ...},
         "pass_at": {"1": {"value": 0.29, "low": 0.21, "high": 0.37}, "2": ..., "4": ...}}]}
 
-`low` and `high` are the 95% interval by bootstrap over problems. The metrics are those of
-`BenchmarkMetric.compute`, then those that the benchmark names; an average over benchmarks has avg
-alone, and no pass_at. null is a number that does not exist: nothing could be graded, or no answer
-was right or wrong.
+`low` and `high` are the 95% interval over problems: Wilson's where each problem is right or wrong,
+else by bootstrap; see `statistics.py`. The metrics are those of `BenchmarkMetric.compute`, then
+those that the benchmark names; an average over benchmarks has avg alone, and no pass_at. null is a
+number that does not exist: nothing could be graded, or no answer was right or wrong.
 
 Beside it lie `validate/answers/*.jsonl` (`test/...` of a test), a line for each answer,
 `validate/phase-*.jsonl`, the counts of each problem, and the `rollouts/*.jsonl` of a fit.
@@ -60,6 +61,7 @@ def write_results(
     model: str,
     checkpoint: str | None,
     phase: int,
+    recipe: str | None = None,
 ) -> None:
     """Write results.json and results.md of validate or test."""
     benchmarks = [result(row) for row in rows]
@@ -68,6 +70,7 @@ def write_results(
         "model": model,
         "checkpoint": checkpoint,
         "phase": phase,
+        **({} if recipe is None else {"recipe": recipe}),
         "benchmarks": benchmarks,
     }
     name = NAMES[command]

@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
 from luffy_pl.run_dir.fields import (
@@ -24,9 +20,11 @@ from luffy_pl.run_dir.fields import (
     is_text,
     or_null,
 )
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import Run, read_setting
 
 log = logging.getLogger(__name__)
+
+MODEL = "model.policy.path"
 
 BENCHMARK = Fields(
     {
@@ -59,6 +57,7 @@ class EvaluationOutcome:
         model: path or hub name, None if the run does not say.
         checkpoint: path, None if the model itself was evaluated or the policy during fit.
         phase: phases trained.
+        recipe: the method of the run that trained it.
     """
 
     title: str
@@ -66,6 +65,7 @@ class EvaluationOutcome:
     checkpoint: str | None
     phase: int
     benchmarks: tuple[dict[str, Any], ...]
+    recipe: str | None
 
 
 def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
@@ -73,9 +73,10 @@ def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:
         phase = run.last_phase
+        model = read_setting(folder, MODEL)
         rows = tuple(result(row) for row in run.evaluation(phase))
         outcomes.append(
-            EvaluationOutcome(f"fit, phase {phase}", model_of(folder), None, phase, rows)
+            EvaluationOutcome(f"fit, phase {phase}", model, None, phase, rows, run.recipe)
         )
     for file in (folder / f"{name}.json" for name in NAMES.values()):
         if file.exists():
@@ -105,17 +106,5 @@ def read_results(file: Path) -> EvaluationOutcome:
         checkpoint=content.get("checkpoint"),
         phase=content["phase"],
         benchmarks=tuple(content["benchmarks"]),
+        recipe=content.get("recipe"),
     )
-
-
-def model_of(folder: Path) -> str | None:
-    """`model.policy.path` of the run's config.yaml."""
-    file = folder / "config.yaml"
-    if not file.exists():
-        return None
-    try:
-        path = OmegaConf.select(OmegaConf.load(file), "model.policy.path")
-    except (OSError, ValueError, OmegaConfBaseException, YAMLError):
-        # Cut off, no mapping, or a variable of the machine it ran on.
-        return None
-    return None if path is None else str(path)

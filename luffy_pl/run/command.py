@@ -40,6 +40,7 @@ from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
+from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.first_rank import is_first_rank
@@ -53,7 +54,7 @@ from luffy_pl.run.layers import Layered, as_argument, layered, split_print_confi
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
-from luffy_pl.run_dir.saved_state import check_state
+from luffy_pl.run_dir.saved_state import check_adapters, check_continues, read_checkpoint
 from luffy_pl.training.loggers import build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 
@@ -97,6 +98,12 @@ class LuffyCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sections beside trainer, model and data."""
+        parser.add_argument(
+            "--recipe",
+            type=str | None,
+            default=None,
+            help="name of the method, which conf/recipe sets; kept with all results",
+        )
         parser.add_argument("--run_dir", type=str, default="outputs/run", help="all files of a run")
         parser.add_argument(
             "--resume",
@@ -112,7 +119,8 @@ class LuffyCLI(LightningCLI):
             "--dry_run",
             type=bool,
             default=False,
-            help="read settings and data, say what the run would do, and stop before any weights",
+            help="read settings, data and weights that are on this machine, say what the run would "
+            "do, and stop before the engine",
         )
         parser.add_argument(
             "--cpu_threads", type=int | None, default=None, help="threads of one process"
@@ -195,7 +203,7 @@ class LuffyCLI(LightningCLI):
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
-        check_state(config.ckpt_path, config.model.policy.lora)
+        self.check_state(config)
         if not config.dry_run:
             check_writable(config.run_dir)
             if is_first_rank():
@@ -207,23 +215,49 @@ class LuffyCLI(LightningCLI):
         config.weights_only = True
         if config.cpu_threads:
             torch.set_num_threads(config.cpu_threads)
-        if self.subcommand == "fit" and not config.dry_run:
+        if self.subcommand == "fit":
             self.begin_or_resume(config)
-        trainer = config.trainer
-        trainer.default_root_dir = config.run_dir
-        # One pass over the sized stream of phases is the run.
-        trainer.max_epochs = 1
+
+    def check_state(self, config: Any) -> None:
+        """The checkpoint of `--ckpt_path` goes with the settings."""
+        if (path := config.ckpt_path) is None:
+            return
+        state = read_checkpoint(path)
+        if self.subcommand != "fit":
+            check_adapters(state, config.model.policy.lora, path=path)
+            return
+        check_continues(state, config, path=path)
+        if state is not None and state["phases_trained"] == config.data.rollout.num_phases:
+            raise ConfigError(
+                "ckpt_path",
+                f"has trained all phases of data.rollout.num_phases={state['phases_trained']}",
+                value=path,
+                fix="raise data.rollout.num_phases to train on, or evaluate it with validate",
+            )
 
     def begin_or_resume(self, config: Any) -> None:
-        """The run directory is free, or holds what this run goes on from."""
+        """The run directory is free, or holds what this run goes on from.
+
+        A dry run looks, and changes nothing.
+        """
         folder = Path(config.run_dir)
         self.resumed_phase: int | None = None
         if not config.resume:
-            run_dir.begin(folder, overwrite=config.overwrite)
+            if not config.dry_run:
+                run_dir.begin(folder, overwrite=config.overwrite)
             return
-        if (folder / run_dir.CONFIG).is_file():
-            run_dir.check_same_run(config, folder)
-        saved = run_dir.resume(folder, config.model.policy.lora)
+        saved = run_dir.find_resumed(folder, config)
+        num_phases = config.data.rollout.num_phases
+        if run_dir.is_finished(folder, saved, num_phases=num_phases):
+            log.info(
+                "resume: the run in %s is finished, all %d phases are trained; nothing is started. "
+                "To train on, raise data.rollout.num_phases",
+                folder,
+                num_phases,
+            )
+            sys.exit(0)
+        if not config.dry_run:
+            run_dir.resume(folder, saved)
         self.resumed_phase = saved.phase if saved else 0
         if saved is not None:
             config.ckpt_path = str(saved.state)
@@ -256,7 +290,7 @@ class LuffyCLI(LightningCLI):
         )
         changed = run_dir.changes(usual, here)
         given = {name: both for name, both in changed.items() if name not in LINKED}
-        show_plan(RunPlan(subcommand, config, given, self.datamodule))
+        show_plan(RunPlan(subcommand, config, given, self.datamodule, self.model.policy_config))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Loggers write into the run directory; callbacks without settings are always there."""
@@ -270,7 +304,10 @@ class LuffyCLI(LightningCLI):
             kwargs.setdefault("logger", made)
         else:
             kwargs.setdefault("logger", False)
+        # One pass over the sized stream of phases is the run.
+        kwargs |= {"default_root_dir": config.run_dir, "max_epochs": 1}
         trainer = super().instantiate_trainer(**kwargs)
+        check_precision(trainer.precision)  # a plugin may bring one
         trainer.callbacks.sort(key=place_of)
         if getattr(trainer.strategy, "_timeout", None) is not None:  # it has several ranks
             deadline = group_timeout(config.data.engine.deadline_s)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from luffy_pl.run_dir.checkpoints import (
     remove,
 )
 from luffy_pl.run_dir.read import whole_lines
-from luffy_pl.run_dir.saved_state import check_state
+from luffy_pl.run_dir.saved_state import check_continues, read_checkpoint
+from luffy_pl.run_dir.status import read_status
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,6 @@ IDENTITY = (
     "seed_everything",
     "model.policy.path",
     "data.train.path",
-    "data.rollout.num_phases",
     "data.rollout.prompts_per_phase",
     "data.rollout.group_size",
 )
@@ -89,17 +89,16 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
         remove(run_dir / name)
 
 
-def resume(run_dir: Path, lora: Mapping[str, Any] | None) -> SavedPhase | None:
+def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
     """The newest checkpoint that is whole; None if the run was killed before its first.
-
-    Results of later phases are cut off, for they come again.
 
     Raises:
         StorageError: there is no run, or none of its checkpoints can be used.
-        ConfigError: they are of other adapters than `lora`, which is `model.policy.lora`.
+        ConfigError: `config` is that of another run, or a setting of it would have no effect.
     """
     if not (run_dir / CONFIG).is_file():
         raise nothing_to_resume(run_dir)
+    check_same_run(config, run_dir)
     saved, skipped = newest(run_dir / FOLDER)
     if saved is None and skipped:
         raise StorageError(
@@ -110,13 +109,28 @@ def resume(run_dir: Path, lora: Mapping[str, Any] | None) -> SavedPhase | None:
     if rank_zero_only.rank == 0:
         for why in skipped:
             log.warning("resume: skipped %s", why)
-        log.info("resume: after phase %d", saved.phase if saved else 0)
-        if saved is not None:
+        if saved is not None and not config.dry_run:
             check_hashes(saved.path)
-        cut_results(run_dir, saved.phase if saved else None)
     if saved is not None:
-        check_state(str(saved.state), lora)
+        check_continues(read_checkpoint(str(saved.state)), config, path=str(saved.path))
     return saved
+
+
+def resume(run_dir: Path, saved: SavedPhase | None) -> None:
+    """Cut off results of phases after a checkpoint, for they come again."""
+    if rank_zero_only.rank == 0:
+        log.info("resume: after phase %d", saved.phase if saved else 0)
+        cut_results(run_dir, saved.phase if saved else None)
+
+
+def is_finished(run_dir: Path, saved: SavedPhase | None, *, num_phases: int) -> bool:
+    """Whether all phases are trained and the run came to its end, its last evaluation included."""
+    if saved is None or saved.phase != num_phases:
+        return False
+    try:
+        return read_status(run_dir).state == "finished"
+    except StorageError:
+        return False
 
 
 def nothing_to_resume(run_dir: Path) -> StorageError:

@@ -216,6 +216,11 @@ def state_of(path: str) -> str:
     return str(inner) if inner.exists() else path
 
 
+def run_of(state: str | Path) -> Path:
+    """The folder of the run that wrote a state, by its place."""
+    return Path(state).resolve().parent.parent.parent
+
+
 def checkpoint_folders(folder: Path) -> list[Path]:
     """Everything that has a checkpoint's name, by phase."""
     found = [path for path in folder.glob("phase-*") if NAME.fullmatch(path.name)]

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from luffy_pl.errors import StorageError
 from luffy_pl.run_dir.fields import EVALUATION_ROW, HYPERPARAMETERS_LINE, METRICS_LINE, Fields
 
@@ -20,12 +24,13 @@ EVALUATIONS = ("evaluation.jsonl", "validate.jsonl", "test.jsonl")
 
 @dataclass(frozen=True)
 class Run:
-    """Metrics by phase, and the rows of every evaluation."""
+    """Metrics by phase, the rows of every evaluation, and the method by its names."""
 
     name: str
     ablation: str | None
     metrics: dict[int, dict[str, float]]
     evaluations: list[dict[str, Any]]
+    recipe: str | None = None
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
         """Phases and values of one metric."""
@@ -64,8 +69,25 @@ def read_run(folder: Path) -> Run:
         for row in (read_lines(evaluations, EVALUATION_ROW) if evaluations else [])
     }
     return Run(
-        folder.absolute().name, hyperparameters.get("ablation"), metrics, list(rows.values())
+        folder.absolute().name,
+        hyperparameters.get("ablation"),
+        metrics,
+        list(rows.values()),
+        read_setting(folder, "recipe"),
     )
+
+
+def read_setting(folder: Path, key: str) -> str | None:
+    """A setting of the run's config.yaml by its dotted name; None if the run does not say."""
+    file = folder / "config.yaml"
+    if not file.exists():
+        return None
+    try:
+        value = OmegaConf.select(OmegaConf.load(file), key)
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError):
+        # Cut off, no mapping, or a variable of the machine it ran on.
+        return None
+    return None if value is None else str(value)
 
 
 def read_metrics(file: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any]]:

@@ -6,6 +6,7 @@ neither several temperatures nor, at k = 1, a pass@k of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,17 +111,19 @@ def plot_temperatures(by_problems: Mapping[str, Sequence[SampledAnswers]], path:
         decorate(left, f"{problems}: pass@{found[0].k}", "temperature")
         decorate(right, f"{problems}: accuracy of single answers", "temperature")
     axes[0][0].legend(frameon=False, fontsize=8)
-    figure.suptitle("mean and 95% t interval over seeds", fontsize=9)
+    note = "mean and 95% t interval over seeds; no bar: one seed, or all equal"
+    figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
 def draw_line(
     axis: Any, points: Sequence[tuple[float, SeedMean]], *, label: str, style: int
 ) -> None:
-    """Means in percent against temperature, with bars where there are several seeds."""
+    """Means in percent against temperature, with a bar where seeds differ."""
     at = [temperature for temperature, _ in points]
     values = [100 * mean.value for _, mean in points]
-    half = [100 * (mean.high - mean.value) if mean.high is not None else 0 for _, mean in points]
+    # NaN draws no bar, where 0 would draw one of no length.
+    half = [math.nan if mean.high is None else 100 * (mean.high - mean.value) for _, mean in points]
     line = "-" if style % 2 == 0 else "--"
     axis.errorbar(at, values, yerr=half, label=label, fmt=f"o{line}", capsize=2, lw=1.3, ms=4)
 
@@ -140,7 +143,8 @@ def plot_lengths(sampled: Sequence[SampledAnswers], path: Path) -> None:
         axis.set_ylim(len(groups) - 0.5, -0.5)
         decorate(axis, benchmark, "tokens of an answer")
     figure.suptitle(
-        "right answers (filled) and wrong ones (open): mean and 95% t interval over seeds",
+        "right answers (filled) and wrong ones (open): mean and 95% t interval over seeds; "
+        "no bar: one seed, or all equal",
         fontsize=9,
     )
     figure.savefig(path, dpi=110)

@@ -16,6 +16,7 @@ from luffy_pl.sweep.results import (
     BEFORE_AXES,
     CURVES,
     NUMBERS,
+    RECIPE,
     RESULTS,
     SERIES,
     average,
@@ -35,6 +36,7 @@ class GroupResult:
     k: str
     before: float | None
     after: SeedMean
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def read_groups(folder: Path) -> list[GroupResult]:
             k=rows[0]["k"],
             before=mean_or_none([row["before"] for row in rows]),
             after=over_seeds([float(row["after"]) for row in rows]),
+            recipe=rows[0].get(RECIPE) or "",
         )
         for (group, benchmark), rows in collected.items()
     ]
@@ -99,8 +102,11 @@ def curve(seeds: Sequence[dict[int, float]]) -> Curve:
 
 def summary_table(results: Sequence[GroupResult]) -> Table:
     """One line per group and benchmark."""
+    has_recipes = name_recipes(results)
     table = plain_table(
-        TITLE, ["group", "benchmark"], ["n", "k", "seeds", "before", "after", "interval"]
+        TITLE,
+        ["group", *(["recipe"] if has_recipes else []), "benchmark"],
+        ["n", "k", "seeds", "before", "after", "interval"],
     )
     last = None
     for result in results:
@@ -108,6 +114,7 @@ def summary_table(results: Sequence[GroupResult]) -> Table:
             table.add_section()
         table.add_row(
             escape(result.group) if result.group != last else "",
+            *([escape(result.recipe) if result.group != last else ""] if has_recipes else []),
             escape(result.benchmark),
             result.n,
             result.k,
@@ -120,8 +127,13 @@ def summary_table(results: Sequence[GroupResult]) -> Table:
     return table
 
 
+def name_recipes(results: Sequence[GroupResult]) -> bool:
+    """Whether the recipes say more than the groups, which may be called by them."""
+    return any(result.recipe not in ("", result.group) for result in results)
+
+
 def shown_interval(after: SeedMean) -> str:
-    """Both ends; one seed has none."""
+    """Both ends, or why there are none."""
     if after.low is None or after.high is None:
-        return "one seed"
+        return "one seed" if after.num_seeds == 1 else "seeds equal"
     return f"[{percent(after.low)}, {percent(after.high)}]"

@@ -66,6 +66,19 @@ def test_several_runs_get_a_page_only_where_it_is_named(command_line, report, tm
     assert command_line("report", "--compare", *runs, "--html", tmp_path / "x.html").returncode == 2
 
 
+def test_recipes_are_named_beside_the_runs(command_line, report, tmp_path):
+    runs = [write_run(tmp_path / name) for name in ("a", "b")]
+    for run, recipe in zip(runs, ("dapo", "hpt+kl_in_loss"), strict=True):
+        with (run / "config.yaml").open("a") as file:
+            file.write(f"recipe: {recipe}\n")
+    shown = command_line("report", *runs).stdout
+    rows = [line.split()[:2] for line in shown.splitlines() if "heldout" in line]
+    assert rows[:2] == [["a", "dapo"], ["b", "hpt+kl_in_loss"]]
+    assert {"dapo", "hpt+kl_in_loss"} < set(
+        report(*runs, "--html", tmp_path / "x.html").text_of("dd")
+    )
+
+
 def test_a_page_that_cannot_be_written(command_line, tmp_path, caplog):
     run = write_run(tmp_path / "run")
     done = command_line("report", run, "--html", tmp_path)
