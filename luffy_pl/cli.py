@@ -6,14 +6,11 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 DEBUG = "--debug"
 RUN = "luffy_pl.run.command"
-# Where launchers (torchrun, Lightning's own, SLURM) write which process of a run this is.
-RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
@@ -69,7 +66,7 @@ def usage() -> str:
             "  --plugin FILE.py        run a file of yours that registers a reward, a grader, ...",
             "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
             "",
-            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine, 6 verifier,",
+            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine or rank, 6 verifier,",
             "            7 diverged, 8 storage, 9 memory, 130 interrupted, 143 terminated,",
             "            1 a sweep with cells that failed, an estimate that does not fit, a defect",
             "",
@@ -91,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
     from luffy_pl.errors import ConfigError, LuffyError, first_line
-    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.files import all_written, standard_streams, storage_error
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
@@ -101,7 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        with signals():
+        is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
+        with (
+            standard_streams(are_the_result=not is_run),
+            signals(is_patient=COMMANDS[args[0]][0] != RUN),
+            all_written(),
+        ):
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
@@ -111,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args, files = take_option(args, PLUGIN)
                 load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
+            imports_done()
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
         say(error, f"error [{error.exit_code}] {error}", debug=debug)
@@ -119,10 +123,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"luffy-pl: interrupted [{INTERRUPTED}]\n")
         return INTERRUPTED
     except Stopped as stopped:
-        word = "interrupted" if stopped.exit_code == INTERRUPTED else "terminated"
-        sys.stderr.write(f"luffy-pl: {word} [{stopped.exit_code}]\n")
+        sys.stderr.write(f"luffy-pl: {stopped}\n")
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
+        if (of_disk := storage_error(error)) is not None:
+            say(error, f"error [{of_disk.exit_code}] {of_disk}", debug=debug)
+            return of_disk.exit_code
         where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
@@ -149,11 +155,16 @@ def announce(args: Sequence[str]) -> None:
     It is said once, not by every rank, and not beside what `--print_config` and `--help` write,
     which may go into a file together with stderr.
     """
+    from luffy_pl.process.first_rank import is_first_rank
+
     is_loaded = "torch" in sys.modules
-    is_first_rank = all(os.environ.get(name, "0") == "0" for name in RANK_NAMES)
-    writes_text = any(argument.startswith(WRITE_TEXT) for argument in args)
-    if COMMANDS[args[0]][0] == RUN and is_first_rank and not is_loaded and not writes_text:
+    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text(args):
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+
+
+def writes_text(args: Sequence[str]) -> bool:
+    """Whether what a run prints is what was asked for."""
+    return any(argument.startswith(WRITE_TEXT) for argument in args)
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

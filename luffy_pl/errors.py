@@ -42,7 +42,7 @@ class ModelError(LuffyError):
 
 
 class EngineError(LuffyError):
-    """The rollout engine, its agreement with the trainer, or a GPU that failed."""
+    """The rollout engine, its agreement with the trainer, a GPU that failed, or another rank."""
 
     exit_code = 5
 

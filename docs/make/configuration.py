@@ -34,8 +34,10 @@ wins over files; `--print_config` shows what came out, `--dry_run true` what dif
 defaults below. `null` is off, or what the text says.
 
 `trainer.*` are the arguments of Lightning's
-[Trainer](https://lightning.ai/docs/pytorch/stable/common/trainer.html). This page is made from the
-code by `make docs`.
+[Trainer](https://lightning.ai/docs/pytorch/stable/common/trainer.html). Those that this project
+decides itself (epochs and steps, limits, validation, clipping, accumulation, loggers) are refused
+with the setting that replaces them. `trainer.precision` is `32-true` or `bf16-mixed`. This page is
+made from the code by `make docs`.
 """
 LINKED = {target for _, target in LINKS}
 

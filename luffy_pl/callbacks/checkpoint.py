@@ -69,6 +69,14 @@ class PhaseCheckpoint(Checkpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = StreamedCheckpointIO()
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: LuffyModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """The last phase of a run is not the last of one that is to train on."""
+        if module.phases_trained < trainer.datamodule.rollout.num_phases:
+            fit = checkpoint["loops"]["fit_loop"]
+            fit["epoch_loop.batch_progress"]["is_last_batch"] = False
+
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """The disk has room for a checkpoint; an evaluation that was cut off may be the best."""
         self.saved_phase = module.phases_trained

@@ -16,11 +16,14 @@ from luffy_pl.callbacks.logging import log_phase
 from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.results import write_results
-from luffy_pl.evaluation.statistics import macro_average
+from luffy_pl.evaluation.statistics import SHARE, macro_average
 from luffy_pl.evaluation.tables import extra_table, results_table
 from luffy_pl.experience.answering import GradedChunk
+from luffy_pl.process.files import append_to_file
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
+from luffy_pl.run_dir.checkpoints import run_of
+from luffy_pl.run_dir.read import read_setting
 from luffy_pl.training.module import LuffyModule
 
 
@@ -106,10 +109,8 @@ class Evaluation(L.Callback):
             return
         name = "evaluation" if is_fit else trainer.state.fn.value
         folder, data = Path(trainer.default_root_dir), trainer.datamodule
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps({"phase": phase, **row}) + "\n")
+        lines = (json.dumps({"phase": phase, **row}) + "\n" for row in rows)
+        append_to_file(folder / f"{name}.jsonl", "".join(lines))
         for benchmark, problems in zip(data.benchmarks, data.problems, strict=True):
             write_problems(
                 folder / name,
@@ -128,6 +129,7 @@ class Evaluation(L.Callback):
                 model=data.model_path,
                 checkpoint=checkpoint,
                 phase=phase,
+                recipe=None if checkpoint is None else read_setting(run_of(checkpoint), "recipe"),
             )
         console = Console()
         console.print(results_table(rows, title=f"phase {phase}", width=console.width))
@@ -164,7 +166,7 @@ class Evaluation(L.Callback):
                 accuracies[benchmark.out_of_distribution].append(metric.accuracy())
         for is_ood, name in ((False, "average"), (True, "average_ood")):
             if len(accuracies[is_ood]) > 1:
-                average = macro_average(accuracies[is_ood])
+                average = macro_average(accuracies[is_ood], span=SHARE)
                 count = sum(map(len, accuracies[is_ood]))
                 about = {"benchmark": name, "out_of_distribution": is_ood, "n": count}
                 ends = {"low": average.low, "high": average.high}

@@ -6,6 +6,8 @@ and what nothing was counted for is left out instead of NaN.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -39,6 +41,8 @@ class ReleasedMetrics(L.Callback):
         values["actor/entropy_coeff"] = module.entropy_controller.coef
         if module.reference is not None:
             values["actor/kl_coef"] = module.kl_controller.coef
+        if module.kl_controller.kl_nats is not None:
+            values["critic/kl"] = module.kl_controller.kl_nats
         values |= trainer.datamodule.planner.sizes()
         log_phase(trainer, values, phase=module.phases_trained)
 
@@ -46,9 +50,15 @@ class ReleasedMetrics(L.Callback):
 def actor_pairs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[str, Pair]:
     """Loss terms, probabilities and weights, as `actor/*`.
 
-    A term of `model.objective.terms` has its mean before its coefficient in `actor/<name>_loss`.
+    A term of `model.objective.terms` has its mean before its coefficient in `actor/<name>_loss`,
+    and so has the KL to the reference (`actor/kl_loss`) where it is a term of the loss.
     """
-    pairs = policy_metrics(seen_tokens(batch, outputs), Weighting.of(module.objective))
+    tokens = seen_tokens(batch, outputs)
+    if module.objective.old_logprob == "sampler":
+        # The engine has sampled none of these; 0 stands there, which is no log-probability.
+        old_NT = tokens.old_logprob_NT.masked_fill(tokens.off_policy_mask_NT, math.nan)
+        tokens = replace(tokens, old_logprob_NT=old_NT)
+    pairs = policy_metrics(tokens, Weighting.of(module.objective))
     pairs["grad_norm"] = pair(outputs["grad_norm"])
     for name, mean in outputs["term_means"].items():
         pairs[f"{name}_loss"] = single(mean, mean.device)

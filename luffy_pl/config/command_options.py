@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from luffy_pl.config.guards import check_config_file
+from luffy_pl.config.guards import check_command_line, check_config_file
 from luffy_pl.config.messages import explain
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, first_line
@@ -47,6 +47,7 @@ def parse(
             parser.link_arguments("file", "source.path")
             found.pop("source.path", None)
         parser.set_defaults(found)
+        check_command_line(argv)
         options = parser.parse_args(list(argv))
         for name in needed:
             if not options[name]:
@@ -83,7 +84,7 @@ def values_of_run(
 
 def read_config(file: str) -> Any:
     """One file of settings, as harmless as the configuration of a run has to be."""
-    check_config_file(file)
+    check_config_file(file, is_config=True)
     try:
         return OmegaConf.load(file)
     except (OSError, YAMLError, OmegaConfBaseException) as error:

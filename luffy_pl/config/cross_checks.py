@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.ranks import count_ranks
 
@@ -23,7 +24,8 @@ CUDA_13_DRIVER = "CUDA 13 wants branch 580 or newer"
 
 
 def check_settings(config: Any) -> None:
-    """Settings of two sections that contradict each other."""
+    """Settings of two sections that contradict each other, or Lightning's that are not used."""
+    check_trainer(config)
     rollout, optimizer = config.data.rollout, config.model.optimizer
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
     longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
@@ -77,6 +79,14 @@ def check_recipe(config: Any) -> None:
         log.warning(
             "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
             "with model.optimizer.steps_per_phase=1"
+        )
+    compares = hasattr(config.data.advantage, "baseline")  # a field of the kind group
+    if rollout.group_size == 1 and compares and not objective.sft.coef:
+        raise ConfigError(
+            "data.rollout.group_size",
+            "compares a response with no other, so its advantage would be its reward",
+            value=1,
+            fix="use 2 or more, or imitate alone as conf/recipe/sft.yaml does",
         )
     num_guided = rollout.expert_traces_per_group
     if num_guided and config.data.train is None:

@@ -27,6 +27,7 @@ from luffy_pl.evaluation.statistics import (
     majority,
     pass_at_k,
     powers_of_two,
+    share_over_problems,
 )
 from luffy_pl.records import Group
 from luffy_pl.registry import register
@@ -108,7 +109,7 @@ class BenchmarkMetric(Metric):
         usable = self.graded > 0
         graded, correct = (state[usable].int().tolist() for state in (self.graded, self.correct))
         k = min(graded, default=0)
-        accuracy = bootstrap_mean(self.accuracy())
+        accuracy = share_over_problems(self.accuracy())
         row: dict[str, Any] = {"n": len(graded), "k": k, "avg": accuracy.value}
         row |= {"low": accuracy.low, "high": accuracy.high}
         row |= estimate_columns("pass", solved_within(k, graded, correct))
@@ -116,10 +117,11 @@ class BenchmarkMetric(Metric):
             str(few): dataclasses.asdict(solved_within(few, graded, correct))
             for few in powers_of_two(k)
         }
-        row |= estimate_columns("maj", bootstrap_mean(self.majority[usable].cpu()))
+        row |= estimate_columns("maj", share_over_problems(self.majority[usable].cpu()))
         for name in ("no_answer", "truncated", "timeout", "tokens"):
-            per_answer = getattr(self, name)[usable] / self.samples[usable]
-            row |= estimate_columns(name, bootstrap_mean(per_answer.cpu()))
+            per_answer = (getattr(self, name)[usable] / self.samples[usable]).cpu()
+            of_problems = bootstrap_mean if name == "tokens" else share_over_problems
+            row |= estimate_columns(name, of_problems(per_answer))
         for name, count in (
             ("tokens_correct", self.correct),
             ("tokens_incorrect", self.graded - self.correct),
@@ -152,7 +154,7 @@ class BenchmarkMetric(Metric):
 def solved_within(k: int, graded: Sequence[int], correct: Sequence[int]) -> Estimate:
     """Mean pass@k over problems with so many graded and correct answers."""
     solved = [pass_at_k(n, c, k) for n, c in zip(graded, correct, strict=True)]
-    return bootstrap_mean(torch.tensor(solved))
+    return share_over_problems(torch.tensor(solved))
 
 
 def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:

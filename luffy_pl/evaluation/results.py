@@ -5,6 +5,7 @@ Schema of both, version 1; later versions only add keys:
 
     {"version": 1,
      "model": path or hub name, "checkpoint": path or null, "phase": phases trained,
+     "recipe": of the run that wrote the checkpoint; left out where there is none,
      "benchmarks": [
        {"name": "aime24", "n": problems, "k": answers per problem or null for an average,
         "temperature": of sampling, 0 is greedy, null for an average,
@@ -14,10 +15,10 @@ Schema of both, version 1; later versions only add keys:
                     ...},
         "pass_at": {"1": {"value": 0.29, "low": 0.21, "high": 0.37}, "2": ..., "4": ...}}]}
 
-`low` and `high` are the 95% interval by bootstrap over problems. The metrics are those of
-`BenchmarkMetric.compute`, then those that the benchmark names; an average over benchmarks has avg
-alone, and no pass_at. null is a number that does not exist: nothing could be graded, or no answer
-was right or wrong.
+`low` and `high` are the 95% interval over problems: Wilson's where each problem is right or wrong,
+else by bootstrap; see `statistics.py`. The metrics are those of `BenchmarkMetric.compute`, then
+those that the benchmark names; an average over benchmarks has avg alone, and no pass_at. null is a
+number that does not exist: nothing could be graded, or no answer was right or wrong.
 
 Beside it lie `validate/answers/*.jsonl` (`test/...` of a test), a line for each answer,
 `validate/phase-*.jsonl`, the counts of each problem, and the `rollouts/*.jsonl` of a fit.
@@ -30,6 +31,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from luffy_pl.process.files import write_file
 
 VERSION = 1
 NAMES = {"validate": "results", "test": "test_results"}
@@ -58,20 +61,21 @@ def write_results(
     model: str,
     checkpoint: str | None,
     phase: int,
+    recipe: str | None = None,
 ) -> None:
     """Write results.json and results.md of validate or test."""
-    folder.mkdir(parents=True, exist_ok=True)
     benchmarks = [result(row) for row in rows]
     outcome = {
         "version": VERSION,
         "model": model,
         "checkpoint": checkpoint,
         "phase": phase,
+        **({} if recipe is None else {"recipe": recipe}),
         "benchmarks": benchmarks,
     }
     name = NAMES[command]
-    (folder / f"{name}.json").write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text(markdown(benchmarks), encoding="utf-8")
+    write_file(folder / f"{name}.json", json.dumps(outcome, indent=2) + "\n")
+    write_file(folder / f"{name}.md", markdown(benchmarks))
 
 
 def result(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,20 +84,20 @@ def result(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in METRICS:
         if name in row:
             prefix = "" if name == "avg" else f"{name}_"
-            ends = {end: number(row[prefix + end]) for end in ("low", "high")}
+            ends = {end: number(row.get(prefix + end)) for end in ("low", "high")}
             metrics[name] = {"value": number(row[name]), **ends}
             if f"{name}_n" in row:
                 metrics[name]["n"] = row[f"{name}_n"]
-    for name, estimate in row.get("metrics", {}).items():
+    for name, estimate in (row.get("metrics") or {}).items():
         metrics[name] = {end: number(estimate[end]) for end in ENDS}
     return {
         "name": row["benchmark"],
         "n": row["n"],
         "k": row.get("k"),
         "temperature": row.get("temperature"),
-        "out_of_distribution": row.get("out_of_distribution", False),
+        "out_of_distribution": row.get("out_of_distribution") or False,
         "metrics": metrics,
-        "pass_at": row.get("pass_at", {}),
+        "pass_at": row.get("pass_at") or {},
     }
 
 

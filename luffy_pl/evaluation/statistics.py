@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 RESAMPLES = 2000
+NORMAL = 1.959964
+"""97.5% quantile of the standard normal distribution."""
+Span = tuple[float, float]
+SHARE: Span = (0.0, 1.0)
+DIFFERENCE: Span = (-1.0, 1.0)
+"""Of two shares."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,29 @@ class Estimate:
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
+
+
+def share_over_problems(value_P: Tensor) -> Estimate:
+    """Mean over P problems of a share in [0, 1], such as that of right answers to a problem.
+
+    Where each problem is right or wrong, Wilson's score interval for the number of right ones
+    (Wilson 1927; Brown, Cai and DasGupta 2001): 256 of 256 is [0.985, 1], and not [1, 1] as
+    resampling has it. Else by bootstrap, which `macro_average` keeps from ending in a point.
+    """
+    num_problems = len(value_P)
+    if num_problems and ((value_P == 0) | (value_P == 1)).all():
+        return wilson(int(value_P.sum()), num_problems)
+    return macro_average([value_P], span=SHARE)
+
+
+def wilson(num_right: int, num: int) -> Estimate:
+    """A share of `num` draws, at least one, with Wilson's 95% score interval."""
+    share, spread = num_right / num, NORMAL**2 / num
+    centre = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    low, high = ((centre + sign * half) / (1 + spread) for sign in (-1, 1))
+    # At the edges rounding must not leave [0, 1], nor stop short of it.
+    return Estimate(share, low if num_right else 0.0, high if num_right < num else 1.0)
 
 
 def bootstrap_mean(value_P: Tensor, *, seed: int = 0) -> Estimate:
@@ -68,9 +97,10 @@ def paired_difference(before_P: Tensor, after_P: Tensor) -> Estimate:
 
 
 def paired_macro_average(per_benchmark: Sequence[tuple[Tensor, Tensor]]) -> Estimate:
-    """Unweighted mean over benchmarks of the paired difference (before, after) of each."""
+    """Unweighted mean over benchmarks of the paired difference (before, after) of shares."""
     return macro_average(
-        [after_P.double() - before_P.double() for before_P, after_P in per_benchmark]
+        [after_P.double() - before_P.double() for before_P, after_P in per_benchmark],
+        span=DIFFERENCE,
     )
 
 
@@ -98,8 +128,16 @@ def powers_of_two(largest: int) -> list[int]:
     return [1 << exponent for exponent in range(largest.bit_length())]
 
 
-def macro_average(per_benchmark: Sequence[Tensor], *, seed: int = 0) -> Estimate:
-    """Unweighted mean over benchmarks; problems are resampled within each."""
+def macro_average(
+    per_benchmark: Sequence[Tensor], *, span: Span | None = None, seed: int = 0
+) -> Estimate:
+    """Unweighted mean over benchmarks; problems are resampled within each.
+
+    Args:
+        span: the least and the largest value that a problem can have; None if there are none. With
+            it a benchmark whose problems all have one value, which resampling takes for certain,
+            widens the interval by what problems that were not seen could be.
+    """
     if any(len(value_P) == 0 for value_P in per_benchmark):
         return Estimate(math.nan, math.nan, math.nan)
     generator = torch.Generator().manual_seed(seed)
@@ -108,6 +146,23 @@ def macro_average(per_benchmark: Sequence[Tensor], *, seed: int = 0) -> Estimate
         drawn_RP = torch.randint(len(value_P), (RESAMPLES, len(value_P)), generator=generator)
         means.append(value_P.double()[drawn_RP].mean(dim=1))
     mean_R = torch.stack(means).mean(dim=0)
-    bounds = mean_R.quantile(torch.tensor([0.025, 0.975], dtype=torch.double))
+    low, high = mean_R.quantile(torch.tensor([0.025, 0.975], dtype=torch.double)).tolist()
     value = sum(v.double().mean().item() for v in per_benchmark) / len(per_benchmark)
-    return Estimate(value, *bounds.tolist())
+    if span is not None:
+        below, above = zip(*(unseen(value_P, span) for value_P in per_benchmark), strict=True)
+        low -= sum(below) / len(per_benchmark)
+        high += sum(above) / len(per_benchmark)
+    return Estimate(value, low, high)
+
+
+def unseen(value_P: Tensor, span: Span) -> tuple[float, float]:
+    """How far below and above a value that all P problems have their mean may lie; else 0, 0.
+
+    None of P problems has another value, so at most a share u of all problems does, the upper end
+    of Wilson's interval for 0 of P; and these could have the least or the largest value.
+    """
+    value = value_P[0].item()
+    if not (value_P == value).all():
+        return 0.0, 0.0
+    share = wilson(0, len(value_P)).high
+    return share * (value - span[0]), share * (span[1] - value)

@@ -48,6 +48,7 @@ def write_card(exported: Exported, out: Path, defaults: Mapping[str, Any]) -> No
         name=run.name,
         base=table_cell(policy),
         hub_base=policy if "/" in policy and not Path(policy).exists() else None,
+        recipe=None if run.recipe is None else table_cell(run.recipe),
         phases=exported.checkpoint.phase,
         parameters=exported.num_parameters,
         lora=exported.config["model"]["policy"].get("lora"),

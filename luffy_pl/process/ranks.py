@@ -36,11 +36,8 @@ def count_ranks(trainer: Any) -> Ranks:
     Raises:
         ConfigError: the sizes of the strategy are not those of the devices.
     """
-    devices = trainer.devices
-    if isinstance(devices, (list, tuple)):
-        devices = len(devices)
-    is_known = str(devices).isdigit()
-    per_node = int(devices) if is_known else torch.cuda.device_count() or 1  # auto, -1: all there
+    asked = devices_asked(trainer)
+    per_node = asked or torch.cuda.device_count() or 1
     total = per_node * int(trainer.num_nodes)
     options = getattr(trainer.strategy, "init_args", None)
     if options is None or not hasattr(options, "tensor_parallel_size"):
@@ -48,7 +45,7 @@ def count_ranks(trainer: Any) -> Ranks:
     # What Lightning takes for auto.
     data = trainer.num_nodes if options.data_parallel_size == "auto" else options.data_parallel_size
     tensor = per_node if options.tensor_parallel_size == "auto" else options.tensor_parallel_size
-    if is_known and data * tensor != total:
+    if asked and data * tensor != total:
         raise ConfigError(
             SIZES + "data_parallel_size",
             f"times tensor_parallel_size={tensor} is not the number of ranks, trainer.devices x "
@@ -58,6 +55,18 @@ def count_ranks(trainer: Any) -> Ranks:
         )
     offloads = trainer.strategy.class_path.endswith("OffloadStrategy")
     return Ranks(total, is_sharded=True, offloads=offloads, tensor=int(tensor))
+
+
+def devices_asked(trainer: Any) -> int | None:
+    """Devices of one node; None takes all that are there."""
+    devices = trainer.devices
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
+    if isinstance(devices, (list, tuple)):
+        return len(devices)
+    if str(devices).isdigit():
+        return int(devices)
+    return 1 if trainer.accelerator == "cpu" else None
 
 
 def group_timeout(deadline_s: float | None) -> timedelta:

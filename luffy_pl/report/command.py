@@ -99,9 +99,10 @@ def print_published(runs: Sequence[Run], folders: Sequence[Path]) -> None:
 
 def comparison(runs: Sequence[Run]) -> Table:
     """One line per run and benchmark: first and last evaluation, first and last entropy."""
+    has_recipes = len(runs) > 1 and any(run.recipe for run in runs)
     table = plain_table(
         "accuracy in percent, 95% interval over problems",
-        ["run", "benchmark"],
+        ["run", *(["recipe"] if has_recipes else []), "benchmark"],
         ["n", "before", "after", "interval", "entropy"],
     )
     for run in runs:
@@ -111,6 +112,7 @@ def comparison(runs: Sequence[Run]) -> Table:
             first = before.get(row["benchmark"])
             table.add_row(
                 escape(run.name) if number == 0 else "",
+                *([escape(run.recipe or "") if number == 0 else ""] if has_recipes else []),
                 escape(row["benchmark"]),
                 str(row["n"]),
                 percent(first["avg"]) if first else "",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.process.files import write_file
 from luffy_pl.report.cost import PHASE, Measure, series_over
 from luffy_pl.run_dir.read import Run
 
@@ -40,8 +42,9 @@ def plot_runs(runs: Sequence[Run], path: Path, *, over: Measure = PHASE) -> None
         decorate(axis, title, over.label)
     if len(runs) > 1:
         axes[0].legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_file(path, picture.getvalue())
 
 
 def watched_panels(runs: Sequence[Run]) -> dict[str, str]:

@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
@@ -103,6 +108,9 @@ class HfEngine:
                 fix="give a folder with config.json and weights in safetensors, or a hub name",
             ) from error
         self.model.to(device).eval()
+        # A checkpoint's own generation settings must not reshape the distribution, and `generate`
+        # takes from them what it is not told.
+        self.model.generation_config = GenerationConfig()
 
     @torch.inference_mode()
     def generate(
@@ -143,7 +151,9 @@ class HfEngine:
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`."""
-        self.model.load_state_dict(dict(weights))
+        # It is a model of transformers, whatever a checkpoint looks like.
+        own = weights.in_model() if isinstance(weights, PolicyWeights) else weights
+        self.model.load_state_dict(dict(own))
         self.policy_version = policy_version
 
     def sleep(self) -> None:
@@ -165,15 +175,12 @@ class HfEngine:
             input_ids=torch.tensor(ids, device=self.model.device),
             attention_mask=torch.tensor(mask, device=self.model.device),
             logits_processor=LogitsProcessorList([sampler]),
-            do_sample=False,
-            max_new_tokens=max(row.max_tokens for row in rows),
-            eos_token_id=self.stop_token_ids,
-            pad_token_id=self.stop_token_ids[0],
-            # A checkpoint's own generation settings must not reshape the distribution.
-            top_p=None,
-            top_k=None,
-            temperature=None,
-            repetition_penalty=None,
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=max(row.max_tokens for row in rows),
+                eos_token_id=self.stop_token_ids,
+                pad_token_id=self.stop_token_ids[0],
+            ),
         )
         logprobs = torch.stack(sampler.logprobs, 1).tolist() if sampler.logprobs else None
         return [

@@ -93,6 +93,7 @@ class VllmServerEngine:
                 "top_k": sampling.top_k,
                 "max_tokens": request.max_tokens,
                 "stop_token_ids": self.stop_token_ids,
+                "ignore_eos": True,  # as in vllm_engine.py
                 "logprobs": 0 if sampling.logprobs else None,
                 "detokenize": False,
             },

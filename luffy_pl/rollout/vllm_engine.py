@@ -138,6 +138,8 @@ class VllmEngine:
             top_k=sampling.top_k,
             max_tokens=max_tokens,
             stop_token_ids=self.stop_token_ids,
+            # Those and no others: vLLM would add what the model's own settings end with.
+            ignore_eos=True,
             logprobs=0 if sampling.logprobs else None,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from luffy_pl.callbacks.health import Health
 from luffy_pl.callbacks.identity import check_identity, identity_of
 from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.callbacks.ledger import Ledger
+from luffy_pl.callbacks.ranks import RankWatching, leave_ranks
 from luffy_pl.callbacks.released_metrics import ReleasedMetrics
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.config.cross_checks import (
@@ -32,23 +34,27 @@ from luffy_pl.config.cross_checks import (
     check_recipe,
     check_settings,
 )
-from luffy_pl.config.guards import check_command_line, check_writable
+from luffy_pl.config.guards import check_command_line, check_no_secrets, check_writable
 from luffy_pl.config.kinds import flat, register_kinds
 from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
+from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.first_rank import is_first_rank
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.quiet import quiet
+from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
-from luffy_pl.run_dir.saved_state import check_state
+from luffy_pl.run_dir.saved_state import check_adapters, check_continues, read_checkpoint
 from luffy_pl.training.loggers import build_loggers, check_loggers
 from luffy_pl.training.module import LuffyModule
 
@@ -59,16 +65,31 @@ register_kinds()
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
 """Those that numpy takes, too."""
+ALWAYS_THERE = (
+    RankWatching,
+    ErrorReport,
+    Interruption,
+    ReleasedMetrics,
+    Health,
+    Throughput,
+    Ledger,
+)
+"""Callbacks without settings."""
 
 
 class LuffyCLI(LightningCLI):
     """LightningCLI with a run directory, our callbacks as sections, and links between halves.
 
     It has the one subcommand of `args[0]`: the parsers of the others would cost as much again each.
+
+    Args:
+        locks: holds the lock on the run directory for longer than this object lives.
     """
 
-    def __init__(self, model: type, data: type, *, args: list[str], **options: Any) -> None:
-        self.asked = args[0]
+    def __init__(
+        self, model: type, data: type, *, args: list[str], locks: ExitStack, **options: Any
+    ) -> None:
+        self.asked, self.locks = args[0], locks
         super().__init__(model, data, args=args, **options)
 
     def subcommands(self) -> dict[str, set[str]]:
@@ -77,6 +98,12 @@ class LuffyCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sections beside trainer, model and data."""
+        parser.add_argument(
+            "--recipe",
+            type=str | None,
+            default=None,
+            help="name of the method, which conf/recipe sets; kept with all results",
+        )
         parser.add_argument("--run_dir", type=str, default="outputs/run", help="all files of a run")
         parser.add_argument(
             "--resume",
@@ -92,7 +119,8 @@ class LuffyCLI(LightningCLI):
             "--dry_run",
             type=bool,
             default=False,
-            help="read settings and data, say what the run would do, and stop before any weights",
+            help="read settings, data and weights that are on this machine, say what the run would "
+            "do, and stop before the engine",
         )
         parser.add_argument(
             "--cpu_threads", type=int | None, default=None, help="threads of one process"
@@ -130,6 +158,7 @@ class LuffyCLI(LightningCLI):
                 derived=LINKED | after.derived_from(ablation.leaf),
             )
         self.composed, self.dropped = before.config, after.dropped
+        check_no_secrets(flat(after.config))
         check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
@@ -174,9 +203,11 @@ class LuffyCLI(LightningCLI):
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
-        check_state(config.ckpt_path, config.model.policy.lora)
+        self.check_state(config)
         if not config.dry_run:
             check_writable(config.run_dir)
+            if is_first_rank():
+                self.locks.enter_context(alone(Path(config.run_dir), self.asked))
         if config.weights_only is False:
             raise ConfigError(
                 "weights_only", "would let a checkpoint run code", value=False, fix="leave it out"
@@ -184,23 +215,49 @@ class LuffyCLI(LightningCLI):
         config.weights_only = True
         if config.cpu_threads:
             torch.set_num_threads(config.cpu_threads)
-        if self.subcommand == "fit" and not config.dry_run:
+        if self.subcommand == "fit":
             self.begin_or_resume(config)
-        trainer = config.trainer
-        trainer.default_root_dir = config.run_dir
-        # One pass over the sized stream of phases is the run.
-        trainer.max_epochs = 1
+
+    def check_state(self, config: Any) -> None:
+        """The checkpoint of `--ckpt_path` goes with the settings."""
+        if (path := config.ckpt_path) is None:
+            return
+        state = read_checkpoint(path)
+        if self.subcommand != "fit":
+            check_adapters(state, config.model.policy.lora, path=path)
+            return
+        check_continues(state, config, path=path)
+        if state is not None and state["phases_trained"] == config.data.rollout.num_phases:
+            raise ConfigError(
+                "ckpt_path",
+                f"has trained all phases of data.rollout.num_phases={state['phases_trained']}",
+                value=path,
+                fix="raise data.rollout.num_phases to train on, or evaluate it with validate",
+            )
 
     def begin_or_resume(self, config: Any) -> None:
-        """The run directory is free, or holds what this run goes on from."""
+        """The run directory is free, or holds what this run goes on from.
+
+        A dry run looks, and changes nothing.
+        """
         folder = Path(config.run_dir)
         self.resumed_phase: int | None = None
         if not config.resume:
-            run_dir.begin(folder, overwrite=config.overwrite)
+            if not config.dry_run:
+                run_dir.begin(folder, overwrite=config.overwrite)
             return
-        if (folder / run_dir.CONFIG).is_file():
-            run_dir.check_same_run(config, folder)
-        saved = run_dir.resume(folder, config.model.policy.lora)
+        saved = run_dir.find_resumed(folder, config)
+        num_phases = config.data.rollout.num_phases
+        if run_dir.is_finished(folder, saved, num_phases=num_phases):
+            log.info(
+                "resume: the run in %s is finished, all %d phases are trained; nothing is started. "
+                "To train on, raise data.rollout.num_phases",
+                folder,
+                num_phases,
+            )
+            sys.exit(0)
+        if not config.dry_run:
+            run_dir.resume(folder, saved)
         self.resumed_phase = saved.phase if saved else 0
         if saved is not None:
             config.ckpt_path = str(saved.state)
@@ -233,7 +290,7 @@ class LuffyCLI(LightningCLI):
         )
         changed = run_dir.changes(usual, here)
         given = {name: both for name, both in changed.items() if name not in LINKED}
-        show_plan(RunPlan(subcommand, config, given, self.datamodule))
+        show_plan(RunPlan(subcommand, config, given, self.datamodule, self.model.policy_config))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Loggers write into the run directory; callbacks without settings are always there."""
@@ -247,7 +304,10 @@ class LuffyCLI(LightningCLI):
             kwargs.setdefault("logger", made)
         else:
             kwargs.setdefault("logger", False)
+        # One pass over the sized stream of phases is the run.
+        kwargs |= {"default_root_dir": config.run_dir, "max_epochs": 1}
         trainer = super().instantiate_trainer(**kwargs)
+        check_precision(trainer.precision)  # a plugin may bring one
         trainer.callbacks.sort(key=place_of)
         if getattr(trainer.strategy, "_timeout", None) is not None:  # it has several ranks
             deadline = group_timeout(config.data.engine.deadline_s)
@@ -283,28 +343,24 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     check_command_line(argv)
     parser_kwargs = {"parser_mode": "omegaconf", "exit_on_error": False}
     try:
-        cli(
-            LuffyModule,
-            LuffyDataModule,
-            args=argv,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_class=SettingsParser,
-            trainer_defaults={
-                "callbacks": [
-                    ErrorReport(),
-                    Interruption(),
-                    ReleasedMetrics(),
-                    Health(),
-                    Throughput(),
-                    Ledger(),
-                ],
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-                "log_every_n_steps": 1,
-            },
-            parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
-        )
+        with ExitStack() as locks:
+            locks.push(leave_ranks)
+            cli(
+                LuffyModule,
+                LuffyDataModule,
+                args=argv,
+                locks=locks,
+                save_config_callback=None,
+                seed_everything_default=0,
+                parser_class=SettingsParser,
+                trainer_defaults={
+                    "callbacks": [make() for make in ALWAYS_THERE],
+                    "num_sanity_val_steps": 0,
+                    "enable_model_summary": False,
+                    "log_every_n_steps": 1,
+                },
+                parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
+            )
     except ArgumentError as error:
         raise explain(str(error), argv, known_keys=known_keys) from error
     except OmegaConfBaseException as error:
@@ -321,13 +377,18 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     except RuntimeError as error:
         if is_gpu_failure(error):
             raise gpu_failure(error, f"{argv[0]} failed") from error
+        if is_of_a_collective(error):
+            raise lost_each_other(error) from error
         raise
     return 0
 
 
 def place_of(callback: Any) -> int:
-    """A phase is logged before an evaluation, which may be stopped, and before it is saved."""
-    for place, kind in ((0, Interruption), (2, Evaluation), (3, Checkpoint)):
+    """A phase is logged before an evaluation, which may be stopped, and before it is saved.
+
+    Which rank is gone is found out before anything is done about it.
+    """
+    for place, kind in ((0, RankWatching), (1, Interruption), (3, Evaluation), (4, Checkpoint)):
         if isinstance(callback, kind):
             return place
-    return 1
+    return 2

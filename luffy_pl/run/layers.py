@@ -11,7 +11,9 @@ from typing import Any
 from luffy_pl.config.effects import as_default, dead_settings
 from luffy_pl.config.kinds import SECTIONS, Dropped, flat, select_kinds
 from luffy_pl.config.named import lay_named
+from luffy_pl.config.order import RECIPE, check_has_base, check_order, recipe_name
 from luffy_pl.config.sources import read_sources
+from luffy_pl.config.trainer_checks import check_root
 from luffy_pl.errors import ConfigError
 
 PRINT_CONFIG = "--print_config"
@@ -49,12 +51,18 @@ def layered(
         defaults: the value of every setting that nobody sets, by dotted key; asked if needed.
 
     Raises:
-        ConfigError: a setting has no effect, and no earlier layer is to blame.
+        ConfigError: files stand in an order that loses settings, or a setting has no effect and
+            no earlier layer is to blame.
     """
     sources, usual = read_sources(args), cache(defaults)
+    check_order(sources)
+    check_has_base(args, sources)
+    check_root(sources)
+    name = recipe_name(sources)
     selected = select_kinds(args, sources)[1]
     dropped: tuple[Dropped, ...] = ()
-    overrides: list[str] = []
+    # With the add-ons, of which the parser would take the last for the whole name.
+    overrides = [] if name is None else [as_argument(RECIPE, name)]
     for _ in range(MAX_ROUNDS):
         written = [*args, *overrides]
         laid = read_sources(written)

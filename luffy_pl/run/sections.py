@@ -57,9 +57,11 @@ LINKED = {target for _, target in LINKS}
 
 def known_keys() -> list[str]:
     """Every dotted key of a run, for suggestions."""
-    own = ["run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path"]
+    of_the_run = [
+        "recipe", "run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path",
+    ]  # fmt: skip
     settings = settings_parser().get_defaults(skip_validation=True).keys(branches=True)
-    return [*own, *settings, *known_fields()]
+    return [*of_the_run, *settings, *known_fields()]
 
 
 def settings_parser() -> LightningArgumentParser:

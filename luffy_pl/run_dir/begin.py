@@ -7,16 +7,19 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from luffy_pl.config.sources import leaves
-from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.registry import check_same_plugins
+from luffy_pl.run_dir import fields
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -24,7 +27,9 @@ from luffy_pl.run_dir.checkpoints import (
     newest,
     remove,
 )
-from luffy_pl.run_dir.saved_state import check_state
+from luffy_pl.run_dir.read import whole_lines
+from luffy_pl.run_dir.saved_state import check_continues, read_checkpoint
+from luffy_pl.run_dir.status import read_status
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +46,6 @@ IDENTITY = (
     "seed_everything",
     "model.policy.path",
     "data.train.path",
-    "data.rollout.num_phases",
     "data.rollout.prompts_per_phase",
     "data.rollout.group_size",
 )
@@ -85,17 +89,16 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
         remove(run_dir / name)
 
 
-def resume(run_dir: Path, lora: Mapping[str, Any] | None) -> SavedPhase | None:
+def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
     """The newest checkpoint that is whole; None if the run was killed before its first.
-
-    Results of later phases are cut off, for they come again.
 
     Raises:
         StorageError: there is no run, or none of its checkpoints can be used.
-        ConfigError: they are of other adapters than `lora`, which is `model.policy.lora`.
+        ConfigError: `config` is that of another run, or a setting of it would have no effect.
     """
     if not (run_dir / CONFIG).is_file():
         raise nothing_to_resume(run_dir)
+    check_same_run(config, run_dir)
     saved, skipped = newest(run_dir / FOLDER)
     if saved is None and skipped:
         raise StorageError(
@@ -106,13 +109,28 @@ def resume(run_dir: Path, lora: Mapping[str, Any] | None) -> SavedPhase | None:
     if rank_zero_only.rank == 0:
         for why in skipped:
             log.warning("resume: skipped %s", why)
-        log.info("resume: after phase %d", saved.phase if saved else 0)
-        if saved is not None:
+        if saved is not None and not config.dry_run:
             check_hashes(saved.path)
-        cut_results(run_dir, saved.phase if saved else None)
     if saved is not None:
-        check_state(str(saved.state), lora)
+        check_continues(read_checkpoint(str(saved.state)), config, path=str(saved.path))
     return saved
+
+
+def resume(run_dir: Path, saved: SavedPhase | None) -> None:
+    """Cut off results of phases after a checkpoint, for they come again."""
+    if rank_zero_only.rank == 0:
+        log.info("resume: after phase %d", saved.phase if saved else 0)
+        cut_results(run_dir, saved.phase if saved else None)
+
+
+def is_finished(run_dir: Path, saved: SavedPhase | None, *, num_phases: int) -> bool:
+    """Whether all phases are trained and the run came to its end, its last evaluation included."""
+    if saved is None or saved.phase != num_phases:
+        return False
+    try:
+        return read_status(run_dir).state == "finished"
+    except StorageError:
+        return False
 
 
 def nothing_to_resume(run_dir: Path) -> StorageError:
@@ -126,8 +144,13 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
     """Leave what was written up to a phase; nothing of a run that begins again (None)."""
     last = -1 if phase is None else phase
     # Hyperparameters have no step.
-    keep_lines(run_dir / METRICS, lambda line: line.get("step") is None or line["step"] <= last)
-    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last)
+    keep_lines(
+        run_dir / METRICS,
+        lambda line: line.get("step") is None or line["step"] <= last,
+        fields.METRICS_LINE,
+        fields.HYPERPARAMETERS_LINE,
+    )
+    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last, fields.EVALUATION_ROW)
     for pattern in PHASE_FILES:
         for file in run_dir.glob(pattern):
             number = re.match(r"phase-(\d+)", file.name)
@@ -137,18 +160,15 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
         remove(run_dir / "tb")
 
 
-def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
-    """Drop lines of a JSON Lines file, and one that was cut off, in one step."""
+def keep_lines(
+    path: Path, is_kept: Callable[[dict[str, Any]], bool], *kinds: fields.Fields
+) -> None:
+    """Drop lines of a JSON Lines file, and those of none of the kinds, in one step."""
     if not path.exists():
         return
-    kept = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if is_kept(line):
-            kept.append(text + "\n")
+    kept = [
+        text.removesuffix("\n") + "\n" for text, line in whole_lines(path, *kinds) if is_kept(line)
+    ]
     beside = path.with_suffix(".partial")
     with beside.open("w", encoding="utf-8") as file:
         file.writelines(kept)
@@ -157,16 +177,37 @@ def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
     beside.replace(path)
 
 
+def kept_config(run_dir: Path) -> DictConfig:
+    """The configuration that a run wrote.
+
+    Raises:
+        StorageError: it is broken.
+    """
+    path = run_dir / CONFIG
+    try:
+        found = OmegaConf.load(path)
+        if isinstance(found, DictConfig):
+            return found
+        problem = "it is no mapping"
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        problem = first_line(error)
+    raise StorageError(
+        str(path),
+        f"cannot be read ({problem})",
+        fix="put it back, or begin again with --overwrite true",
+    )
+
+
 def check_plugins(run_dir: Path) -> None:
     """A resumed run keeps its plugins, which whoever resumes it has to name again."""
     if (run_dir / CONFIG).is_file():
-        recorded = OmegaConf.select(OmegaConf.load(run_dir / CONFIG), "plugins")
+        recorded = OmegaConf.select(kept_config(run_dir), "plugins")
         check_same_plugins(recorded, where=str(run_dir))
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:
     """A resumed run keeps its model, data, seed and group; the rest may change."""
-    before = OmegaConf.load(run_dir / CONFIG)
+    before = kept_config(run_dir)
     for key in IDENTITY:
         old, new = OmegaConf.select(before, key), config.get(key)
         if old != new:

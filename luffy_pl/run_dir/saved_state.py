@@ -12,16 +12,16 @@ import torch
 from luffy_pl.errors import ConfigError, ModelError, first_line
 
 
-def check_state(path: str | None, lora: Mapping[str, Any] | None) -> None:
-    """Refuse a file that is cut off or no checkpoint of ours, before anything is built for it.
+def read_checkpoint(path: str) -> Mapping[str, Any] | None:
+    """What a checkpoint says of its run; None for a place in a remote store.
 
     Weights are mapped, not read: a damaged byte among them would not be found.
 
-    Args:
-        lora: `model.policy.lora`; other adapters than the checkpoint's would not load.
+    Raises:
+        ModelError: the file is cut off, or no checkpoint of ours.
     """
-    if path is None or not Path(path).exists():  # a place in a remote store
-        return
+    if not Path(path).exists():
+        return None
     # The part of a sharded checkpoint that is not weights.
     file = Path(path) / "meta.pt" if Path(path).is_dir() else Path(path)
     try:
@@ -38,11 +38,62 @@ def check_state(path: str | None, lora: Mapping[str, Any] | None) -> None:
             "is no checkpoint of luffy-pl",
             fix="give checkpoints/last.ckpt of a run; a model folder belongs in model.policy.path",
         )
-    saved, here = content["luffy_pl"].get("lora"), None if lora is None else dict(lora)
-    if saved != here:
+    state: Mapping[str, Any] = content["luffy_pl"]
+    return state
+
+
+def check_adapters(
+    state: Mapping[str, Any] | None, lora: Mapping[str, Any] | None, *, path: str
+) -> None:
+    """Refuse other adapters than those of a checkpoint, which would not load.
+
+    Args:
+        lora: `model.policy.lora`.
+    """
+    saved, here = (state or {}).get("lora"), None if lora is None else dict(lora)
+    if state is not None and saved != here:
         raise ConfigError(
             "model.policy.lora",
             f"is not that of {path}",
             value=here,
             fix=f"use {'null' if saved is None else saved}, as in config.yaml of its run",
+        )
+
+
+def check_continues(state: Mapping[str, Any] | None, config: Any, *, path: str) -> None:
+    """Refuse settings that would have no effect in a run that goes on from a checkpoint."""
+    if state is None:
+        return
+    model, num_phases = config.model, config.data.rollout.num_phases
+    check_adapters(state, model.policy.lora, path=path)
+    if state["phases_trained"] > num_phases:
+        raise ConfigError(
+            "data.rollout.num_phases",
+            f"is below the {state['phases_trained']} phases that {path} has trained",
+            value=num_phases,
+            fix=f"use {state['phases_trained']} or more",
+        )
+    had_sft, has_sft = (of["sft"] is not None for of in (state["optimizer"], model.optimizer))
+    if had_sft != has_sft:
+        raise ConfigError(
+            "model.optimizer.sft",
+            f"would be an optimizer that {path} {'has' if had_sft else 'does not have'}",
+            value="on" if has_sft else None,
+            fix="leave it as it was, or start a new --run_dir",
+        )
+    for name in ("entropy", "kl"):
+        check_controlled(name, state["objective"][name], model.objective[name], path=path)
+
+
+def check_controlled(name: str, before: Mapping[str, Any], now: Any, *, path: str) -> None:
+    """Refuse another start for a coefficient that its controller has moved since."""
+    begins = now.get("controller") != "ratio"  # the only one that reads `coef` at each step
+    moved = before["target_nats"] is not None and now.target_nats is not None
+    if begins and moved and before["coef"] != now.coef:
+        raise ConfigError(
+            f"model.objective.{name}.coef",
+            f"is where the controller of {name}.target_nats began, and {path} continues from where "
+            "it has come to",
+            value=now.coef,
+            fix=f"use {before['coef']}, or start a new --run_dir",
         )

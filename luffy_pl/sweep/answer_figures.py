@@ -6,6 +6,7 @@ neither several temperatures nor, at k = 1, a pass@k of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from luffy_pl.report.curves import decorate
 from luffy_pl.report.page.figures import without_temperature
 from luffy_pl.sweep.interval import SeedMean, over_seeds
-from luffy_pl.sweep.results import AFTER_AXES, BEFORE_AXES, NUMBERS, RESULTS, read_csv
+from luffy_pl.sweep.results import AFTER_AXES, ANSWERS, BEFORE_AXES, NUMBERS, RESULTS, read_csv
 
 TEMPERATURE_FIGURE, LENGTH_FIGURE = "temperature.png", "lengths.png"
 INCHES_PER_PANEL = 4.2
@@ -45,7 +46,8 @@ class SampledAnswers:
 def read_sampled(folder: Path) -> list[SampledAnswers]:
     """One entry per group and sampled benchmark, in the order of results.csv."""
     collected: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for row in read_csv(folder / RESULTS, needs=(*BEFORE_AXES, *AFTER_AXES, *NUMBERS)):
+    needs = (*BEFORE_AXES, *AFTER_AXES, *NUMBERS)
+    for row in read_csv(folder / RESULTS, needs=needs, numbers=("after", *ANSWERS)):
         # Tables of earlier versions, and averages over benchmarks, have no temperature.
         if row["after"] and float(row.get("sampling_temperature") or 0) > 0:
             collected.setdefault((row["group"], row["benchmark"]), []).append(row)
@@ -109,17 +111,19 @@ def plot_temperatures(by_problems: Mapping[str, Sequence[SampledAnswers]], path:
         decorate(left, f"{problems}: pass@{found[0].k}", "temperature")
         decorate(right, f"{problems}: accuracy of single answers", "temperature")
     axes[0][0].legend(frameon=False, fontsize=8)
-    figure.suptitle("mean and 95% t interval over seeds", fontsize=9)
+    note = "mean and 95% t interval over seeds; no bar: one seed, or all equal"
+    figure.suptitle(note, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
 def draw_line(
     axis: Any, points: Sequence[tuple[float, SeedMean]], *, label: str, style: int
 ) -> None:
-    """Means in percent against temperature, with bars where there are several seeds."""
+    """Means in percent against temperature, with a bar where seeds differ."""
     at = [temperature for temperature, _ in points]
     values = [100 * mean.value for _, mean in points]
-    half = [100 * (mean.high - mean.value) if mean.high is not None else 0 for _, mean in points]
+    # NaN draws no bar, where 0 would draw one of no length.
+    half = [math.nan if mean.high is None else 100 * (mean.high - mean.value) for _, mean in points]
     line = "-" if style % 2 == 0 else "--"
     axis.errorbar(at, values, yerr=half, label=label, fmt=f"o{line}", capsize=2, lw=1.3, ms=4)
 
@@ -139,7 +143,8 @@ def plot_lengths(sampled: Sequence[SampledAnswers], path: Path) -> None:
         axis.set_ylim(len(groups) - 0.5, -0.5)
         decorate(axis, benchmark, "tokens of an answer")
     figure.suptitle(
-        "right answers (filled) and wrong ones (open): mean and 95% t interval over seeds",
+        "right answers (filled) and wrong ones (open): mean and 95% t interval over seeds; "
+        "no bar: one seed, or all equal",
         fontsize=9,
     )
     figure.savefig(path, dpi=110)

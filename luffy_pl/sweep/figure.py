@@ -52,7 +52,8 @@ def plot_sweep(
         of_benchmark = [one for one in results if one.benchmark == benchmarks[number]]
         draw_accuracies(axis, of_benchmark, colours, with_names=number % COLUMNS == 0)
         decorate(axis, f"{benchmarks[number]}: final accuracy", "percent")
-    figure.supxlabel("accuracies: mean and 95% t interval over seeds; open: one seed", fontsize=9)
+    note = "accuracies: mean and 95% t interval over seeds; open: one seed, or all equal"
+    figure.supxlabel(note, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -74,7 +75,7 @@ def draw_accuracies(
         if after.low is not None and after.high is not None:
             ends = [100 * max(0.0, after.low), 100 * min(1.0, after.high)]
             axis.plot(ends, [place, place], color=colour)
-        face = colour if after.num_seeds > 1 else "white"
+        face = "white" if after.low is None else colour
         axis.plot(100 * after.value, place, "o", color=colour, markerfacecolor=face)
     axis.set_yticks(range(len(groups)), groups if with_names else [""] * len(groups), fontsize=8)
     axis.set_ylim(len(groups) - 0.5, -0.5)

@@ -11,7 +11,11 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class SeedMean:
-    """Mean over seeds; the ends of its 95% interval are None for a single seed."""
+    """Mean over seeds with its 95% interval.
+
+    The ends are None for a single seed, and where all seeds have one value: they say nothing of
+    how far another seed would be.
+    """
 
     value: float
     low: float | None
@@ -26,8 +30,8 @@ def over_seeds(values: Sequence[float]) -> SeedMean:
     """
     n = len(values)
     mean = sum(values) / n
-    if n == 1:
-        return SeedMean(mean, None, None, 1)
+    if max(values) == min(values):
+        return SeedMean(values[0], None, None, n)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
     half = t_quantile(n - 1) * deviation / math.sqrt(n)
     return SeedMean(mean, mean - half, mean + half, n)

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from luffy_pl.evaluation.tables import percent
-from luffy_pl.sweep.summary import TITLE, GroupResult, shown_interval
+from luffy_pl.sweep.summary import TITLE, GroupResult, name_recipes, shown_interval
 
 PAGE = "summary.html"
 CAPTIONS = {
@@ -30,6 +30,7 @@ def write_sweep_page(
         name=name,
         title=TITLE,
         results=results,
+        has_recipes=name_recipes(results),
         percent=percent,
         interval=shown_interval,
         captions=CAPTIONS,

@@ -1,10 +1,10 @@
 """`results.csv` and `curves.csv`: all that tables, figures and pages are made from.
 
-results.csv, one row per cell and benchmark: cell, group, a column per axis, seed, benchmark; n
-problems, k answers each; accuracy before and after, with the 95% interval of `after` over problems;
-the temperature they were sampled at (0 is greedy), pass@k, and mean tokens of right and of wrong
-answers (empty where there are none); and for each logged entropy (nats) the mean of its first and
-last three phases.
+results.csv, one row per cell and benchmark: cell, group, the recipe where one has a name (an
+axis may have its place), a column per axis, seed, benchmark; n problems, k answers each; accuracy
+before and after, with the 95% interval of `after` over problems; the temperature they were sampled
+at (0 is greedy), pass@k, and mean tokens of right and of wrong answers (empty where there are
+none); and for each logged entropy (nats) the mean of its first and last three phases.
 
 curves.csv, one row per cell and phase: cell, group, seed, phase; reward of rollouts, entropy of
 rollouts (nats per token), length of rollouts (tokens); tokens generated and FLOPs since the start.
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
-from luffy_pl.run_dir.read import Run, read_lines, read_metrics
+from luffy_pl.run_dir.fields import EVALUATION_ROW
+from luffy_pl.run_dir.read import Run, read_lines, read_metrics, read_setting
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.values import check_names
@@ -27,6 +28,7 @@ from luffy_pl.sweep.values import check_names
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 RESULTS, CURVES = "results.csv", "curves.csv"
 BEFORE_AXES, AFTER_AXES = ("cell", "group"), ("seed", "benchmark")
+RECIPE = "recipe"
 AVERAGES = ("average", "average_ood")
 """Rows of an evaluation that are means over benchmarks."""
 NUMBERS = ("n", "k", "before", "after", "low", "high")
@@ -59,7 +61,9 @@ def write_tables(grid: Grid, cells: Iterable[Cell], folder: Path) -> None:
         curves += curve_rows(cell, run)
     entropies = sorted({name for row in results for name in row if name.startswith("entropy/")})
     folder.mkdir(parents=True, exist_ok=True)
-    head = (*BEFORE_AXES, *grid.axes, *AFTER_AXES, *NUMBERS, *ANSWERS, *entropies)
+    recipes = [RECIPE] if any(RECIPE in row for row in results) else []
+    names = dict.fromkeys((*BEFORE_AXES, *recipes, *grid.axes))
+    head = (*names, *AFTER_AXES, *NUMBERS, *ANSWERS, *entropies)
     write_csv(folder / RESULTS, head, results)
     write_csv(folder / CURVES, ("cell", "group", "seed", "phase", *SERIES, *COSTS), curves)
 
@@ -81,9 +85,10 @@ def read_cell(cell: Cell) -> Run:
         raise StorageError(str(cell.run_dir), "the cell has finished but its results are gone",
                            fix="put the folder back, or start with another run_dir")  # fmt: skip
     metrics = read_metrics(metrics_file)[0] if metrics_file.exists() else {}
-    lines = read_lines(rows_file) if rows_file.exists() else []
+    lines = read_lines(rows_file, EVALUATION_ROW) if rows_file.exists() else []
     rows = {(row["phase"], row["benchmark"]): row for row in lines}
-    return Run(cell.name, None, metrics, list(rows.values()))
+    recipe = read_setting(cell.run_dir, RECIPE)
+    return Run(cell.name, None, metrics, list(rows.values()), recipe)
 
 
 def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
@@ -96,6 +101,7 @@ def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
             continue
         yield {
             **cell_columns(cell),
+            **({RECIPE: run.recipe} if run.recipe else {}),
             **cell.labels,
             "benchmark": row["benchmark"],
             "n": row["n"],
@@ -165,8 +171,14 @@ def inert(value: object) -> object:
     return value
 
 
-def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
-    """The rows as texts, after a check that the columns are there."""
+def read_csv(
+    path: Path, *, needs: Iterable[str], numbers: Iterable[str] = ()
+) -> list[dict[str, str]]:
+    """The rows as texts, after a check that the columns are there.
+
+    Args:
+        numbers: columns whose values are numbers, or empty.
+    """
     if not path.exists():
         raise StorageError(str(path), "does not exist", fix="give the folder that --out named")
     with path.open(newline="", encoding="utf-8") as file:
@@ -174,4 +186,18 @@ def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
         if missing := set(needs) - set(reader.fieldnames or ()):
             raise DataError(str(path), "lacks a column", value=", ".join(sorted(missing)),
                             fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
-        return list(reader)
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        for column in numbers:
+            if not is_number_or_empty(row.get(column)):
+                raise DataError(f"{path}:{number}", f"{column} is no number", value=row[column],
+                                fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
+    return rows
+
+
+def is_number_or_empty(value: str | None) -> bool:
+    """Whether a cell of a table can be computed with; a table may lack the column."""
+    try:
+        return not value or math.isfinite(float(value))
+    except (ValueError, TypeError):
+        return False

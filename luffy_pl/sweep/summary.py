@@ -16,6 +16,7 @@ from luffy_pl.sweep.results import (
     BEFORE_AXES,
     CURVES,
     NUMBERS,
+    RECIPE,
     RESULTS,
     SERIES,
     average,
@@ -35,6 +36,7 @@ class GroupResult:
     k: str
     before: float | None
     after: SeedMean
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Curve:
 def read_groups(folder: Path) -> list[GroupResult]:
     """One entry per group and benchmark, in the order of results.csv."""
     collected: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for row in read_csv(folder / RESULTS, needs=(*BEFORE_AXES, *AFTER_AXES, *NUMBERS)):
+    needs = (*BEFORE_AXES, *AFTER_AXES, *NUMBERS)
+    for row in read_csv(folder / RESULTS, needs=needs, numbers=("before", "after")):
         if row["after"]:
             collected.setdefault((row["group"], row["benchmark"]), []).append(row)
     return [
@@ -61,6 +64,7 @@ def read_groups(folder: Path) -> list[GroupResult]:
             k=rows[0]["k"],
             before=mean_or_none([row["before"] for row in rows]),
             after=over_seeds([float(row["after"]) for row in rows]),
+            recipe=rows[0].get(RECIPE) or "",
         )
         for (group, benchmark), rows in collected.items()
     ]
@@ -74,7 +78,8 @@ def mean_or_none(values: Sequence[str]) -> float | None:
 def read_curves(folder: Path) -> dict[str, dict[str, Curve]]:
     """Group -> quantity -> curve, over the phases that all seeds of the group have."""
     collected: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
-    for row in read_csv(folder / CURVES, needs=("cell", "group", "phase", *SERIES)):
+    needs, numbers = ("cell", "group", "phase", *SERIES), ("phase", *SERIES)
+    for row in read_csv(folder / CURVES, needs=needs, numbers=numbers):
         for quantity in SERIES:
             of_cells = collected.setdefault(row["group"], {}).setdefault(quantity, {})
             values = of_cells.setdefault(row["cell"], {})
@@ -97,8 +102,11 @@ def curve(seeds: Sequence[dict[int, float]]) -> Curve:
 
 def summary_table(results: Sequence[GroupResult]) -> Table:
     """One line per group and benchmark."""
+    has_recipes = name_recipes(results)
     table = plain_table(
-        TITLE, ["group", "benchmark"], ["n", "k", "seeds", "before", "after", "interval"]
+        TITLE,
+        ["group", *(["recipe"] if has_recipes else []), "benchmark"],
+        ["n", "k", "seeds", "before", "after", "interval"],
     )
     last = None
     for result in results:
@@ -106,6 +114,7 @@ def summary_table(results: Sequence[GroupResult]) -> Table:
             table.add_section()
         table.add_row(
             escape(result.group) if result.group != last else "",
+            *([escape(result.recipe) if result.group != last else ""] if has_recipes else []),
             escape(result.benchmark),
             result.n,
             result.k,
@@ -118,8 +127,13 @@ def summary_table(results: Sequence[GroupResult]) -> Table:
     return table
 
 
+def name_recipes(results: Sequence[GroupResult]) -> bool:
+    """Whether the recipes say more than the groups, which may be called by them."""
+    return any(result.recipe not in ("", result.group) for result in results)
+
+
 def shown_interval(after: SeedMean) -> str:
-    """Both ends; one seed has none."""
+    """Both ends, or why there are none."""
     if after.low is None or after.high is None:
-        return "one seed"
+        return "one seed" if after.num_seeds == 1 else "seeds equal"
     return f"[{percent(after.low)}, {percent(after.high)}]"

@@ -124,7 +124,7 @@ def rows_written(out: Path) -> set[int]:
         return set()
     whole: list[str] = []
     rows: set[int] = set()
-    for line in out.read_text(encoding="ascii").split("\n"):
+    for line in out.read_text(encoding="ascii", errors="replace").split("\n"):
         try:
             rows.add(json.loads(line)["teacher"]["row"])
         except ValueError:

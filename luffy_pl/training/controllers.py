@@ -43,11 +43,15 @@ class EntropyController:
 
 
 class KlController:
-    """Holds the KL to the reference at a target (Ziegler et al., arXiv 1909.08593, section 2.2)."""
+    """Holds the KL to the reference at a target (Ziegler et al., arXiv 1909.08593, section 2.2).
+
+    kl_nats: the mean KL per token that it saw last; None before, and where the KL is in the loss.
+    """
 
     def __init__(self, config: KlConfig) -> None:
         self.config = config
         self.coef = config.coef
+        self.kl_nats: float | None = None
 
     def resume(self, coef: float) -> None:
         """Restore a checkpoint's coefficient; without a target the configuration's stays."""
@@ -56,7 +60,10 @@ class KlController:
 
     def update(self, kl_nats: float, *, num_rows: int) -> None:
         """Follow the mean KL per token of `num_rows` rows; one that is not finite is ignored."""
-        if self.config.target_nats is None or not math.isfinite(kl_nats):
+        if not math.isfinite(kl_nats):
+            return
+        self.kl_nats = kl_nats
+        if self.config.target_nats is None:
             return
         error = kl_nats / self.config.target_nats - 1
         change = max(-MAX_CHANGE, min(MAX_CHANGE, error))

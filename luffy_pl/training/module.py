@@ -46,12 +46,14 @@ from luffy_pl.training.minibatch import (
 )
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
 from luffy_pl.training.optimizer import (
+    apply_settings,
     as_list,
     build_optimizers,
     grad_norm_and_clip,
     make_moments,
     step_limits,
 )
+from luffy_pl.training.policy_check import check_here, check_rows
 from luffy_pl.training.policy_view import TrainedPolicyView
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -134,13 +136,22 @@ class LuffyModule(L.LightningModule):
         No checkpoint is loaded yet, and Lightning has moved what an optimizer held to the device:
         moments of offloaded weights belong on the host.
         """
+        # Sharded weights are left to the probe that follows the first sync.
+        if self.device_mesh is None:
+            check_here(self.policy, device=self.device, precision=self.trainer.precision)
         if self.device.type == "cpu":
             keep_freed_memory()
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
             make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
+            check_rows(self.policy, self.trainer.datamodule)
             self.trainer.datamodule.attach(policy=self.view())
             self.report_progress = self.trainer.datamodule.report_progress
+
+    def on_train_start(self) -> None:
+        """A checkpoint is loaded by now; the settings of this run replace those it holds."""
+        optimizers = as_list(self.optimizers(use_pl_optimizer=False))
+        apply_settings(optimizers, as_list(self.lr_schedulers()), self.optimizer_config)
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
         """Train on one phase; returns what callbacks read, per-token tensors [N, T] among it."""
@@ -164,12 +175,18 @@ class LuffyModule(L.LightningModule):
             grad_norms.append(self._optimizer_step(experience, done, imitates=steps[step]))
             self.report_progress("train", step + 1, len(steps))
         self.phases_trained += 1
+        means = term_means(passes, self.logged_terms(), num_ranks=self.trainer.world_size)
         return {
             **vars(seen),
             "grad_norm": torch.stack(grad_norms).nanmean(),
-            "term_means": term_means(passes, self.foreign_terms, num_ranks=self.trainer.world_size),
+            "term_means": means,
             "train_s": torch.tensor(time.monotonic() - started),
         }
+
+    def logged_terms(self) -> list[str]:
+        """Terms whose mean is a metric of its own, beside those of the policy."""
+        has_kl = self.reference is not None and self.objective.kl.place == "loss"
+        return [*self.foreign_terms, *(["kl"] if has_kl else [])]
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answers arrive graded; the evaluation callback counts them."""
@@ -203,8 +220,10 @@ class LuffyModule(L.LightningModule):
         """Restore the count of phases and the coefficients that controllers had reached."""
         saved = checkpoint["luffy_pl"]
         self.phases_trained = saved["phases_trained"]
-        self.entropy_controller.resume(saved["entropy_coef"])
-        self.kl_controller.resume(saved["kl_coef"])
+        if saved["objective"]["entropy"]["target_nats"] is not None:
+            self.entropy_controller.resume(saved["entropy_coef"])
+        if saved["objective"]["kl"]["target_nats"] is not None:
+            self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
 
     # -- one optimizer step ------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.lr_scheduler import LambdaLR
 
 from luffy_pl.policy.lora import whole
 from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
@@ -21,8 +22,12 @@ def build_optimizers(
 
     Each schedule counts the steps of its own optimizer.
     """
-    rates = [config.lr] + ([config.sft.lr] if config.sft else [])
-    return [_adamw(parameters, config, lr=lr) for lr in rates]
+    return [_adamw(parameters, config, lr=lr) for lr in learning_rates(config)]
+
+
+def learning_rates(config: OptimizerConfig) -> list[float]:
+    """Peak learning rate of each optimizer."""
+    return [config.lr] + ([config.sft.lr] if config.sft else [])
 
 
 def step_limits(
@@ -38,19 +43,42 @@ def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float
     optimizer = torch.optim.AdamW(
         [{"params": group} for group in by_mesh(parameters)],
         lr=lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
+        **adamw_settings(config),
         fused=True,  # one pass over weight, gradient and moments, without temporaries
     )
+    # A function, of which a checkpoint keeps nothing: other callables would be restored from it.
+    schedule = LambdaLR(optimizer, lambda step: warmup(step, num_steps=config.warmup_steps))
+    return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def warmup(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, config.warmup_steps))
 
-    return {
-        "optimizer": optimizer,
-        "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, warmup),
-    }
+def adamw_settings(config: OptimizerConfig) -> dict[str, Any]:
+    """What all optimizers share, under torch's names."""
+    return {"betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
+
+
+def warmup(step: int, *, num_steps: int) -> float:
+    """The share of the peak learning rate that a step has."""
+    return min(1.0, (step + 1) / max(1, num_steps))
+
+
+def apply_settings(
+    optimizers: Sequence[torch.optim.Optimizer],
+    schedules: Sequence[LambdaLR],
+    config: OptimizerConfig,
+) -> None:
+    """Give optimizers and schedules the settings of `config`, in place.
+
+    A checkpoint restores moments and counts of steps, and with them the settings that it was
+    trained with. With the same settings nothing changes, bit for bit.
+    """
+    for optimizer, schedule, peak in zip(
+        optimizers, schedules, learning_rates(config), strict=True
+    ):
+        lr = peak * warmup(schedule.last_epoch, num_steps=config.warmup_steps)
+        for group in optimizer.param_groups:
+            group.update(adamw_settings(config), initial_lr=peak, lr=lr)
+        schedule.base_lrs = [peak for _ in optimizer.param_groups]
+        schedule._last_lr = [lr for _ in optimizer.param_groups]
 
 
 def make_moments(optimizer: torch.optim.Optimizer) -> None:

@@ -10,10 +10,17 @@ import pytest
 from composing import composed
 
 from luffy_pl.bounds import Bound, bounded, check_bounds
+from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.objective.settings import ObjectiveConfig
+from luffy_pl.policy.settings import PolicyConfig
+from luffy_pl.reward.reward import RewardConfig
+from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.run.sections import LINKED, SECTIONS
 from luffy_pl.training.module import LuffyModule
+from luffy_pl.training.settings import OptimizerConfig
 
 # Settings that are bounded where they are used, or hold a value of another setting.
 ELSEWHERE = {"data.reward.terms", "data.benchmarks.reward.terms", "ablation.value"}
@@ -87,6 +94,7 @@ def test_a_number_of_a_callback_is_bounded(key, value):
         ("model.objective.on_policy.clip", "[0.2, .nan]", "must be at least 0"),
         ("model.objective.off_policy.max_weight", "0", "must be above 0"),
         ("data.rollout.group_size", "0", "must be at least 1"),
+        ("data.rollout.group_size", "1", "compares a response with no other"),
         ("data.engine.deadline_s", ".inf", "must be above 0"),
         ("seed_everything", "-1", "must be at least 0"),
         ("cpu_threads", "-4", "must be at least 1"),
@@ -99,6 +107,49 @@ def test_a_number_out_of_bounds_is_one_line(command_line, tmp_path, key, value, 
     [said] = done.stderr.splitlines()
     assert said.startswith(f"luffy-pl: error [2] {key}: ")
     assert words in said
+
+
+def records(cls):
+    """A record of settings, and those inside it."""
+    for kind in typing.get_type_hints(cls).values():
+        if (inner := record_in(kind)) is not None:
+            yield from records(inner)
+    yield cls
+
+
+def default(cls):
+    """An instance; what must be given is a text."""
+    required = {
+        field.name: "x"
+        for field in dataclasses.fields(cls)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    return cls(**required)
+
+
+SECTIONS_OF_NUMBERS = (
+    ObjectiveConfig, OptimizerConfig, PolicyConfig, RolloutConfig, EngineConfig, RewardConfig,
+    PromptSource,
+)  # fmt: skip
+
+
+def test_no_record_holds_a_number_outside_its_bounds():
+    tried = 0
+    for cls in {one for section in SECTIONS_OF_NUMBERS for one in records(section)}:
+        if "__post_init__" not in vars(cls):
+            continue  # the section around it looks into it
+        made = default(cls)
+        for field in dataclasses.fields(cls):
+            bound = field.metadata.get("bound")
+            if bound is None:
+                continue
+            assert bound.above is not None or bound.at_least is not None, field.name
+            for wrong in (math.nan, math.inf, -math.inf, 1e16, -1e9):
+                value = (wrong, wrong) if isinstance(getattr(made, field.name), tuple) else wrong
+                with pytest.raises(ConfigError, match=rf"{field.name}:? must be "):
+                    dataclasses.replace(made, **{field.name: value})
+                tried += 1
+    assert tried > 200
 
 
 def test_a_lower_bound_above_the_upper_is_refused(command_line):

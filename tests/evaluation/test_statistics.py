@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from luffy_pl.evaluation.statistics import (
+    DIFFERENCE,
+    SHARE,
     Estimate,
     bootstrap_mean,
     bootstrap_ratio,
@@ -13,6 +15,8 @@ from luffy_pl.evaluation.statistics import (
     paired_macro_average,
     pass_at_k,
     powers_of_two,
+    share_over_problems,
+    wilson,
 )
 
 
@@ -53,8 +57,50 @@ def test_nothing_to_average():
 def test_macro_average_weighs_benchmarks_not_problems():
     average = macro_average([torch.ones(10), torch.zeros(1000)])
     assert average.value == 0.5
-    # Both benchmarks are constant: resampling their problems changes nothing.
-    assert (average.low, average.high) == (0.5, 0.5)
+    # Both benchmarks are constant: resampling their problems changes nothing. Of 10 right ones the
+    # interval begins at 10 / (10 + 1.96^2), of 1000 wrong ones it ends at 1.96^2 / (1000 + 1.96^2).
+    average = macro_average([torch.ones(10), torch.zeros(1000)], span=SHARE)
+    assert average.low == pytest.approx((10 / 13.8415 + 0) / 2, abs=1e-4)
+    assert average.high == pytest.approx((1 + 3.8415 / 1003.8415) / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("num_right", "num", "low", "high"),
+    # Newcombe 1998, table I, method 3 (score): 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611),
+     (1, 29, 0.0061, 0.1718), (256, 256, 0.9852, 1), (0, 32, 0, 0.1072)],
+)  # fmt: skip
+def test_the_interval_of_a_share_as_printed(num_right, num, low, high):
+    for found in (
+        wilson(num_right, num),
+        share_over_problems(torch.tensor([1.0] * num_right + [0.0] * (num - num_right))),
+    ):
+        assert found.value == num_right / num
+        assert (found.low, found.high) == pytest.approx((low, high), abs=6e-5)
+    assert (found.low == 0) == (num_right == 0)
+    assert (found.high == 1) == (num_right == num)
+
+
+def test_several_answers_to_a_problem_are_resampled():
+    values = torch.tensor([0.25, 0.5, 0.75, 1.0] * 8)
+    assert share_over_problems(values) == bootstrap_mean(values)
+
+
+@pytest.mark.parametrize("num", [1, 7, 256])
+def test_problems_that_all_are_alike_are_no_certainty(num):
+    unseen = wilson(0, num).high
+    half = share_over_problems(torch.full((num,), 0.5))
+    assert (half.low, half.high) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2))
+    for value in (0.0, 1.0):
+        constant = torch.full((num,), value)
+        alike = macro_average([constant], span=SHARE)
+        single = share_over_problems(constant)
+        assert (alike.low, alike.high) == pytest.approx((single.low, single.high))
+    same = paired_difference(torch.ones(num), torch.ones(num))
+    assert (same.low, same.high) == pytest.approx((-unseen, unseen))
+    better = paired_difference(torch.zeros(num), torch.ones(num))
+    assert (better.low, better.high) == pytest.approx((1 - 2 * unseen, 1))
+    assert macro_average([constant], span=DIFFERENCE).low == better.low
 
 
 def outcomes(num_better, num_worse, num_same):
@@ -72,7 +118,8 @@ def outcomes(num_better, num_worse, num_same):
         # variance 0.40 - 0.20^2 = 0.36; 1.96 * sqrt(0.36 / 100) = 0.118
         (30, 10, 0.20, 0.118, True),
         (10, 30, -0.20, 0.118, True),
-        (0, 0, 0.0, 0.0, False),
+        # No problem differs: at most 1.96^2 / (100 + 1.96^2) of others do.
+        (0, 0, 0.0, 0.037, False),
     ],
 )
 def test_paired_difference_by_hand(num_better, num_worse, value, half_width, excludes_zero):

@@ -202,4 +202,5 @@ def test_a_checkpoint_may_be_named_in_three_ways(fit, command_line, tmp_path):
             "validate", *settings, "--ckpt_path", folder / name, "--run_dir", run_dir
         )
         assert done.returncode == 0, done.stderr
-        assert json.loads((run_dir / "results.json").read_text())["phase"] == 1
+        results = json.loads((run_dir / "results.json").read_text())
+        assert (results["phase"], results["recipe"]) == (1, "luffy")

@@ -111,6 +111,7 @@ def test_the_card_tells_results_data_and_settings(exported):
     assert f"| training | bundled:train.jsonl | {digest} |" in card
     assert "| heldout | 8 | 1 | avg@k |" in card
     assert "| data.rollout.num_phases | 2 |" in card
+    assert "of `luffy-pl fit` by recipe `luffy`" in card
     assert "| model.optimizer.lr | 0.0002 |" in card
     assert "adapters" not in card
     # A default that nobody touched, and where it ran.

@@ -66,6 +66,17 @@ def test_three_phases(train, recipe):
     assert max(norms) > 0
 
 
+def test_the_distance_from_the_reference_is_logged(train):
+    metrics, _ = train("kl_in_loss")
+    # The policy begins as its reference; within the first phase it has made a step.
+    distances = series(metrics, "actor/kl_loss")
+    assert 0 < distances[0] < distances[2]
+    metrics, _ = train("kl_in_reward", *SOLVED_SOMETIMES)
+    distances = series(metrics, "critic/kl")
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert abs(distances[2]) > 1e-6
+
+
 def series(metrics, name):
     return [metrics[phase][name] for phase in (1, 2, 3)]
 

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,28 +27,47 @@ def base_path():
     return resolve("bundled:base")
 
 
+# Each entry would change samples or log-probabilities, or end the engine, if it were obeyed.
+OWN_SETTINGS = {
+    "no_repeat_ngram_size": 2, "min_new_tokens": 30, "repetition_penalty": 1.8,
+    "suppress_tokens": [10], "begin_suppress_tokens": [11], "bad_words_ids": [[12]],
+    "sequence_bias": [[[13], 5.0]], "exponential_decay_length_penalty": [2, 1.5],
+    "guidance_scale": 2.0, "max_time": 1e-6, "num_beams": 2, "stop_strings": ["="],
+    "temperature": 0.1, "top_k": 1, "top_p": 0.1, "do_sample": True, "eos_token_id": [1, 14],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shaped_path(base_path, tmp_path_factory):
+    """The base with generation settings of its own, which no engine may follow."""
+    folder = tmp_path_factory.mktemp("model") / "shaped"
+    shutil.copytree(base_path, folder)
+    (folder / "generation_config.json").write_text(json.dumps(OWN_SETTINGS))
+    return str(folder)
+
+
 @pytest.fixture(
     scope="session", params=["hf", "vllm", pytest.param("vllm_server", marks=pytest.mark.slow)]
 )
-def engine(request, base_path):
+def engine(request, shaped_path):
     if request.param != "hf":
         pytest.importorskip("vllm", reason="vLLM is an extra")
     server = ServerConfig()
     if request.param == "vllm_server":
         server = ServerConfig(urls=(request.getfixturevalue("server_url"),), timeout_s=60)
     config = EngineConfig(kind=request.param, max_model_len=96, server=server)
-    return start_engine(base_path, config, stop_token_ids=[EOS])
+    return start_engine(shaped_path, config, stop_token_ids=[EOS])
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory):
+def server_url(tmp_path_factory, shaped_path):
     """A real `luffy-pl serve` on this machine."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = ["serve", "bundled:base", "--port", str(port), "--max-model-len", "96"]
+    command = ["serve", shaped_path, "--port", str(port), "--max-model-len", "96"]
     with log.open("w") as output:
         server = subprocess.Popen(
             [str(Path(sys.executable).parent / "luffy-pl"), *command],

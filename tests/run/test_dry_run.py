@@ -1,12 +1,15 @@
-"""`--dry_run true`: everything is read and said, nothing is written, no weight is loaded."""
+"""`--dry_run true`: everything is read and said, nothing is written, no engine is started."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from policy.families import tiny_model
 
 from luffy_pl.bundled import resolve
 from luffy_pl.experience import datamodule
+from luffy_pl.run.dry_run import weights_missing
 from luffy_pl.training import module
 
 QUICKSTART = ["--config", "conf/quickstart.yaml", "--dry_run", "true"]
@@ -14,7 +17,7 @@ QUICKSTART = ["--config", "conf/quickstart.yaml", "--dry_run", "true"]
 
 @pytest.fixture
 def dry_run(command_line, tmp_path, monkeypatch):
-    """The text of a dry run that was refused weights and engine."""
+    """The text of a dry run that was refused an engine and the module's policy."""
 
     def forbidden(*args, **kwargs):
         raise AssertionError("a dry run must not come here")
@@ -48,11 +51,47 @@ def test_a_run_is_told_before_it_begins(dry_run):
         "next23+9=32then32-5=27now27-2=25then25-8=17</think>\\boxed{17}<eos>",
     ):
         assert expected in lines, f"{expected!r} is not in\n{done.stdout}"
+    assert any(line.startswith("packed rows differ from rows alone by at most") for line in lines)
     assert any(line.startswith("bundled:base: 0.1 M parameters") for line in lines)
     assert any(line.startswith("peak, training") and line.endswith("fits") for line in lines)
     # What nobody set is not listed, nor what follows from another setting.
     assert not [line for line in lines if line.startswith(("data.seed", "data.model_path"))]
     assert not [line for line in lines if line.startswith("data.rollout.temperature")]
+
+
+def tiny_folder(folder, family, **settings):
+    """A model with the tokenizer of `bundled:base`."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(Path(resolve("bundled:base")) / name, folder)
+    tiny_model(family, vocab_size=27, pad_token_id=0, eos_token_id=1, **settings).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def test_what_the_model_does_to_its_logits_is_said(dry_run, tmp_path):
+    model = tiny_folder(tmp_path, "gemma3_text", final_logit_softcapping=5.0)
+    done = dry_run("fit", "--model.policy.path", model)
+    assert done.returncode == 0, done.stderr
+    assert "the model changes its logits: factor 1, cap 5" in done.stdout
+    assert "attention windows: 16 tokens" in done.stdout
+
+
+def test_a_model_that_mixes_packed_rows_is_refused(dry_run, tmp_path):
+    model = tiny_folder(tmp_path, "recurrent_gemma")
+    done = dry_run("fit", "--model.policy.path", model)
+    assert done.returncode == 4
+    assert "a row reaches into the next one" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_weights_of_another_machine_are_not_compared(dry_run, monkeypatch, tmp_path):
+    assert "not in a folder" in weights_missing(tmp_path)
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    assert "may not fit" in weights_missing(Path(resolve("bundled:base")))
+    done = dry_run("fit")
+    assert done.returncode == 0, done.stderr
+    assert "not compared with its model: 0 GiB may not fit into memory" in done.stdout
 
 
 def test_a_run_for_other_devices_is_told_too(dry_run):

@@ -24,6 +24,12 @@ def test_by_hand():
     assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), abs=1e-3)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_equal_seeds_have_no_interval(value):
+    found = over_seeds([value] * 3)
+    assert (found.value, found.low, found.high, found.num_seeds) == (value, None, None, 3)
+
+
 def test_one_seed_has_no_interval():
     assert over_seeds([0.5]).low is None
     assert over_seeds([0.5]).high is None

@@ -1,16 +1,19 @@
 """From runs to two tables, and from these alone to figure and page."""
 
 import csv
+import io
 
 import pytest
+from rich.console import Console
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
 from luffy_pl.sweep.command import main, show_results
 from luffy_pl.sweep.grid import read_grid
+from luffy_pl.sweep.page import write_sweep_page
 from luffy_pl.sweep.plan import make_cells
 from luffy_pl.sweep.results import write_tables
 from luffy_pl.sweep.state import append
-from luffy_pl.sweep.summary import read_curves, read_groups
+from luffy_pl.sweep.summary import read_curves, read_groups, summary_table
 from sweep.fake_cell import write_run
 
 
@@ -43,6 +46,32 @@ def test_a_row_per_cell_and_benchmark(grid_file, tmp_path):
     with (tmp_path / "out" / "curves.csv").open() as file:
         last = next(row for row in csv.DictReader(file) if row["phase"] == "4")
     assert (last["generated_tokens"], last["model_flops"]) == ("400.0", "4000000000000.0")
+
+
+def test_the_recipe_of_a_cell_is_a_column(grid_file, tmp_path):
+    grid, cells = finished(grid_file(), [1.0, 1.0, 0.7, 0.8])
+    for cell in cells:
+        (cell.run_dir / "config.yaml").write_text(f"recipe: {cell.group}_recipe\n")
+    write_tables(grid, cells, tmp_path)
+    with (tmp_path / "results.csv").open() as file:
+        assert {(row["group"], row["recipe"]) for row in csv.DictReader(file)} == {
+            ("good", "good_recipe"), ("better", "better_recipe"),
+        }  # fmt: skip
+    results = read_groups(tmp_path)
+    rows = [cells.split() for cells in rendered(summary_table(results)).splitlines()]
+    assert ["good", "good_recipe", "heldout"] in [row[:3] for row in rows]
+    # All seeds have one value: that is no interval.
+    assert [row[-2:] for row in rows if row[:1] == ["good"]] == [["seeds", "equal"]]
+    write_sweep_page("tiny", results, [], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>good</td><td>good_recipe</td><td>heldout</td>" in page
+    assert "<td>100.0</td><td>seeds equal</td>" in page
+
+
+def rendered(table):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table)
+    return console.file.getvalue()
 
 
 def test_groups_and_curves_by_hand(grid_file, tmp_path):

@@ -103,13 +103,15 @@ class Keep(L.Callback):
     def on_train_batch_start(self, trainer, module, batch, index):
         self.advantages = batch.advantage_N.tolist()
 
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        self.term_means = outputs["term_means"]
 
-def trained():
-    objective = ObjectiveConfig(
-        kl=KlConfig(
-            coef=COEF, place="reward", estimator="k1", target_nats=TARGET, horizon=100
-        )
-    )  # fmt: skip
+
+IN_REWARD = KlConfig(coef=COEF, place="reward", estimator="k1", target_nats=TARGET, horizon=100)
+
+
+def trained(kl=IN_REWARD):
+    objective = ObjectiveConfig(kl=kl)
     # Two rows of a micro-batch at most: the sums must not depend on the cut.
     optimizer = OptimizerConfig(lr=1e-3, micro_batch_tokens=14)
     module = LuffyModule(PolicyConfig(path="unused"), objective, optimizer)
@@ -125,7 +127,7 @@ def trained():
         return compare(record, module.view().reward_penalty(record), GroupAdvantage())
 
     trainer.fit(module, SizedStream(1, collected))
-    return module, trainer, keep.advantages
+    return module, trainer, keep
 
 
 @torch.no_grad()
@@ -147,7 +149,9 @@ def differences_by_hand():
 
 
 def test_kl_in_the_reward_changes_advantages_as_by_hand(tmp_path):
-    module, trainer, advantages = trained()
+    module, trainer, kept = trained()
+    advantages = kept.advantages
+    assert kept.term_means == {}
     differences = differences_by_hand()
     rewards = [
         reward - COEF * difference.sum().item()
@@ -158,6 +162,7 @@ def test_kl_in_the_reward_changes_advantages_as_by_hand(tmp_path):
     assert advantages != pytest.approx([2 / 3, -1 / 3, -1 / 3], abs=1e-3)
 
     kl = sum(difference.mean().item() for difference in differences) / 3
+    assert module.kl_controller.kl_nats == pytest.approx(kl, abs=1e-6)
     change = max(-0.2, min(0.2, kl / TARGET - 1))
     assert module.kl_controller.coef == pytest.approx(COEF * (1 + change * 3 / 100))
 
@@ -167,3 +172,10 @@ def test_kl_in_the_reward_changes_advantages_as_by_hand(tmp_path):
     other.on_load_checkpoint(saved)
     assert other.kl_controller.coef == module.kl_controller.coef != COEF
     assert other.phases_trained == 1
+
+
+def test_kl_in_the_loss_is_logged_as_by_hand():
+    module, _, kept = trained(KlConfig(coef=COEF, place="loss", estimator="k1"))
+    differences = torch.cat(differences_by_hand())
+    assert kept.term_means["kl"].item() == pytest.approx(differences.mean().item(), abs=1e-6)
+    assert module.kl_controller.kl_nats is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from markupsafe import Markup
 from luffy_pl.errors import StorageError
 from luffy_pl.report.compare import DIFFERENCE, paired_with_first
 from luffy_pl.report.cost import PHASE, TOTALS, Measure, cost_rows
-from luffy_pl.report.outcomes import model_of, read_outcomes
+from luffy_pl.report.outcomes import MODEL, read_outcomes
 from luffy_pl.report.page import charts
 from luffy_pl.report.page.answers import PageAnswers, read_page_answers
 from luffy_pl.report.page.cost_figures import cost_figures
@@ -32,7 +33,7 @@ from luffy_pl.report.page.figures import (
 )
 from luffy_pl.report.page.token_values import packed
 from luffy_pl.report.published import CAVEAT, HEADINGS, compare_published
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import Run, read_setting
 
 HERE = Path(__file__).parent
 
@@ -118,7 +119,8 @@ def header(run: Run, folder: Path) -> Mapping[str, Any]:
     return {
         "name": run.name,
         "folder": str(folder),
-        "model": model_of(folder),
+        "model": read_setting(folder, MODEL),
+        "recipe": run.recipe,
         "phases": max(run.metrics, default=None),
         "ablation": run.ablation,
         "config": config.read_text(encoding="utf-8", errors="replace") if config.exists() else None,
@@ -133,6 +135,7 @@ def embedded(answers: PageAnswers) -> Markup | None:
     return json_block([{"label": one.label, "groups": one.groups} for one in shown])
 
 
+@cache
 def template() -> Template:
     """page.html.jinja, which escapes all it is given and refuses names it is not given."""
     environment = Environment(

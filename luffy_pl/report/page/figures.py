@@ -98,10 +98,10 @@ def temperature_figures(outcomes: Sequence[tuple[str, EvaluationOutcome]]) -> li
 def pass_at(benchmark: dict[str, Any]) -> dict[int, ConfidenceInterval]:
     """Estimates by k: of `pass_at`, or the one pass@k there is; numbers that exist."""
     metrics = benchmark["metrics"]
-    estimates = metrics.get("pass_at")
-    if estimates is None:
-        estimates = {benchmark["k"]: metrics["pass"]} if "pass" in metrics else {}
-    return {int(k): one for k, one in estimates.items() if one["value"] is not None}
+    estimates = benchmark.get("pass_at")
+    if not estimates and "pass" in metrics and benchmark.get("k") is not None:
+        estimates = {benchmark["k"]: metrics["pass"]}
+    return {int(k): one for k, one in (estimates or {}).items() if one["value"] is not None}
 
 
 def pass_series(k: int, points: dict[float, ConfidenceInterval]) -> Series:

@@ -1,0 +1,126 @@
+"""The order of configuration files: a base first, then one recipe, then what changes it.
+
+A base names the model and the training data; conf/luffy.yaml and conf/quickstart.yaml are two. A
+recipe says so by `recipe: NAME` and is written to be laid over LUFFY, which is what the bases are.
+An add-on goes with any recipe, and its name begins with a plus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from luffy_pl.config.guards import CONFIG_FLAGS
+from luffy_pl.config.sources import COMMAND_LINE, SettingSource, options
+from luffy_pl.errors import ConfigError
+
+RECIPE, ADD_ON = "recipe", "+"
+OF_A_BASE = ("model.policy.path", "data.train.path")
+BASE_RECIPE = "luffy"
+"""The method of a base, over which every recipe may be laid."""
+NAME = re.compile(r"[\w.=-]+(\+[\w.=-]+)*")
+
+
+def check_order(sources: Sequence[SettingSource]) -> None:
+    """Refuse files whose settings would mix, or be lost, without a word.
+
+    Raises:
+        ConfigError: with the order that works.
+    """
+    files = [source for source in sources if source.name != COMMAND_LINE]
+    check_base_first(files)
+    check_one_recipe(files)
+
+
+def check_base_first(files: Sequence[SettingSource]) -> None:
+    """Refuse a base that overrides what an overlay before it sets.
+
+    Where a base came before both, the later one is an overlay too: it exchanges model and data.
+    """
+    number = next((number for number, file in enumerate(files) if is_base(file)), 0)
+    base = files[number] if files else None
+    for overlay in files[:number]:
+        assert base is not None
+        for key, value in overlay.values.items():
+            if base.values.get(key, value) != value:
+                raise ConfigError(
+                    key,
+                    f"of {overlay.name} is overridden by {base.name}, which comes after it",
+                    value=value,
+                    fix=f"put the base first: --config {base.name} --config {overlay.name}",
+                )
+
+
+def check_one_recipe(files: Sequence[SettingSource]) -> None:
+    """Refuse a recipe over another one."""
+    below: SettingSource | None = None
+    for file in files:
+        name = file.values.get(RECIPE)
+        if not isinstance(name, str) or name.startswith(ADD_ON):
+            continue
+        if below is not None and not goes_over(name, below):
+            first = next((file.name for file in files if is_base(file)), "conf/quickstart.yaml")
+            if below.name == first:
+                first = "conf/luffy.yaml"
+            raise ConfigError(
+                RECIPE,
+                f"of {file.name} would be laid over {below.values[RECIPE]} of {below.name}, and "
+                "the settings of both would mix",
+                value=name,
+                fix=f"choose one recipe: --config {first} --config {file.name}",
+            )
+        below = file
+
+
+def goes_over(name: str, below: SettingSource) -> bool:
+    """Whether a recipe may be laid over what `below` holds: itself, or LUFFY of a base."""
+    method = str(below.values[RECIPE]).split(ADD_ON)[0]
+    return method == name.split(ADD_ON)[0] or (is_base(below) and method == BASE_RECIPE)
+
+
+def is_base(file: SettingSource) -> bool:
+    """Whether a file is a run of its own."""
+    return all(file.values.get(key) is not None for key in OF_A_BASE)
+
+
+def recipe_name(sources: Sequence[SettingSource]) -> str | None:
+    """The name that all sources give: `dapo`, or `dapo+kl_in_loss` with an add-on.
+
+    Raises:
+        ConfigError: a name holds other characters than letters, digits and _ . = -.
+    """
+    found: str | None = None
+    for source in sources:
+        if RECIPE not in source.values:
+            continue
+        name = source.values[RECIPE]
+        if name is not None and not NAME.fullmatch(str(name).removeprefix(ADD_ON)):
+            raise ConfigError(
+                RECIPE, "may hold letters, digits and _ . = - alone", value=name, fix="rename it"
+            )
+        if name is None or not str(name).startswith(ADD_ON):
+            found = None if name is None else str(name)
+            continue
+        parts = found.split(ADD_ON) if found else []
+        added = [part for part in str(name).split(ADD_ON)[1:] if part not in parts]
+        found = ADD_ON.join([*parts, *added])
+    return found
+
+
+def check_has_base(args: Sequence[str], sources: Sequence[SettingSource]) -> None:
+    """Refuse settings that name no model, unless only help is asked for."""
+    asks_help = any(arg == "-h" or arg.partition("=")[0].endswith("help") for arg in args)
+    key = OF_A_BASE[0]
+    if asks_help or any(name.endswith(key) for source in sources for name in source.values):
+        return
+    files = [value for flag, value in options(args) if flag in CONFIG_FLAGS]
+    if not all(Path(file).is_file() for file in files):
+        return  # the parser has the words for it
+    overlays = "".join(f" --config {file}" for file in files)
+    raise ConfigError(
+        "--config",
+        f"names no model ({key}): these files are overlays" if files else "is missing",
+        value=", ".join(files) or None,
+        fix=f"begin with a base: --config conf/quickstart.yaml{overlays}",
+    )
