@@ -7,7 +7,7 @@ are those of a run, and `--config RUN.yaml` takes their values from the configur
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -42,7 +42,7 @@ def parse(
         needed: options that may come from either, and must come from one.
     """
     try:
-        found = values_of_run(argv, places)
+        found = values_of_run(argv, places, sections=set(parser.groups or ()))
         if "file" in places:
             parser.link_arguments("file", "source.path")
             found.pop("source.path", None)
@@ -60,8 +60,14 @@ def parse(
         raise explain(str(error), argv, known_keys=lambda: known) from error
 
 
-def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, Any]:
-    """What the `--config` files say, under the names of the command."""
+def values_of_run(
+    argv: Sequence[str], places: Mapping[str, str], *, sections: Collection[str]
+) -> dict[str, Any]:
+    """What the `--config` files say, under the names of the command.
+
+    Args:
+        sections: options that have fields; the value of any other is one value.
+    """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", action="append", default=[])
     run = OmegaConf.merge(*map(read_config, finder.parse_known_args(list(argv))[0].config), {})
@@ -69,7 +75,8 @@ def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, A
     for name, place in places.items():
         value = OmegaConf.select(run, place)
         if isinstance(value, DictConfig):
-            found |= dict(leaves(OmegaConf.to_container(value, resolve=True), name))
+            value = OmegaConf.to_container(value, resolve=True)
+            found |= dict(leaves(value, name)) if name in sections else {name: value}
         elif value is not None:
             found[name] = value
     return found

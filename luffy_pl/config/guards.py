@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 
+from luffy_pl.bundled import CONFIG_FLAGS
+from luffy_pl.config.data_files import holds_rows
 from luffy_pl.errors import ConfigError, StorageError
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_CONFIG_NODES = 100_000
-CONFIG_FLAGS = ("--config", "-c")
 FROM_THE_CALLER = ("plugin", "allow_import")
 """Options that have code of others run; a file cannot set them."""
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -57,7 +58,7 @@ def check_config_file(
 ) -> None:
     """Refuse tags, aliases that unfold without end, and secrets; also in files that it names.
 
-    What is missing or cannot be read is the parser's to say.
+    What is missing or cannot be read is the parser's to say. Rows of data are no settings.
 
     Args:
         is_config: it is read as a configuration, whatever its name ends in.
@@ -65,6 +66,8 @@ def check_config_file(
     path = Path(file)
     is_config = is_config or path.suffix in (".yaml", ".yml", ".json")
     if file in seen or not is_config or not path.is_file():
+        return
+    if path.suffix == ".json" and holds_rows(path):
         return
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(

@@ -1,5 +1,6 @@
 """`--dry_run true`: everything is read and said, nothing is written, no engine is started."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -120,3 +121,44 @@ def test_a_finished_run_is_left_alone(command_line, tmp_path):
     done = command_line("fit", *QUICKSTART, "--run_dir", tmp_path, "--overwrite", "true")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("form", ["lines", "array"])
+@pytest.mark.parametrize("named_by", ["argument", "file"])
+def test_rows_in_a_json_file_are_data_and_no_settings(dry_run, tmp_path, form, named_by):
+    with Path(resolve("bundled:train.jsonl")).open() as file:
+        lines = [next(file) for _ in range(40)]
+    array = json.dumps([json.loads(line) for line in lines], indent=1)
+    data = tmp_path / "rows.json"
+    data.write_text("".join(lines) if form == "lines" else array)
+    (tmp_path / "overlay.yaml").write_text(f"data: {{train: {{path: {data}}}}}\n")
+    here = ["--data.train.path", data] if named_by == "argument" else []
+    done = dry_run("fit", *(here or ["--config", tmp_path / "overlay.yaml"]))
+    assert done.returncode == 0, done.stderr
+    assert "40 rows: 40 prompts, 40 expert traces" in done.stdout
+
+
+def test_what_does_not_fit_the_engine_is_counted(dry_run, tmp_path):
+    with Path(resolve("bundled:train.jsonl")).open() as file:
+        rows = [json.loads(next(file)) for _ in range(17)]
+    rows[2]["prompt"] = "1" * 120
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = dry_run("fit", "--data.train.path", tmp_path / "rows.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "dropped: 1 prompt_too_long, first rows.jsonl:3 (123 tokens, at most 95" in done.stdout
+
+
+def test_what_a_template_is_given_reaches_training_and_evaluation(dry_run, tmp_path):
+    template = tmp_path / "chat.jinja"
+    template.write_text(
+        "{% for m in messages %}<user>{{ m.content }}{% endfor %}{% if add_generation_prompt %}"
+        "<assistant>{% if thinks %}<think>{% endif %}{% endif %}"
+    )
+    args = ["--data.train.chat_template", template, "--data.chat_template_kwargs.thinks", "true"]
+    done = dry_run("fit", *args, "--data.benchmarks", "[]")
+    assert done.returncode == 0, done.stderr
+    assert "<user>23+9-5-2-8=?<assistant><think>" in done.stdout
+    # The benchmarks' template is the tokenizer's own, which reads no such name.
+    done = dry_run("fit", *args)
+    assert done.returncode == 2
+    assert "data.chat_template_kwargs: names something" in done.stderr
