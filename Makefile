@@ -14,14 +14,14 @@ install: $(VENV)/.installed
 
 # The lock is complete, hence --no-deps. Where pip finds no CPU build of torch, PyTorch's own index
 # has it; few and short attempts, so that a machine without that index is told soon. Bytecode is made on
-# all cores, where pip would take one; a package may ship a template that is no Python, hence the dash.
+# all cores, where pip would take one; a package may ship a template that is no Python, hence `true`.
 $(VENV)/.installed: requirements-cpu.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile --no-deps -r requirements-cpu.lock || \
 	$(BIN)/pip install --quiet --no-compile --no-deps --retries 1 --timeout 20 \
 		--extra-index-url https://download.pytorch.org/whl/cpu -r requirements-cpu.lock
 	$(BIN)/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
-	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	touch $@
 
 lint: install
