@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two workers; what a file's tests prepare stays in one of them. tests/plan.py gives the order.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install check test test-long lint docs reliability audit
+.PHONY: quickstart install check test test-long lint docs reliability families audit
 quickstart: install
 	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
 
@@ -46,6 +46,10 @@ reliability: install
 	mkdir -p outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m case --junitxml=outputs/cases.xml
 	$(BIN)/python tests/reliability_table.py outputs/cases.xml
+
+# The table of docs/models.md: a minute, in which tiny models of all families are compared.
+families: install
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -W ignore tests/policy/families.py
 
 # Known weaknesses of what is locked. Asks a database on the network, so no part of `test`.
 audit:

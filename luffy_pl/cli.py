@@ -6,16 +6,19 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from luffy_pl.errors import LuffyError
 
 DEBUG = "--debug"
 RUN = "luffy_pl.run.command"
-# Where launchers (torchrun, Lightning's own, SLURM) write which process of a run this is.
-RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+QUICKSTART = "quickstart"
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
+    QUICKSTART: (RUN, "train the small world that comes with the package; options as of fit"),
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
     "validate": (
         RUN,
@@ -46,14 +49,15 @@ COMMANDS = {
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
 WITH_PLUGINS = (
-    "fit", "validate", "test", "predict", "sweep", "data", "traces", "verify", "estimate",
+    QUICKSTART, "fit", "validate", "test", "predict",
+    "sweep", "data", "traces", "verify", "estimate",
 )  # fmt: skip
 """Commands that compose a configuration or grade answers; the others take no `--plugin`."""
 
 
 def usage() -> str:
     """Shown by --help."""
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "luffy-pl: learning to reason under off-policy guidance",
@@ -69,7 +73,7 @@ def usage() -> str:
             "  --plugin FILE.py        run a file of yours that registers a reward, a grader, ...",
             "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
             "",
-            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine, 6 verifier,",
+            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine or rank, 6 verifier,",
             "            7 diverged, 8 storage, 9 memory, 130 interrupted, 143 terminated,",
             "            1 a sweep with cells that failed, an estimate that does not fit, a defect",
             "",
@@ -90,17 +94,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
+    from luffy_pl.bundled import resolve_configs
     from luffy_pl.errors import ConfigError, LuffyError, first_line
-    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
+    from luffy_pl.process.files import all_written, standard_streams, storage_error
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
     try:
         make_start_safe()
+        check_text(args)
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
-        with signals():
+        args = resolve_configs(spelled_out(args))
+        is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
+        with (
+            standard_streams(are_the_result=not is_run),
+            signals(is_patient=COMMANDS[args[0]][0] != RUN),
+            all_written(),
+        ):
             if COMMANDS[args[0]][0] == RUN:
                 import_late()
             if args[0] in WITH_PLUGINS:
@@ -110,22 +123,37 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args, files = take_option(args, PLUGIN)
                 load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
+            imports_done()
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
-        say(error, f"error [{error.exit_code}] {error}", debug=debug)
-        return error.exit_code
+        return end_with(error, debug=debug)
     except KeyboardInterrupt:
         sys.stderr.write(f"luffy-pl: interrupted [{INTERRUPTED}]\n")
         return INTERRUPTED
     except Stopped as stopped:
-        word = "interrupted" if stopped.exit_code == INTERRUPTED else "terminated"
-        sys.stderr.write(f"luffy-pl: {word} [{stopped.exit_code}]\n")
+        sys.stderr.write(f"luffy-pl: {stopped}\n")
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
+        if (of_disk := storage_error(error)) is not None:
+            return end_with(of_disk, debug=debug)
         where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
     return int(own or 0)
+
+
+def check_text(args: Sequence[str]) -> None:
+    """A command line may hold any bytes; Python keeps those that are no text as half characters."""
+    from luffy_pl.errors import ConfigError
+
+    for number, argument in enumerate(args, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            what = "is not text in UTF-8"
+            raise ConfigError(
+                f"argument {number}", what, value=argument, fix="correct it"
+            ) from None
 
 
 def announce(args: Sequence[str]) -> None:
@@ -134,11 +162,31 @@ def announce(args: Sequence[str]) -> None:
     It is said once, not by every rank, and not beside what `--print_config` and `--help` write,
     which may go into a file together with stderr.
     """
+    from luffy_pl.process.first_rank import is_first_rank
+
     is_loaded = "torch" in sys.modules
-    is_first_rank = all(os.environ.get(name, "0") == "0" for name in RANK_NAMES)
-    writes_text = any(argument.startswith(WRITE_TEXT) for argument in args)
-    if COMMANDS[args[0]][0] == RUN and is_first_rank and not is_loaded and not writes_text:
+    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text(args):
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+
+
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """`quickstart` is short for a `fit`."""
+    is_short = args[0] == QUICKSTART
+    return ["fit", "--config", "bundled:quickstart", *args[1:]] if is_short else list(args)
+
+
+def writes_text(args: Sequence[str]) -> bool:
+    """Whether what a run prints is what was asked for."""
+    return any(argument.startswith(WRITE_TEXT) for argument in args)
+
+
+def end_with(error: LuffyError, *, debug: bool) -> int:
+    """Say what ended the command, and to the process that started it; returns the exit code."""
+    from luffy_pl.errors import leave
+
+    leave(error)
+    say(error, f"error [{error.exit_code}] {error}", debug=debug)
+    return error.exit_code
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -214,7 +214,9 @@ def say_missing_plugins(recorded: Iterable[Any], *, where: str) -> None:
 
 def _compared(recorded: Iterable[Any] | None, where: str) -> Iterator[tuple[Plugin, Plugin | None]]:
     """Each plugin that was recorded, and the loaded one with its content, else with its name."""
-    for entry in recorded or ():
+    is_list = isinstance(recorded, Iterable) and not isinstance(recorded, str | Mapping)
+    entries: Any = () if recorded is None else recorded if is_list else (recorded,)
+    for entry in entries:
         try:
             before = Plugin(str(entry["path"]), str(entry["sha256"]))
         except (KeyError, TypeError, IndexError):

@@ -68,6 +68,11 @@ CASES = {
     44: Case("SIGTERM, SIGUSR1, Ctrl-C", "saved, exit 143 or 130, resumes bit for bit"),
     45: Case("checkpoint cut off, changed or foreign", "skipped by name, or refused"),
     46: Case("clock, read-only folder, no hub", "said at the start; deadlines are not clocks"),
+    47: Case("disk full elsewhere", "kept in memory, said, written when it has room; else exit 8"),
+    48: Case("two commands in one folder", "exit 8, with process and host of the first"),
+    49: Case("a signal while a command starts", "exit 143 or 130 within seconds"),
+    50: Case("a rank is killed or stands still", "the others end with 5 and name it"),
+    51: Case("broken files in the folder of a run", "skipped by name, or exit 8"),
 }  # fmt: skip
 
 

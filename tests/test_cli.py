@@ -75,6 +75,18 @@ def rows(path, *changes):
     return path
 
 
+def template(tmp_path, text):
+    """A Jinja file."""
+    (tmp_path / "chat.jinja").write_text(text)
+    return tmp_path / "chat.jinja"
+
+
+def long_benchmark(tmp_path):
+    """A benchmark whose second problem has 120 digits; 3 tokens are the template's."""
+    path = rows(tmp_path / "long.jsonl", {}, {"prompt": "1" * 120})
+    return json.dumps([{"name": "long", "source": {"path": str(path)}}])
+
+
 def no_template(tmp_path):
     """The bundled model with a tokenizer that has no chat template."""
     folder = tmp_path / "base"
@@ -153,6 +165,11 @@ MISTAKES = {
         2,
         ["model.objective.sft.coef", "data.rollout.sft_phases"],
     ),
+    "argument that is no text": (
+        lambda tmp: ["--model.policy.path", "base\udcff"],
+        2,
+        ["argument 7: is not text in UTF-8", "\\udcff"],
+    ),
     "missing config": (lambda tmp: ["--config", tmp / "no.yaml"], 2, ["no.yaml", "not exist"]),
     "missing checkpoint": (
         lambda tmp: ["--ckpt_path", tmp / "no.ckpt"],
@@ -217,6 +234,31 @@ MISTAKES = {
         lambda tmp: ["--model.policy.path", no_template(tmp)],
         4,
         ["chat_template", "Fix:"],
+    ),
+    "template without end": (
+        lambda tmp: ["--data.train.chat_template", template(tmp, "{{ 'x' * 10**10 }}")],
+        4,
+        ["chat_template", "more than 1 GiB of memory", "train.jsonl:1"],
+    ),
+    "something for a template that reads nothing": (
+        lambda tmp: ["--data.chat_template_kwargs", "{enable_thinking: false}"],
+        2,
+        ["data.chat_template_kwargs", "'enable_thinking'", "the template reads nothing more"],
+    ),
+    "half a character": (
+        lambda tmp: ["--data.train.path", rows(tmp / "r.jsonl", {}, {"data_source": "\ud800"})],
+        3,
+        ["r.jsonl:2", "data_source holds half of a surrogate pair"],
+    ),
+    "character that the model has no token for": (
+        lambda tmp: ["--data.train.path", rows(tmp / "r.jsonl", {}, {"prompt": "1\0=?"})],
+        3,
+        ["r.jsonl:2", "no token for a part of the prompt"],
+    ),
+    "evaluation that does not fit": (
+        lambda tmp: ["--data.benchmarks", long_benchmark(tmp)],
+        3,
+        ["long.jsonl:2", "the prompt has 123 tokens", "max_model_len=96"],
     ),
     "value of a section that may be null": (
         lambda tmp: ["--model.policy.lora.rank", "0"],

@@ -10,7 +10,6 @@ import lightning as L
 
 from luffy_pl.callbacks.identity import check_identity, identity_of, write_identity
 from luffy_pl.callbacks.samples import append_groups
-from luffy_pl.errors import StorageError
 from luffy_pl.evaluation.answers import answer_files, drop_incomplete, read_kept_answers
 from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -83,14 +82,7 @@ class Answers(L.Callback):
         name = batch.benchmark.name
         known = trainer.datamodule.known.get(name, {})
         path = self.folder / f"{name}-{trainer.global_rank}.jsonl"
-        try:
-            append_groups(path, [group for group in batch.groups if group.prompt.id not in known])
-        except OSError as error:
-            raise StorageError(
-                str(path),
-                f"cannot be written ({error.strerror})",
-                fix="make room, then continue with --resume true",
-            ) from error
+        append_groups(path, [group for group in batch.groups if group.prompt.id not in known])
 
     on_test_start = on_validation_start
     on_test_batch_end = on_validation_batch_end

@@ -9,7 +9,10 @@ from pathlib import Path
 import lightning as L
 
 from luffy_pl.errors import LuffyError
+from luffy_pl.process.files import storage_error, write_file
 from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
+from luffy_pl.process.interrupt import is_ending
+from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -28,29 +31,25 @@ class ErrorReport(L.Callback):
         self, trainer: L.Trainer, module: LuffyModule, exception: BaseException
     ) -> None:
         """Every rank may write; the files hold what the last one met."""
-        if isinstance(exception, Exception):
+        if isinstance(exception, Exception) and not is_ending():
             report(Path(trainer.default_root_dir), exception)
 
 
 def report(run_dir: Path, error: Exception) -> None:
-    """Write both files, and note in the error where its traceback is.
-
-    A full or read-only disk must not hide the error itself.
-    """
+    """Write both files, and note in the error where its traceback is."""
     path = run_dir / TRACEBACK
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        (run_dir / FILE).write_text(json.dumps(as_record(error), indent=2) + "\n", encoding="utf-8")
-    except OSError:
-        return
-    error.add_note(f"traceback: {path}")
+    known = storage_error(error) or error
+    write_file(run_dir / FILE, json.dumps(as_record(known), indent=2) + "\n")
+    if write_file(path, "".join(traceback.format_exception(error))):
+        error.add_note(f"traceback: {path}")
 
 
 def as_record(error: Exception) -> dict[str, object]:
     """Plain values; the same fields whatever it was."""
     if is_gpu_failure(error) and not isinstance(error, LuffyError):
         error = gpu_failure(error, "the run failed")
+    elif is_of_a_collective(error):
+        error = lost_each_other(error)
     known = isinstance(error, LuffyError)
     return {
         "exit_code": error.exit_code if known else 1,

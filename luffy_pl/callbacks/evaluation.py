@@ -19,6 +19,7 @@ from luffy_pl.evaluation.results import write_results
 from luffy_pl.evaluation.statistics import SHARE, macro_average
 from luffy_pl.evaluation.tables import extra_table, results_table
 from luffy_pl.experience.answering import GradedChunk
+from luffy_pl.process.files import append_to_file
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
 from luffy_pl.run_dir.checkpoints import run_of
@@ -108,10 +109,8 @@ class Evaluation(L.Callback):
             return
         name = "evaluation" if is_fit else trainer.state.fn.value
         folder, data = Path(trainer.default_root_dir), trainer.datamodule
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps({"phase": phase, **row}) + "\n")
+        lines = (json.dumps({"phase": phase, **row}) + "\n" for row in rows)
+        append_to_file(folder / f"{name}.jsonl", "".join(lines))
         for benchmark, problems in zip(data.benchmarks, data.problems, strict=True):
             write_problems(
                 folder / name,

@@ -16,7 +16,8 @@ from typing import IO, Any
 import lightning as L
 
 from luffy_pl.bounds import Bound, check_bound
-from luffy_pl.process.interrupt import Stopped
+from luffy_pl.errors import StorageError
+from luffy_pl.process.interrupt import Stopped, is_ending
 from luffy_pl.records import Experience
 from luffy_pl.run_dir.status import RunStatus, State, write_status
 from luffy_pl.training.module import LuffyModule
@@ -112,7 +113,7 @@ class Heartbeat(L.Callback):
         self, trainer: L.Trainer, module: LuffyModule, exception: BaseException
     ) -> None:
         """Asked to end, or broken."""
-        is_stop = isinstance(exception, Stopped | KeyboardInterrupt)
+        is_stop = isinstance(exception, Stopped | KeyboardInterrupt) or is_ending()
         self.end(trainer, "stopped" if is_stop else "failed")
 
     def end(self, trainer: L.Trainer, state: State) -> None:
@@ -133,7 +134,7 @@ class Heartbeat(L.Callback):
             self.write()
 
     def write(self) -> None:
-        """A full disk must not end a run."""
+        """Say how the run is."""
         if self.run_dir is None:
             return
         phase, num_phases = self.counts
@@ -151,7 +152,7 @@ class Heartbeat(L.Callback):
             written=time.time(),
             every_s=self.every_s,
         )
-        with suppress(OSError):
+        with suppress(StorageError):  # of all that waits; whoever wrote that says so
             write_status(self.run_dir, status)
 
 
@@ -175,25 +176,31 @@ class HangWatch:
             now_s = time.monotonic()
             if stage != self.stage:
                 self.close()
-                self.folder.mkdir(parents=True, exist_ok=True)
-                suffix = f"-rank{self.rank}" if self.rank else ""
-                path = self.folder / f"hang-{slug(stage)}{suffix}.txt"
-                self.file, self.stage = path.open("a", encoding="utf-8"), stage
+                self.file, self.stage = self.open(stage), stage
             elif now_s - self.armed_s < REARM_EVERY_S:
                 return
             self.armed_s = now_s
-            assert self.file is not None
-            faulthandler.dump_traceback_later(self.after_s, file=self.file)
+            if self.file is not None:
+                faulthandler.dump_traceback_later(self.after_s, file=self.file)
+
+    def open(self, stage: str) -> IO[str] | None:
+        """A file for the stacks; None if the disk gives none: then nobody looks."""
+        suffix = f"-rank{self.rank}" if self.rank else ""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return (self.folder / f"hang-{slug(stage)}{suffix}.txt").open("a", encoding="utf-8")
+        return None
 
     def close(self) -> None:
         """Stop watching; a file without stacks is not left behind."""
         with self.lock:
             faulthandler.cancel_dump_traceback_later()
             if self.file is not None:
-                self.file.close()
-                path = Path(self.file.name)
-                if not path.stat().st_size:
-                    path.unlink()
+                with suppress(OSError):
+                    self.file.close()
+                    path = Path(self.file.name)
+                    if not path.stat().st_size:
+                        path.unlink()
                 self.file = None
             self.stage = ""
 

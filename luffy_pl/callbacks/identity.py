@@ -10,6 +10,7 @@ from typing import Any
 from luffy_pl.errors import ConfigError, StorageError
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.files import write_file
 from luffy_pl.registry import check_same_plugins, recorded_plugins
 
 FILE, PLUGINS = "identity.json", "plugins"
@@ -64,8 +65,7 @@ def on_disk(path: str) -> dict[str, Any]:
 
 def write_identity(folder: Path, identity: dict[str, Any]) -> None:
     """Beside the answers."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    write_file(folder / FILE, json.dumps(identity, indent=2) + "\n")
 
 
 def check_identity(folder: Path, identity: dict[str, Any]) -> None:
@@ -73,7 +73,14 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / FILE
     if not path.exists():
         raise StorageError(str(folder), "holds no evaluation to resume", fix="leave --resume out")
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        before = None
+    if not isinstance(before, dict):
+        raise StorageError(
+            str(path), "does not say what was evaluated", fix="leave --resume out to begin again"
+        )
     check_same_plugins(before.get(PLUGINS), where=str(folder.parent))
     for key in [*identity, *before]:
         if key == PLUGINS:

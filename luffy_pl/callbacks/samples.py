@@ -17,8 +17,8 @@ from rich.text import Text
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.token_values import token_values
 from luffy_pl.errors import printable
-from luffy_pl.evaluation.answers import LONE_SURROGATES
 from luffy_pl.experience.answering import GradedChunk
+from luffy_pl.process.files import append_to_file, write_file
 from luffy_pl.records import Experience, Group
 from luffy_pl.training.module import LuffyModule
 
@@ -84,15 +84,12 @@ def write_groups(
     path: Path, groups: Sequence[Group], trained: Iterable[Mapping[str, Any]] | None = None
 ) -> None:
     """One line per response: prompt, answer, source, verdict, reward, and what training adds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(group_lines(groups, trained), encoding="utf-8", errors=LONE_SURROGATES)
+    write_file(path, group_lines(groups, trained))
 
 
 def append_groups(path: Path, groups: Sequence[Group]) -> None:
     """The same lines behind those that are there; on their way to the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", errors=LONE_SURROGATES) as file:
-        file.write(group_lines(groups))
+    append_to_file(path, group_lines(groups))
 
 
 def group_lines(groups: Sequence[Group], trained: Iterable[Mapping[str, Any]] | None = None) -> str:

@@ -36,4 +36,6 @@ class Summary(L.Callback):
             f"curves: {folder / 'curves.png'}   TensorBoard: {folder / 'tb'}", markup=False
         )
         for command in self.next_commands:
-            console.print("  " + command.format(run_dir=folder), highlight=False, markup=False)
+            # str.format would look attributes up, and so show whatever Python can reach.
+            text = command.replace("{run_dir}", str(folder))
+            console.print(f"  {text}", highlight=False, markup=False)

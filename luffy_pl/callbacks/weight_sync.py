@@ -16,7 +16,7 @@ from luffy_pl.errors import EngineError
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Completion, Experience
 from luffy_pl.rollout.policy_weights import PolicyWeights
-from luffy_pl.rollout.probe import probe_completions
+from luffy_pl.rollout.probe import beyond_windows, probe_completions
 from luffy_pl.training.module import LuffyModule
 
 FLOAT32_NATS, BFLOAT16_NATS = 1e-4, 0.5
@@ -31,7 +31,7 @@ class WeightSync(L.Callback):
             0.5 where the policy computes in bfloat16 (an engine in bfloat16 wants 0.5). Single
             tokens differ far more in bfloat16: 0.5 still catches a weight that did not arrive or
             lies wrong, which is off by nats; that the weights are the newest is checked by their
-            version.
+            version, and what a model does to its logits by the policy itself.
     """
 
     def __init__(self, tolerance_nats: float | None = None) -> None:
@@ -77,6 +77,7 @@ class WeightSync(L.Callback):
             prefix="language_model.",
             lora_scale=lora.scale if lora else None,
             is_repeatable=is_alone and data.rollout.overlap is None,
+            conversion=module.policy.saved_conversion,
         )
         data.engine.load_weights(weights, policy_version=module.phases_trained)
         trainer.strategy.barrier()
@@ -93,7 +94,9 @@ class WeightSync(L.Callback):
                 "weight_sync.tolerance_nats",
                 f"engine and trainer disagree by {worst:.3g} nats after a sync, more than "
                 f"{self.tolerance_nats:g}",
-                fix="weights did not arrive whole; for bfloat16 set tolerance_nats: 0.5",
+                fix="find out which it is: weights did not arrive whole; the engine computes the "
+                "model's logits or windows in another way than transformers (data.engine.kind=hf "
+                "would agree); or rounding, where engine or policy is in bfloat16 (docs/models.md)",
             )
 
     def log_staleness(self, trainer: L.Trainer, module: LuffyModule, batch: Experience) -> None:
@@ -108,6 +111,9 @@ class WeightSync(L.Callback):
     def probe(self, module: LuffyModule, data: LuffyDataModule) -> float:
         """Largest difference in nats between the engine's log-probabilities and the trainer's."""
         prompt = data.probe_prompt().token_ids
+        if windows := module.policy.windows:
+            most = data.engine_config.max_model_len
+            prompt = beyond_windows(prompt, windows, max_model_len=most)
         temperature = data.rollout.temperature
         completions = probe_completions(
             data.engine, prompt, temperature=temperature, seed=module.phases_trained

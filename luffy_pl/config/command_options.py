@@ -7,7 +7,7 @@ are those of a run, and `--config RUN.yaml` takes their values from the configur
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from luffy_pl.config.guards import check_config_file
+from luffy_pl.config.guards import check_command_line, check_config_file
 from luffy_pl.config.messages import explain
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, first_line
@@ -42,11 +42,12 @@ def parse(
         needed: options that may come from either, and must come from one.
     """
     try:
-        found = values_of_run(argv, places)
+        found = values_of_run(argv, places, sections=set(parser.groups or ()))
         if "file" in places:
             parser.link_arguments("file", "source.path")
             found.pop("source.path", None)
         parser.set_defaults(found)
+        check_command_line(argv)
         options = parser.parse_args(list(argv))
         for name in needed:
             if not options[name]:
@@ -59,8 +60,14 @@ def parse(
         raise explain(str(error), argv, known_keys=lambda: known) from error
 
 
-def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, Any]:
-    """What the `--config` files say, under the names of the command."""
+def values_of_run(
+    argv: Sequence[str], places: Mapping[str, str], *, sections: Collection[str]
+) -> dict[str, Any]:
+    """What the `--config` files say, under the names of the command.
+
+    Args:
+        sections: options that have fields; the value of any other is one value.
+    """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", action="append", default=[])
     run = OmegaConf.merge(*map(read_config, finder.parse_known_args(list(argv))[0].config), {})
@@ -68,7 +75,8 @@ def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, A
     for name, place in places.items():
         value = OmegaConf.select(run, place)
         if isinstance(value, DictConfig):
-            found |= dict(leaves(OmegaConf.to_container(value, resolve=True), name))
+            value = OmegaConf.to_container(value, resolve=True)
+            found |= dict(leaves(value, name)) if name in sections else {name: value}
         elif value is not None:
             found[name] = value
     return found
@@ -76,7 +84,7 @@ def values_of_run(argv: Sequence[str], places: Mapping[str, str]) -> dict[str, A
 
 def read_config(file: str) -> Any:
     """One file of settings, as harmless as the configuration of a run has to be."""
-    check_config_file(file)
+    check_config_file(file, is_config=True)
     try:
         return OmegaConf.load(file)
     except (OSError, YAMLError, OmegaConfBaseException) as error:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from luffy_pl.bundled import CONFIG_FLAGS
+from luffy_pl.config.data_files import holds_rows
 from luffy_pl.errors import ConfigError, StorageError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -34,19 +36,38 @@ SECRET_NAME = re.compile(r"token|secret|passw|api_?key|credential|private", re.I
 
 def check_command_line(argv: Sequence[str]) -> None:
     """Refuse arguments, and configuration files among them, that hold what they must not."""
+    before = ""
     for number, argument in enumerate(argv, start=1):
-        _check_no_secret(f"argument {number}", argument)
         is_pair = argument.startswith("--") and "=" in argument
-        check_config_file(argument.partition("=")[2] if is_pair else argument)
+        flag, _, value = argument.partition("=") if is_pair else (before, "", argument)
+        for text in (argument, *_scalars(value)):
+            _check_no_secret(f"argument {number}", text)
+        check_config_file(value, is_config=flag in CONFIG_FLAGS)
+        before = argument
 
 
-def check_config_file(file: str, seen: frozenset[str] = frozenset()) -> None:
+def check_no_secrets(settings: Mapping[str, Any]) -> None:
+    """Refuse a parsed setting that is a secret, whatever it was written as and in which file."""
+    for key, value in settings.items():
+        for text in _texts(value):
+            _check_no_secret(key, text)
+
+
+def check_config_file(
+    file: str, seen: frozenset[str] = frozenset(), *, is_config: bool = False
+) -> None:
     """Refuse tags, aliases that unfold without end, and secrets; also in files that it names.
 
-    What is missing or cannot be read is the parser's to say.
+    What is missing or cannot be read is the parser's to say. Rows of data are no settings.
+
+    Args:
+        is_config: it is read as a configuration, whatever its name ends in.
     """
     path = Path(file)
-    if file in seen or path.suffix not in (".yaml", ".yml", ".json") or not path.is_file():
+    may_be_config = is_config or path.suffix in (".yaml", ".yml", ".json")
+    if file in seen or not may_be_config or not path.is_file():
+        return
+    if not is_config and path.suffix == ".json" and holds_rows(path):
         return
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(
@@ -70,6 +91,7 @@ def check_config_file(file: str, seen: frozenset[str] = frozenset()) -> None:
                 fix="write plain values",
             )
         if isinstance(node, yaml.ScalarNode):
+            _check_no_secret(f"{file}:{node.start_mark.line + 1}", node.value)
             check_config_file(node.value, seen | {file})
             check_config_file(str(path.parent / node.value), seen | {file})
 
@@ -108,6 +130,26 @@ def _check_no_secret(where: str, text: str) -> None:
             "holds what looks like a token or password, and the configuration is kept with the run",
             fix="take it out (and renew it if the file was shared); hub tokens belong in HF_TOKEN",
         )
+
+
+def _scalars(text: str) -> list[str]:
+    """The values of a text that is read as YAML, escapes and folded lines resolved."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return []
+    return [node.value for node in _nodes(root) if isinstance(node, yaml.ScalarNode)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within a value, keys of mappings included."""
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+    elif value is not None:
+        yield str(value)
 
 
 def _check_loads_nothing(root: Any, file: str) -> None:

@@ -11,8 +11,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from luffy_pl.bundled import CONFIG_FLAGS
+
 COMMAND_LINE = "the command line"
-CONFIG_FLAGS = ("--config", "-c")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ and "plain", whose columns carry our own names.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", 
 GOLD_MARK = "####"
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 MEND = "mend the row, or on_bad_row=skip"
+MAX_CHARACTERS = 4_000_000
+"""Of one text: about a million tokens. A longer one is a mistake, and takes minutes to encode."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +168,21 @@ def read_question(
             where=where,
         )
     traces = _as_traces(found["trace"], where)
-    data_source = _as_name(found["data_source"])
+    data_source = _as_name(found["data_source"], field="data_source", where=where)
+    beyond = _beyond(row, [path for path in vars(columns).values() if path is not None])
+    _check_encodable(beyond, "a further column", where)
     return Question(
         where=where,
-        id=_row_id(_as_name(found["id"]), data_source=data_source, where=where),
+        id=_row_id(
+            _as_name(found["id"], field="id", where=where), data_source=data_source, where=where
+        ),
         messages=_as_messages(found["prompt"], where),
         ground_truth=answer,
         data_source=data_source,
         traces=traces,
         logprobs=_as_logprobs(found["logprobs"], num_traces=len(traces), where=where),
         answer_was_number=has_answer and not isinstance(found["answer"], str),
-        columns=_beyond(row, [path for path in vars(columns).values() if path is not None]),
+        columns=beyond,
     )
 
 
@@ -217,11 +224,23 @@ def _as_text(value: object, *, field: str, where: str) -> str:
         _refuse(where, f"{field} is not text", type(value).__name__)
     if not value.strip():
         _refuse(where, f"{field} is empty", value)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        _refuse(where, f"{field} holds half of a surrogate pair, which is not text", ascii(value))
+    if len(value) > MAX_CHARACTERS:
+        _refuse(
+            where,
+            f"{field} has {len(value)} characters, more than the {MAX_CHARACTERS} that any model "
+            "reads",
+            None,
+        )
+    _check_encodable(value, field, where)
     return value
+
+
+def _check_encodable(value: object, field: str, where: str) -> None:
+    """JSON can write half of a surrogate pair; it is no text, and no file takes it."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        _refuse(where, f"{field} holds half of a surrogate pair, which is not text", value)
 
 
 def _as_answer(value: object, where: str) -> str:
@@ -230,8 +249,10 @@ def _as_answer(value: object, where: str) -> str:
     return _as_text(value, field="answer", where=where).strip()
 
 
-def _as_name(value: object) -> str:
-    return "" if _is_missing(value) else str(value)
+def _as_name(value: object, *, field: str, where: str) -> str:
+    name = "" if _is_missing(value) else str(value)
+    _check_encodable(name, field, where)
+    return name
 
 
 def _as_messages(value: object, where: str) -> tuple[Message, ...]:
@@ -247,6 +268,7 @@ def _as_message(value: object, where: str) -> Message:
     if not isinstance(value, dict) or not isinstance(value.get("role"), str):
         _refuse(where, "prompt holds something that is no message with role and content", value)
     field = f"prompt ({value['role']} message)"
+    _check_encodable(value["role"], "the role of a message", where)
     return {
         "role": value["role"],
         "content": _as_text(value.get("content"), field=field, where=where),
@@ -298,10 +320,15 @@ def _split_solution(solution: str, where: str) -> tuple[str, str]:
     return gold.strip(), CALCULATOR_MARK.sub("", solution)
 
 
+def file_row(where: str) -> str:
+    """`file:row` without the folder."""
+    return where.replace("\\", "/").rpartition("/")[2]
+
+
 def _row_id(name: str, *, data_source: str, where: str) -> str:
     if not name:
-        # Without the folder: moving a file must not change the seeds keyed by this id.
-        return where.replace("\\", "/").rpartition("/")[2]
+        # Moving a file must not change the seeds keyed by this id.
+        return file_row(where)
     return f"{data_source}/{name}" if data_source else name
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from luffy_pl.data.chat import encode
+from luffy_pl.data.chat import encode_known
 from luffy_pl.data.seeds import keyed_order
 from luffy_pl.errors import DataError, ModelError
 from luffy_pl.records import ExpertTrace
@@ -21,8 +21,13 @@ TooLong = Literal["drop", "keep", "error"]
 _TOKEN_IDS: dict[int, int] = {}
 
 
-def tokenize_traces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[ExpertTrace]:
-    """Encode traces and end each with exactly one EOS; `text` does not show it."""
+def tokenize_traces(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[ExpertTrace | None]:
+    """Encode traces and end each with exactly one EOS; `text` does not show it.
+
+    None stands for a trace that the tokenizer has no tokens for.
+    """
     if texts and tokenizer.eos_token_id is None:
         raise ModelError(
             "tokenizer.eos_token",
@@ -33,13 +38,19 @@ def tokenize_traces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
     texts = [text.removesuffix(tokenizer.eos_token) for text in texts]
     end = (tokenizer.eos_token_id,)
     return [
-        ExpertTrace(text=text, token_ids=tuple(_TOKEN_IDS.setdefault(i, i) for i in ids + end))
-        for text, ids in zip(texts, encode(tokenizer, texts), strict=True)
+        None
+        if ids is None
+        else ExpertTrace(text=text, token_ids=tuple(_TOKEN_IDS.setdefault(i, i) for i in ids + end))
+        for text, ids in zip(texts, encode_known(tokenizer, texts), strict=True)
     ]
 
 
-def check_trace(trace: ExpertTrace, *, where: str) -> None:
-    """A trace says something and is over at its first EOS, as if it had been sampled."""
+def check_trace(trace: ExpertTrace, *, stop_ids: Sequence[int] = (), where: str) -> None:
+    """A trace says something and is over at its first stop token, as if it had been sampled.
+
+    Args:
+        stop_ids: tokens beside EOS that end a response.
+    """
     if not trace.text.strip():
         raise DataError(
             where,
@@ -47,14 +58,22 @@ def check_trace(trace: ExpertTrace, *, where: str) -> None:
             value=trace.text,
             fix="give null where a prompt has no trace, or on_bad_row=skip",
         )
-    num_tokens, first_end = len(trace.token_ids), trace.token_ids.index(trace.token_ids[-1]) + 1
-    if first_end < num_tokens:
+    if (place := early_end(trace, stop_ids)) is not None:
+        end = trace.token_ids[place]
+        name = "EOS" if end == trace.token_ids[-1] else f"a stop token (id {end})"
         raise DataError(
             where,
-            f"the expert trace holds EOS as token {first_end} of {num_tokens}",
+            f"the expert trace holds {name} as token {place + 1} of {len(trace.token_ids)}",
             value=trace.text[-60:],
-            fix="end the trace there, or on_bad_row=skip",
+            fix="end the trace before it: sampling would stop there; or on_bad_row=skip",
         )
+
+
+def early_end(trace: ExpertTrace, stop_ids: Sequence[int]) -> int | None:
+    """The place of the first token that would have ended a response, if it is not the last."""
+    ids = trace.token_ids
+    place = min(ids.index(end) for end in {*stop_ids, ids[-1]} if end in ids)
+    return place if place + 1 < len(trace.token_ids) else None
 
 
 def with_logprobs(

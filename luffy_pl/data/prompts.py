@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.data.chat import (
+    Rendering,
+    TemplateKwargs,
     Tokenizer,
-    encode,
-    render_prompt,
+    check_template_kwargs,
+    encode_known,
     strip_think_prefix,
     with_chat_template,
     with_system_prompt,
@@ -27,6 +29,7 @@ from luffy_pl.data.columns import (
     Question,
     Schema,
     detect_schema,
+    file_row,
     fill_columns,
     read_question,
 )
@@ -37,7 +40,9 @@ from luffy_pl.data.expert_traces import (
     tokenize_traces,
     with_logprobs,
 )
+from luffy_pl.data.load_report import LoadReport, NamedCount
 from luffy_pl.data.rows import read_rows
+from luffy_pl.data.tokenizer import stop_token_ids
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.records import ExpertTrace, Prompt
 
@@ -45,7 +50,6 @@ T = TypeVar("T")
 
 # Tokenised together: enough for the tokenizer to use every core.
 ROWS_PER_BATCH = 256
-NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class PromptSource:
     """Where prompts come from and which of them are used."""
 
     path: str
-    """JSON Lines or Parquet file, or a hub data set as `name` or `name:configuration`."""
+    """JSON Lines, JSON or Parquet file, or a hub data set as `name` or `name:configuration`."""
     split: str | None = None
     """Split of a hub data set; a file has none."""
     schema: Schema = "auto"
@@ -91,60 +95,6 @@ class PromptSource:
             raise ConfigError(self.path, what, value=error.value, fix=error.fix) from None
 
 
-@dataclass
-class NamedCount:
-    """How many there were, and the first of them."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
-
-
-@dataclass
-class LoadReport:
-    """What became of the rows: `rows` = `prompts` + all that `dropped` counts.
-
-    dropped: rows, by reason: bad_row, other_source, prompt_too_long, no_trace,
-        duplicate_prompt.
-    dropped_traces: expert traces, by reason: too_long.
-    noted: kept and worth knowing: duplicate_prompt, repeated_id, number_as_answer.
-    """
-
-    rows: int = 0
-    prompts: int = 0
-    traces: int = 0
-    dropped: dict[str, NamedCount] = field(default_factory=dict)
-    dropped_traces: dict[str, NamedCount] = field(default_factory=dict)
-    noted: dict[str, NamedCount] = field(default_factory=dict)
-
-    def drop(self, reason: str, name: str) -> None:
-        """Count a row that is left out."""
-        _count(self.dropped, reason, name)
-
-    def drop_trace(self, reason: str, name: str) -> None:
-        """Count an expert trace that is left out."""
-        _count(self.dropped_traces, reason, name)
-
-    def note(self, what: str, name: str) -> None:
-        """Count something that is kept."""
-        _count(self.noted, what, name)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For data_report.json."""
-        return dataclasses.asdict(self)
-
-    def lines(self) -> list[str]:
-        """For the terminal: the totals, then a line for each thing out of the ordinary."""
-        lines = [f"{self.rows} rows: {self.prompts} prompts, {self.traces} expert traces"]
-        for title, tallies in (
-            ("dropped", self.dropped),
-            ("expert traces dropped", self.dropped_traces),
-            ("kept, but noted", self.noted),
-        ):
-            for reason, tally in tallies.items():
-                lines.append(f"{title}: {tally.count} {reason}, first {', '.join(tally.first)}")
-        return lines
-
-
 @dataclass(frozen=True)
 class PromptSet:
     """Prompts in the order of the data set, and their expert traces by prompt id."""
@@ -160,6 +110,9 @@ def load_prompts(
     *,
     max_response_tokens: int | None = None,
     needs_answer: bool = True,
+    max_model_len: int | None = None,
+    beyond_window: Literal["drop", "error"] = "drop",
+    chat_template_kwargs: TemplateKwargs | None = None,
 ) -> PromptSet:
     """Read, check, render and tokenise a data set.
 
@@ -167,6 +120,10 @@ def load_prompts(
         max_response_tokens: limit of an expert trace, EOS included; None reads no traces, as
             evaluation needs none.
         needs_answer: a row without a gold answer is a bad row; a grader that reads none needs none.
+        max_model_len: tokens that prompt and answer may have together; None sets no limit.
+        beyond_window: what becomes of a prompt that leaves no room for an answer there. An
+            evaluation is not to become easier in silence, so it takes `error`.
+        chat_template_kwargs: what the chat template is given beside the messages.
     """
     if source.require_trace and max_response_tokens is None:
         raise ConfigError(
@@ -175,24 +132,30 @@ def load_prompts(
             fix="require_trace=false",
         )
     tokenizer = with_chat_template(tokenizer, source.chat_template)
-    return _Loader(source, tokenizer, max_response_tokens, needs_answer).load()
+    check_template_kwargs(tokenizer, chat_template_kwargs, where="data.chat_template_kwargs")
+    return _Loader(
+        source,
+        tokenizer,
+        max_response_tokens,
+        needs_answer,
+        max_model_len,
+        beyond_window,
+        chat_template_kwargs,
+    ).load()
 
 
+@dataclass
 class _Loader:
     """One pass over a data set, in stages; its state is the report."""
 
-    def __init__(
-        self,
-        source: PromptSource,
-        tokenizer: Tokenizer,
-        max_response_tokens: int | None,
-        needs_answer: bool,
-    ) -> None:
-        self.needs_answer = needs_answer
-        self.source = source
-        self.tokenizer = tokenizer
-        self.max_response_tokens = max_response_tokens
-        self.report = LoadReport()
+    source: PromptSource
+    tokenizer: Tokenizer
+    max_response_tokens: int | None
+    needs_answer: bool
+    max_model_len: int | None
+    beyond_window: Literal["drop", "error"]
+    chat_template_kwargs: TemplateKwargs | None
+    report: LoadReport = field(default_factory=LoadReport)
 
     def load(self) -> PromptSet:
         prompts: list[Prompt] = []
@@ -263,20 +226,41 @@ class _Loader:
         return dataclasses.replace(question, id=unique)
 
     def _prompts(self) -> Iterator[tuple[Question, Prompt]]:
-        limit = self.source.max_prompt_tokens
+        rendering = Rendering(self.tokenizer, self.chat_template_kwargs or {})
         for batch in _batches(self._questions()):
-            texts = [self._render(question) for question in batch]
-            for question, text, ids in zip(
-                batch, texts, encode(self.tokenizer, texts), strict=True
-            ):
-                if limit is not None and len(ids) > limit:
-                    self.report.drop("prompt_too_long", question.id)
-                else:
+            texts = rendering.prompts(
+                [with_system_prompt(one.messages, self.source.system_prompt) for one in batch],
+                places=[one.where for one in batch],
+            )
+            encoded = encode_known(self.tokenizer, texts)
+            for question, text, ids in zip(batch, texts, encoded, strict=True):
+                if ids is None:
+                    self._skip(unknown_token("prompt", text, where=question.where))
+                elif self._fits(question, len(ids)):
                     yield question, prompt_of(question, text=text, token_ids=ids)
 
-    def _render(self, question: Question) -> str:
-        messages = with_system_prompt(question.messages, self.source.system_prompt)
-        return render_prompt(self.tokenizer, messages)
+    def _fits(self, question: Question, num_tokens: int) -> bool:
+        """Whether the prompt may be used; one that may not is counted, or an error."""
+        limit, window = self.source.max_prompt_tokens, self.max_model_len
+        if limit is not None and num_tokens > limit:
+            self._drop_long(question, num_tokens, limit)
+            return False
+        if window is None or num_tokens < window:
+            return True
+        if self.beyond_window == "error":
+            raise DataError(
+                question.where,
+                f"the prompt has {num_tokens} tokens, and with data.engine.max_model_len={window} "
+                "no answer fits behind it",
+                fix="raise data.engine.max_model_len, or leave the problem out with "
+                f"source.max_prompt_tokens: {window - 1}, which is reported",
+            )
+        self._drop_long(question, num_tokens, window - 1)
+        return False
+
+    def _drop_long(self, question: Question, num_tokens: int, limit: int) -> None:
+        place = file_row(question.where)
+        self.report.drop("prompt_too_long", f"{place} ({num_tokens} tokens, at most {limit} fit)")
 
     def _with_traces(
         self, prompted: Iterable[tuple[Question, Prompt]]
@@ -284,18 +268,24 @@ class _Loader:
         if self.max_response_tokens is None:
             yield from ((prompt, ()) for _, prompt in prompted)
             return
+        stop_ids: list[int] | None = None
         for batch in _batches(prompted):
             texts = [
                 strip_think_prefix(text, prompt.text)
                 for question, prompt in batch
                 for text in question.traces
             ]
+            if texts and stop_ids is None:
+                stop_ids = stop_token_ids(self.tokenizer)
             tokenized = iter(tokenize_traces(self.tokenizer, texts))
             for question, prompt in batch:
                 traces = list(itertools.islice(tokenized, len(question.traces)))
                 try:
                     usable = self._usable_traces(
-                        traces, question=question, max_response_tokens=self.max_response_tokens
+                        traces,
+                        question=question,
+                        max_response_tokens=self.max_response_tokens,
+                        stop_ids=stop_ids or (),
                     )
                 except DataError as error:
                     self._skip(error)
@@ -306,11 +296,18 @@ class _Loader:
                     yield prompt, usable
 
     def _usable_traces(
-        self, traces: list[ExpertTrace], *, question: Question, max_response_tokens: int
+        self,
+        traces: list[ExpertTrace | None],
+        *,
+        question: Question,
+        max_response_tokens: int,
+        stop_ids: Sequence[int],
     ) -> tuple[ExpertTrace, ...]:
         where, usable = question.where, []
-        for trace, logprobs in zip(traces, question.logprobs, strict=True):
-            check_trace(trace, where=where)
+        for trace, text, logprobs in zip(traces, question.traces, question.logprobs, strict=True):
+            if trace is None:
+                raise unknown_token("expert trace", text, where=where)
+            check_trace(trace, stop_ids=stop_ids, where=where)
             if is_usable(
                 trace,
                 max_response_tokens=max_response_tokens,
@@ -354,8 +351,19 @@ class _Loader:
             raise DataError(
                 self.source.path,
                 f"no prompt is left of {report.rows} rows ({reasons})",
-                fix="raise max_prompt_tokens, relax require_trace, or correct data_source",
+                fix="raise max_prompt_tokens or data.engine.max_model_len, relax require_trace, or "
+                "correct data_source",
             )
+
+
+def unknown_token(what: str, text: str, *, where: str) -> DataError:
+    """The error of a text that the tokenizer cannot write in its tokens."""
+    return DataError(
+        where,
+        f"the tokenizer has no token for a part of the {what}",
+        value=text[-60:],
+        fix="remove that part, use another tokenizer, or on_bad_row=skip",
+    )
 
 
 def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> Prompt:
@@ -368,13 +376,6 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
         data_source=question.data_source,
         columns=question.columns,
     )
-
-
-def _count(tallies: dict[str, NamedCount], what: str, name: str) -> None:
-    tally = tallies.setdefault(what, NamedCount())
-    tally.count += 1
-    if len(tally.first) < NUM_NAMED:
-        tally.first.append(name)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

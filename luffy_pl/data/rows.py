@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from luffy_pl.errors import ConfigError, DataError
 JSON_LINES = {".jsonl", ".json", ".ndjson"}
 PARQUET = {".parquet"}
 ROWS_PER_BATCH = 256
+TO_UTF8 = "convert the file, for example with iconv -t UTF-8"
 
 DataRow = dict[str, Any]
 
@@ -23,7 +25,9 @@ def read_rows(
     streaming: bool = False,
     on_broken_line: Callable[[DataError], None] | None = None,
 ) -> Iterator[tuple[str, DataRow]]:
-    """Yield (`file:row`, row) of a local JSON Lines or Parquet file, or of a hub data set.
+    """Yield (`file:row`, row) of a local JSON Lines, JSON or Parquet file, or of a hub data set.
+
+    A file named .json holds lines, or one array of objects.
 
     Args:
         path: a file; a folder laid out like a hub data set; or a hub name with an optional
@@ -47,7 +51,8 @@ def read_rows(
     _check_file(path, suffix)
     num_rows = 0
     is_json = suffix in JSON_LINES
-    for row in _json_rows(path, on_broken_line) if is_json else _parquet_rows(path):
+    read_json = _array_rows if suffix == ".json" and _is_array(path) else _json_rows
+    for row in read_json(path, on_broken_line) if is_json else _parquet_rows(path):
         num_rows += 1
         yield row
     if num_rows == 0:
@@ -99,7 +104,7 @@ def _json_row(line: bytes, where: str) -> DataRow:
             where,
             f"not UTF-8 at byte {error.start + 1} of the line",
             value=line[error.start : error.start + 1],
-            fix="convert the file, for example with iconv -t UTF-8",
+            fix=TO_UTF8,
         ) from None
     # RecursionError: brackets nested a thousand deep. ValueError: also numbers of 5000 digits.
     except (ValueError, RecursionError) as error:
@@ -110,15 +115,61 @@ def _json_row(line: bytes, where: str) -> DataRow:
             where,
             f"invalid JSON: {reason}",
             value=line[:60].decode(errors="replace"),
-            fix="write one JSON object per line; a pretty-printed file or array is not JSON Lines",
+            fix="write one JSON object per line, or one array of objects",
         ) from None
+    return _json_object(row, where)
+
+
+def _json_object(row: Any, where: str) -> DataRow:
     if not isinstance(row, dict):
         raise DataError(
             where,
             f"a JSON {type(row).__name__}, not an object",
-            fix="write one JSON object per line, for example with jq -c '.[]'",
+            fix="write one JSON object per line, for example with jq -c '.[]'; a file named .json "
+            "may be an array of them",
         )
     return row
+
+
+def _is_array(path: str) -> bool:
+    """Whether the first character of a file opens an array."""
+    with Path(path).open("rb") as file:
+        for line in file:
+            if text := line.removeprefix(codecs.BOM_UTF8).lstrip():
+                return text.startswith(b"[")
+    return False
+
+
+def _array_rows(
+    path: str, on_broken_line: Callable[[DataError], None] | None
+) -> Iterator[tuple[str, DataRow]]:
+    try:
+        rows = json.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            path,
+            f"not UTF-8 at byte {error.start + 1}",
+            value=error.object[error.start : error.start + 1],
+            fix=TO_UTF8,
+        ) from None
+    except (ValueError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = _first_line(error)
+        raise DataError(
+            f"{path}{line}",
+            f"invalid JSON: {reason}",
+            fix="write one array of objects, or one JSON object per line",
+        ) from None
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}:{number}"
+        try:
+            checked = _json_object(row, where)
+        except DataError as error:
+            if on_broken_line is None:
+                raise
+            on_broken_line(error)
+        else:
+            yield where, checked
 
 
 def _parquet_rows(path: str) -> Iterator[tuple[str, DataRow]]:

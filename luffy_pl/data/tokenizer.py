@@ -64,3 +64,17 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
             "model.policy.path", "the tokenizer has no EOS token", fix="set eos_token in it"
         )
     return sorted({tokenizer.eos_token_id, *generation_stop_ids(tokenizer.name_or_path)})
+
+
+def longest_context(model_path: str, *, remote_code: str | None = None) -> int | None:
+    """Tokens that prompt and answer may have together by the model's own settings; None: no limit.
+
+    Where positions are scaled it is the largest number that an engine could read from them.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model_path, **code_arguments(remote_code))
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    factor = (getattr(text, "rope_parameters", None) or {}).get("factor") or 1.0
+    return None if positions is None else int(positions * max(1.0, factor))

@@ -16,6 +16,7 @@ from typing import Any
 
 from luffy_pl.errors import StorageError
 from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.run_dir.fields import Fields, is_count, is_number, is_text, or_null
 from luffy_pl.run_dir.read import read_lines
 
 UNKNOWN_TOKEN = -1
@@ -25,6 +26,28 @@ LONE_SURROGATES = "backslashreplace"
 """Half a surrogate pair, which UTF-8 has no bytes for, is spelled out, and as JSON spells it."""
 
 AnswerLine = Mapping[str, Any]
+
+
+def is_verdict(value: Any) -> bool:
+    """Whether it has the fields of a Verdict, and a gold that is a text."""
+    try:
+        return is_text(Verdict(**value).gold)
+    except TypeError:
+        return False
+
+
+ANSWER = Fields(
+    {
+        "prompt_id": is_text,
+        "prompt": is_text,
+        "response": is_text,
+        "source": is_text,
+        "finish_reason": is_text,
+        "tokens": is_count,
+        "reward": or_null(is_number),
+        "verdict": is_verdict,
+    }
+)
 
 
 def answer_files(folder: Path, benchmark: str) -> list[Path]:
@@ -39,7 +62,7 @@ def answer_files(folder: Path, benchmark: str) -> list[Path]:
 def complete_problems(path: Path, samples: int) -> dict[str, list[AnswerLine]]:
     """Lines by prompt id, of the problems that have all their `samples` answers."""
     lines: dict[str, list[AnswerLine]] = defaultdict(list)
-    for line in read_lines(path):
+    for line in read_lines(path, ANSWER):
         lines[line["prompt_id"]].append(line)
     return {name: found for name, found in lines.items() if len(found) == samples}
 

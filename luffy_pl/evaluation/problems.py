@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from luffy_pl.errors import StorageError
+from luffy_pl.process.files import write_file
+from luffy_pl.run_dir.fields import Fields, is_count, is_text
 from luffy_pl.run_dir.read import read_lines
 
 FOLDERS = ("evaluation", "validate", "test")
 FILE = re.compile(r"phase-(\d+)-(.+)\.jsonl")
+PROBLEM = Fields({"prompt_id": is_text, "graded": is_count, "correct": is_count})
 
 
 def write_problems(
@@ -29,12 +32,11 @@ def write_problems(
     out_of_distribution: bool = False,
 ) -> None:
     """One line per answered problem; `counts` has them by their place in `ids`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"phase-{phase:06d}-{benchmark}.jsonl"
-    with path.open("w", encoding="utf-8") as file:
-        for number, of_problem in sorted(counts.items()):
-            line = {"prompt_id": ids[number], "out_of_distribution": out_of_distribution}
-            file.write(json.dumps({**line, **of_problem}) + "\n")
+    lines = []
+    for number, of_problem in sorted(counts.items()):
+        line = {"prompt_id": ids[number], "out_of_distribution": out_of_distribution}
+        lines.append(json.dumps({**line, **of_problem}) + "\n")
+    write_file(folder / f"phase-{phase:06d}-{benchmark}.jsonl", "".join(lines))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,6 @@ def read_problem_outcomes(file: Path) -> dict[str, ProblemOutcome]:
         line["prompt_id"]: ProblemOutcome(
             line["graded"], line["correct"], line.get("out_of_distribution", False)
         )
-        for line in read_lines(file)
+        for line in read_lines(file, PROBLEM)
         if line["graded"]
     }

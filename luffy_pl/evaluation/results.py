@@ -32,6 +32,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.process.files import write_file
+
 VERSION = 1
 NAMES = {"validate": "results", "test": "test_results"}
 """Files of each command: neither replaces those of the other."""
@@ -62,7 +64,6 @@ def write_results(
     recipe: str | None = None,
 ) -> None:
     """Write results.json and results.md of validate or test."""
-    folder.mkdir(parents=True, exist_ok=True)
     benchmarks = [result(row) for row in rows]
     outcome = {
         "version": VERSION,
@@ -73,8 +74,8 @@ def write_results(
         "benchmarks": benchmarks,
     }
     name = NAMES[command]
-    (folder / f"{name}.json").write_text(json.dumps(outcome, indent=2) + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text(markdown(benchmarks), encoding="utf-8")
+    write_file(folder / f"{name}.json", json.dumps(outcome, indent=2) + "\n")
+    write_file(folder / f"{name}.md", markdown(benchmarks))
 
 
 def result(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,20 +84,20 @@ def result(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in METRICS:
         if name in row:
             prefix = "" if name == "avg" else f"{name}_"
-            ends = {end: number(row[prefix + end]) for end in ("low", "high")}
+            ends = {end: number(row.get(prefix + end)) for end in ("low", "high")}
             metrics[name] = {"value": number(row[name]), **ends}
             if f"{name}_n" in row:
                 metrics[name]["n"] = row[f"{name}_n"]
-    for name, estimate in row.get("metrics", {}).items():
+    for name, estimate in (row.get("metrics") or {}).items():
         metrics[name] = {end: number(estimate[end]) for end in ENDS}
     return {
         "name": row["benchmark"],
         "n": row["n"],
         "k": row.get("k"),
         "temperature": row.get("temperature"),
-        "out_of_distribution": row.get("out_of_distribution", False),
+        "out_of_distribution": row.get("out_of_distribution") or False,
         "metrics": metrics,
-        "pass_at": row.get("pass_at", {}),
+        "pass_at": row.get("pass_at") or {},
     }
 
 

@@ -172,7 +172,7 @@ def given_to(
         place=place,
         seed=seed,
         prompt_id=prompt.id,
-        max_tokens=rollout.max_response_tokens,
+        max_tokens=collector.room_for_answer(prompt),
     )
 
 

@@ -18,7 +18,8 @@ import torch
 
 from luffy_pl.bundled import resolve
 from luffy_pl.data.prompts import PromptSet, PromptSource
-from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
+from luffy_pl.data.rendering import RENDERER
+from luffy_pl.data.tokenizer import load_tokenizer, longest_context, stop_token_ids
 from luffy_pl.experience.answering import answer_streams
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
 from luffy_pl.experience.checks import check_ranks
@@ -26,7 +27,7 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import read_benchmarks, read_training
+from luffy_pl.experience.reading import Asking, read_benchmarks, read_training
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
@@ -57,6 +58,8 @@ class LuffyDataModule(L.LightningDataModule):
         advantage: how a reward becomes an advantage.
         engine: which engine samples.
         reward: how an answer is graded and paid; a benchmark may have its own.
+        chat_template_kwargs: what the chat template is given beside the messages, in training and
+            evaluation, such as `{enable_thinking: false}` of Qwen3.
         answers_per_chunk: about how many answers of a benchmark a rank samples, grades and keeps
             together; a killed evaluation loses no more. Results do not depend on it.
         seed: linked from `seed_everything`; keys every draw of the run.
@@ -78,6 +81,7 @@ class LuffyDataModule(L.LightningDataModule):
         advantage: Advantage = GroupAdvantage(),  # noqa: B008  frozen
         engine: EngineConfig = EngineConfig(),  # noqa: B008  frozen
         reward: RewardConfig = RewardConfig(),  # noqa: B008  frozen
+        chat_template_kwargs: dict[str, Any] | None = None,
         answers_per_chunk: int = 512,
         seed: int = 0,
         steps_per_phase: int = 1,
@@ -93,6 +97,7 @@ class LuffyDataModule(L.LightningDataModule):
         self.reward_of = build_reward_function(
             reward, max_response_tokens=rollout.max_response_tokens
         )
+        self.chat_template_kwargs = chat_template_kwargs
         self.answers_per_chunk = answers_per_chunk
         self.seed, self.steps_per_phase = seed, steps_per_phase
         self.sampler_logprobs = sampler_logprobs or rollout.replay is not None
@@ -165,6 +170,7 @@ class LuffyDataModule(L.LightningDataModule):
             rollout=self.rollout,
             traces=self.prompts.traces if self.prompts else {},
             sampler_logprobs=self.sampler_logprobs,
+            max_model_len=self.asking.max_model_len,
             on_progress=self._on_progress,
         )
 
@@ -172,6 +178,11 @@ class LuffyDataModule(L.LightningDataModule):
         """Read tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
         self.tokenizer = tokenizer = load_tokenizer(
             self.model_path, remote_code=self.engine_config.remote_code
+        )
+        self.asking = Asking(
+            self.engine_config.max_model_len
+            or longest_context(self.model_path, remote_code=self.engine_config.remote_code),
+            self.chat_template_kwargs,
         )
         if stage == "fit":
             check_ranks(
@@ -182,6 +193,7 @@ class LuffyDataModule(L.LightningDataModule):
                 tokenizer,
                 verifier=self._verifiers.of(self.reward_config),
                 rollout=self.rollout,
+                asking=self.asking,
                 needs_logprobs=self.recorded_behaviour,
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
@@ -190,7 +202,10 @@ class LuffyDataModule(L.LightningDataModule):
             self.benchmarks,
             tokenizer,
             verifier_of=lambda one: self._verifiers.of(one.reward or self.reward_config),
+            asking=self.asking,
+            report=self._report,
         )
+        RENDERER.close()
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""

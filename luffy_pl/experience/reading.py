@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.chat import Tokenizer
+from luffy_pl.data.chat import TemplateKwargs, Tokenizer
 from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark
@@ -16,12 +17,26 @@ from luffy_pl.records import Prompt
 from luffy_pl.reward.reward import Verifier
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a run asks its model.
+
+    Args:
+        max_model_len: tokens of prompt and answer together; None sets no limit.
+        chat_template_kwargs: what the chat template is given beside the messages.
+    """
+
+    max_model_len: int | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+
+
 def read_training(
     source: PromptSource | None,
     tokenizer: Tokenizer,
     *,
     verifier: Verifier,
     rollout: RolloutConfig,
+    asking: Asking,
     needs_logprobs: bool,
     agree: Callable[[list[bool]], list[bool]],
     report: Callable[[str], None],
@@ -30,6 +45,7 @@ def read_training(
 
     Args:
         verifier: drops prompts whose gold no answer can equal.
+        asking: how prompts are rendered, and how long one may be.
         needs_logprobs: whether the objective reads the probabilities that an expert recorded.
         agree: makes the first rank's findings those of all ranks.
         report: gets each line of what was dropped.
@@ -45,6 +61,8 @@ def read_training(
         tokenizer,
         max_response_tokens=rollout.max_response_tokens,
         needs_answer=verifier.reads_gold,
+        max_model_len=asking.max_model_len,
+        chat_template_kwargs=asking.chat_template_kwargs,
     )
     # A check may time out on one rank alone, and every rank needs the same prompts.
     usable = agree(verifier.check_golds([prompt.ground_truth for prompt in prompts.prompts]))
@@ -60,14 +78,29 @@ def read_benchmarks(
     tokenizer: Tokenizer,
     *,
     verifier_of: Callable[[Benchmark], Verifier],
+    asking: Asking,
+    report: Callable[[str], None],
 ) -> list[tuple[Prompt, ...]]:
-    """Read the problems of each benchmark; a gold is needed where its verifier reads one."""
-    return [
-        load_prompts(
-            resolved(one.source), tokenizer, needs_answer=verifier_of(one).reads_gold
-        ).prompts
-        for one in benchmarks
-    ]
+    """Read the problems of each benchmark; a gold is needed where its verifier reads one.
+
+    A problem that the engine has no room for is an error: without it the benchmark would be easier.
+    What the settings of a benchmark leave out is reported.
+    """
+    problems = []
+    for one in benchmarks:
+        found = load_prompts(
+            resolved(one.source),
+            tokenizer,
+            needs_answer=verifier_of(one).reads_gold,
+            max_model_len=asking.max_model_len,
+            beyond_window="error",
+            chat_template_kwargs=asking.chat_template_kwargs,
+        )
+        if found.report.dropped:
+            for line in found.report.lines():
+                report(f"{one.name}: {line}")
+        problems.append(found.prompts)
+    return problems
 
 
 def resolved(source: PromptSource) -> PromptSource:

@@ -36,6 +36,7 @@ class Collector:
 
     rollout, traces, sampler_logprobs: of training alone; traces are by prompt id, and
         `sampler_logprobs` says whether the engine is asked for its log-probabilities.
+    max_model_len: tokens of prompt and answer together; None sets no limit.
     """
 
     engine: RolloutEngine
@@ -46,7 +47,15 @@ class Collector:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     traces: Mapping[str, tuple[ExpertTrace, ...]] = field(default_factory=dict)
     sampler_logprobs: bool = False
+    max_model_len: int | None = None
     on_progress: StageProgress = lambda stage, done, total: None
+
+    def room_for_answer(self, prompt: Prompt) -> int:
+        """Tokens of the longest response that the settings and the engine's window allow."""
+        longest = self.rollout.max_response_tokens
+        if self.max_model_len is None:
+            return longest
+        return min(longest, self.max_model_len - len(prompt.token_ids))
 
     def show_scoring(self, done: int, total: int) -> None:
         """Progress of the stage that follows sampling."""

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.chat import with_chat_template
+from luffy_pl.data.chat import with_chat_template, with_template_defaults
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ModelError, StorageError, first_line
 from luffy_pl.model.prepare import for_older_programs
@@ -54,7 +54,10 @@ def export(run: Path, out: Path, *, phase: int | None, dtype: str | None) -> Exp
         lora=config["model"]["policy"].get("lora"),
     )
     source = config["data"].get("train") or {}
-    tokenizer = with_chat_template(load_tokenizer(path), source.get("chat_template"))
+    tokenizer = with_template_defaults(
+        with_chat_template(load_tokenizer(path), source.get("chat_template")),
+        config["data"].get("chat_template_kwargs"),
+    )
     try:
         write(model, tokenizer, out)
     except OSError as error:

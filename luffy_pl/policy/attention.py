@@ -1,12 +1,18 @@
 """Causal attention within each row of a packed sequence, told where rows begin, never guessing.
 
-Registered with transformers as PACKED_SDPA, and without a mask function there, so no mask is built.
-The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head.
+Registered with transformers as PACKED_SDPA, together with a mask function of that name. So a model
+builds its masks as ever and hands them to its layers, but a mask is a `RowMask`: the rows of the
+packed sequence, and the rule by which the model lets a row see itself. Windows and chunks are
+therefore the model's own, whether its layers know of them or its masks alone; and a layer that is
+computed again in the backward pass has its rows with it.
+The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head; S of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,6 +22,95 @@ from luffy_pl.errors import ModelError
 from luffy_pl.policy.packing import Packed
 
 PACKED_SDPA = "luffy_pl_packed_sdpa"
+# What models pass beside a mask and a factor, and none of which changes the formula: windows are in
+# the mask, dropout is off, rows are told otherwise.
+WITHOUT_EFFECT = {
+    "cu_seq_lens_k", "cu_seq_lens_q", "deterministic", "dropout", "max_length_k", "max_length_q",
+    "output_attentions", "output_hidden_states", "output_router_logits", "position_embeddings",
+    "position_ids", "sliding_window", "use_cache",
+}  # fmt: skip
+# Of (batch, head, query, key), places in a row: whether the query sees the key.
+MaskRule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class RowMask:
+    """What the layers of a model get as attention mask.
+
+    Args:
+        packed: where rows begin, and what they share.
+        rule: who sees whom in a row; None: plainly causal.
+        window: a row of so many tokens or fewer is plainly causal even so; None: no row is.
+    """
+
+    def __init__(self, packed: Packed, rule: MaskRule | None, window: int | None) -> None:
+        self.packed, self.rule, self.window = packed, rule, window
+        self._bands: dict[tuple[int, torch.device], Tensor] = {}
+
+    def band(self, length: int, device: torch.device) -> Tensor | None:
+        """Who sees whom in a row, [S, S]; None: plainly causal."""
+        if self.rule is None or (self.window is not None and length <= self.window):
+            return None
+        if (length, device) not in self._bands:
+            place_S = torch.arange(length, device=device)
+            zero = place_S.new_zeros(())
+            self._bands[length, device] = self.rule(zero, zero, place_S[:, None], place_S)
+        return self._bands[length, device]
+
+
+class Packing:
+    """The forward pass of a packed sequence, as the masks of the model are told of it.
+
+    windows: of the masks that were asked for, in tokens.
+    """
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self.windows: set[int] = set()
+
+
+_current: ContextVar[Packing] = ContextVar("packing")
+
+
+@contextmanager
+def packing(packed: Packed) -> Iterator[Packing]:
+    """Within, masks that a model builds are those of the rows."""
+    token = _current.set(Packing(packed))
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+def row_mask(
+    *,
+    q_length: int,
+    kv_length: int,
+    mask_function: MaskRule,
+    local_size: int | None = None,
+    **others: Any,
+) -> RowMask:
+    """A mask of transformers' `AttentionMaskInterface`, for the sequence of `packing`.
+
+    Args:
+        mask_function: of a row alone, since no padding and no guessed rows come with it.
+        local_size: tokens that a window or chunk holds.
+    """
+    from transformers.masking_utils import causal_mask_function
+
+    now = _current.get(None)
+    if now is None or q_length != kv_length:
+        raise ModelError(
+            "model.policy.path",
+            "attention over rows that nobody packed"
+            if now is None
+            else "its attention reads another sequence than its own",
+            fix="use a decoder whose layers attend to the tokens before them",
+        )
+    if mask_function is causal_mask_function:
+        return RowMask(now.packed, None, None)
+    if local_size is not None:
+        now.windows.add(local_size)
+    return RowMask(now.packed, mask_function, local_size)
 
 
 def packed_sdpa(
@@ -23,42 +118,53 @@ def packed_sdpa(
     query_1hLD: Tensor,
     key_1kLD: Tensor,
     value_1kLD: Tensor,
-    attention_mask: None,
+    attention_mask: Any,
     *,
-    packed: Packed,
-    dropout: float = 0.0,
     scaling: float | None = None,
-    sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """PyTorch's attention on every segment alone; returns [1, L, heads, D].
 
     Args:
-        packed: where rows begin, and what they share. One object, because torch.compile would
-            compile again for every other length of a tuple.
-        sliding_window: tokens that a position sees, itself included; None: all before it.
-        others: what transformers passes to every implementation; what would change the
-            attention's formula is refused.
+        attention_mask: a RowMask.
+        others: what transformers passes to every implementation.
+
+    Raises:
+        ModelError: there is no such mask, or something that may change the attention's formula.
     """
-    if others.get("softcap") is not None or others.get("s_aux") is not None:
+    unknown = [
+        name
+        for name, value in others.items()
+        if name not in WITHOUT_EFFECT and value is not None and (name, value) != ("is_causal", True)
+    ]
+    if unknown:
         raise ModelError(
             "model.policy.attention",
-            "sdpa has neither soft caps nor sinks, which this model's attention needs",
+            "sdpa over packed rows does not know what this model's attention needs",
+            value=", ".join(unknown),
             fix="use flash_attention_2, or another model",
         )
+    if not isinstance(attention_mask, RowMask):
+        raise ModelError(
+            "model.policy.path",
+            "its attention is not given the mask that transformers makes, and cannot be told "
+            "where packed rows begin",
+            value=type(module).__name__,
+            fix="use a model whose masks follow transformers' AttentionMaskInterface",
+        )
+    packed = attention_mask.packed
     parts = [
         whole_rows(x.split(list(packed.segment_lengths), dim=2), packed.num_shared)
         for x in (query_1hLD, key_1kLD, value_1kLD)
     ]
     outputs = []
     for query, key, value, shared in zip(*parts, packed.num_shared, strict=True):
-        band = _band(query.shape[2], sliding_window, query.device)
+        band = attention_mask.band(query.shape[2], query.device)
         output = nn.functional.scaled_dot_product_attention(
             query,
             key,
             value,
             attn_mask=band,
-            dropout_p=dropout,
             is_causal=band is None,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
@@ -78,18 +184,11 @@ def whole_rows(own_1hSD: Sequence[Tensor], num_shared: Sequence[int]) -> Iterato
         yield torch.cat((lead[:, :, :shared], own), dim=2) if shared else own
 
 
-def _band(length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Who sees whom, [L, L], where a segment is longer than the window; None: plainly causal."""
-    if window is None or length <= window:
-        return None
-    position_L = torch.arange(length, device=device)
-    distance_LL = position_L[:, None] - position_L
-    return (distance_LL >= 0) & (distance_LL < window)
-
-
 def register_attention() -> None:
     """Make PACKED_SDPA known to transformers."""
     from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
 
     # A loop over rows, which no two micro-batches have alike, is nothing to compile.
     AttentionInterface.register(PACKED_SDPA, torch.compiler.disable(packed_sdpa))
+    AttentionMaskInterface.register(PACKED_SDPA, row_mask)

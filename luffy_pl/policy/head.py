@@ -7,12 +7,14 @@ At 32k tokens and V = 152k the float32 logits alone would be 20 GB.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from luffy_pl.policy.logits import LogitTransform
 from luffy_pl.policy.product import add_product, product
 
 # Most tokens and logits of a tile. On a CPU a MB in float32, which stays in cache between the
@@ -31,6 +33,7 @@ def token_logprob_and_entropy(
     target_M: Tensor,
     *,
     bias_V: Tensor | None = None,
+    transform: LogitTransform = LogitTransform(),  # noqa: B008  frozen
     temperature: float = 1.0,
     in_float32: bool = False,
     chunk_tokens: int | None = None,
@@ -39,13 +42,15 @@ def token_logprob_and_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of the targets and entropy of softmax(logits / temperature), both [M].
 
-    logits = hidden weight^T + bias. In nats, at least float32, both differentiable once. Up to
-    `kept_logits` their exponentials wait for the backward pass; beyond that a tile of them lives
-    for a moment, there again, and memory does not grow with M. Without tokens the result still
+    logits = f(hidden weight^T + bias), with f the model's `transform`. In nats, at least float32,
+    both differentiable once. Up to `kept_logits` their exponentials wait for the backward pass;
+    beyond that, and with a soft cap, a tile of them lives for a moment, there again, and memory
+    does not grow with M. Without tokens the result still
     hangs on the graph of hidden and weight, so that a distributed backward happens.
 
     Args:
         weight_VH: of the head. A sharded one must be gathered: nothing here communicates.
+        transform: what the model does to its logits: a factor, a soft cap, or nothing.
         temperature: the sampler's, as in the released code.
         in_float32: compute the logits in float32, whatever the types of hidden and weight.
         chunk_tokens: most tokens of a tile; by default what suits the device.
@@ -63,12 +68,41 @@ def token_logprob_and_entropy(
     tile = chunk_tokens or tokens, tile_logits or size
     most = KEPT.get(device, KEPT_GPU) if kept_logits is None else kept_logits
     keeps = torch.is_grad_enabled() and len(target_M) * len(weight_VH) <= most
+    # The slope of a cap is found in the logits, not in their exponentials.
+    keeps = keeps and transform.cap is None
+    made = _Logits(transform, temperature)
     with torch.autocast(device, enabled=False):  # it would choose the products' type by itself
-        return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, temperature, tile, keeps)
+        return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, made, tile, keeps)
+
+
+@dataclass(frozen=True)
+class _Logits:
+    """How x is made of the product z of hidden states and head: x = f(z) / temperature."""
+
+    transform: LogitTransform
+    temperature: float
+
+    def of(self, hidden_CH: Tensor, weight_BH: Tensor, bias_B: Tensor | None) -> Tensor:
+        """x, [C, B]."""
+        z_CB = product(hidden_CH, weight_BH, bias_B)
+        # bfloat16 has 8 bits: its log-probabilities are off by percents. float64 stays.
+        x_CB = self.transform.apply_(z_CB.to(torch.promote_types(z_CB.dtype, torch.float32)))
+        return x_CB if self.temperature == 1.0 else x_CB.div_(self.temperature)
+
+    def by_z(self, grad_M: Tensor) -> Tensor:
+        """A gradient by x as one by z, all but the `slope`."""
+        scale = self.transform.scale
+        return grad_M / self.temperature if scale == 1.0 else grad_M * (scale / self.temperature)
+
+    def slope(self, x_CB: Tensor) -> Tensor | None:
+        """Of a soft cap, relative to its scale; None without one."""
+        if self.transform.cap is None:
+            return None
+        return self.transform.slope(x_CB * self.temperature)
 
 
 class _Head(torch.autograd.Function):
-    """x = logits / temperature; log p = x_target - lse; entropy = lse - sum p x."""
+    """x = f(z) / temperature; log p = x_target - lse; entropy = lse - sum p x."""
 
     @staticmethod
     def forward(
@@ -77,7 +111,7 @@ class _Head(torch.autograd.Function):
         weight_VH: Tensor,
         bias_V: Tensor | None,
         target_M: Tensor,
-        temperature: float,
+        made: _Logits,
         tile: tuple[int, int],
         keeps: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -88,7 +122,7 @@ class _Head(torch.autograd.Function):
         kept = []
         for rows, words in _tiles(len(target_M), len(weight_VH), tile):
             head = weight_VH[words], _part(bias_V, words)
-            x_CB = _scaled_logits(hidden_MH[rows], *head, temperature)
+            x_CB = made.of(hidden_MH[rows], *head)
             found = _add_tile(
                 x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows]
             )
@@ -96,7 +130,7 @@ class _Head(torch.autograd.Function):
                 kept.append(found)
         entropy_M = lse_M - mean_M
         ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M)
-        ctx.temperature, ctx.tile, ctx.kept = temperature, tile, kept
+        ctx.made, ctx.tile, ctx.kept = made, tile, kept
         ctx.set_materialize_grads(False)
         return picked_M - lse_M, entropy_M.clone()  # a saved output could be changed by the caller
 
@@ -106,7 +140,7 @@ class _Head(torch.autograd.Function):
         if all(grad is None for grad in grads):
             return (None,) * 7
         hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M = ctx.saved_tensors
-        scaled = [None if grad is None else grad / ctx.temperature for grad in grads]
+        scaled = [None if grad is None else ctx.made.by_z(grad) for grad in grads]
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         empty = torch.empty_like if len(target_M) else torch.zeros_like  # nothing would fill it
         hidden_grad_MH = empty(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
@@ -114,11 +148,13 @@ class _Head(torch.autograd.Function):
         bias_grad_V = torch.zeros_like(bias_V, dtype=lse_M.dtype) if needs_bias else None
         for number, (rows, words) in enumerate(_tiles(len(target_M), len(weight_VH), ctx.tile)):
             hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
+            slope_CB = None
             if ctx.kept:
                 exp_CB, max_C = ctx.kept[number]
                 prob_CB = exp_CB * (max_C - lse_M[rows]).exp_()[:, None]
             else:
-                x_CB = _scaled_logits(hidden_CH, weight_BH, _part(bias_V, words), ctx.temperature)
+                x_CB = ctx.made.of(hidden_CH, weight_BH, _part(bias_V, words))
+                slope_CB = ctx.made.slope(x_CB)
                 prob_CB = x_CB.sub_(lse_M[rows][:, None]).exp_()
             grad_CB = _logits_grad(
                 prob_CB,
@@ -126,7 +162,10 @@ class _Head(torch.autograd.Function):
                 target_M[rows],
                 entropy_M[rows],
                 *(None if g is None else g[rows] for g in scaled),
-            ).to(hidden_MH.dtype)
+            )
+            if slope_CB is not None:
+                grad_CB.mul_(slope_CB)
+            grad_CB = grad_CB.to(hidden_MH.dtype)
             if hidden_grad_MH is not None:
                 add_product(hidden_grad_MH[rows], grad_CB, weight_BH, is_first=words.start == 0)
             if weight_grad_VH is not None:
@@ -150,16 +189,6 @@ def _tiles(num_tokens: int, vocab: int, tile: tuple[int, int]) -> Iterator[tuple
 
 def _part(bias_V: Tensor | None, words: slice) -> Tensor | None:
     return None if bias_V is None else bias_V[words]
-
-
-def _scaled_logits(
-    hidden_CH: Tensor, weight_BH: Tensor, bias_B: Tensor | None, temperature: float
-) -> Tensor:
-    """Logits over temperature, [C, B]."""
-    logits_CB = product(hidden_CH, weight_BH, bias_B)
-    # bfloat16 has 8 bits: its log-probabilities are off by percents. float64 stays.
-    x_CB = logits_CB.to(torch.promote_types(logits_CB.dtype, torch.float32))
-    return x_CB if temperature == 1.0 else x_CB.div_(temperature)
 
 
 def _add_tile(

@@ -5,6 +5,7 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.attention import PACKED_SDPA, register_attention
+from luffy_pl.policy.attention import PACKED_SDPA, packing, register_attention
+from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
+from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
 from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.rotary import check_lengths, longest_row
+from luffy_pl.policy.saved_names import saved_conversion
+from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.tensor_parallel import TensorGroup
 
@@ -27,12 +33,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+log = logging.getLogger(__name__)
+
+FLASH = "flash_attention_2"
+
+
 class Policy(nn.Module):
     """Wraps the model so that its head runs inside one forward, sharded or not.
 
+    A policy that exists has the log-probabilities of its model: see `self_check`.
+
     Args:
-        language_model: its attention becomes packed, unless it is flash_attention_2.
+        language_model: its attention becomes packed, unless it is flash_attention_2; it computes
+            as in evaluation mode, without dropout, in either mode of the policy.
         head_in_float32: compute logits in float32 whatever the layers compute in.
+
+    Attributes:
+        transform: what the model does to its logits.
+        windows: tokens that windows and chunks of its attention hold.
+        longest_row: tokens that a row may have; None: any number.
+        gap_nats: largest difference of packed rows from rows alone, when it was built.
+        saved_conversion: of its weights to those of a checkpoint.
+
+    Raises:
+        ModelError: packed rows are not what the model computes of each alone.
     """
 
     context: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -43,8 +67,28 @@ class Policy(nn.Module):
         super().__init__()
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
-        self.language_model = packs_rows(language_model)
+        if dropout := turn_off_dropout(language_model):
+            log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
+        self.own_attention = language_model.config._attn_implementation
+        with explained(language_model):
+            self.language_model = packs_rows(language_model)
+        self.saved_conversion = saved_conversion(language_model)
+        self.longest_row = longest_row(language_model)
         self.tensor_group: TensorGroup | None = None
+        self.transform = LogitTransform()
+        self.windows: set[int] = set()
+        with undisturbed(language_model):
+            self._read_model()
+        # Flash attention needs a GPU, where no weights are yet.
+        self.gap_nats = self.check()
+        if self.own_attention == FLASH:
+            language_model.set_attn_implementation(FLASH)
+
+    def train(self, mode: bool = True) -> Policy:
+        """Set the mode; the model inside goes on without dropout or other noise."""
+        super().train(mode)
+        stay_in_evaluation(self.language_model, trains=mode)
+        return self
 
     def forward(
         self,
@@ -66,22 +110,20 @@ class Policy(nn.Module):
             num_shared: tokens each row begins with as the last row that shares none, which are
                 computed once if the policy `shares_prompts`.
         """
+        check_lengths(num_tokens, self.longest_row)
         shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
         packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
         if self.tensor_group is not None:
             packed = self.tensor_group.join(packed)
-        hidden_1KH = self.language_model.base_model(
-            input_ids=packed.token_ids_1K,
-            position_ids=packed.position_ids_1K,
-            use_cache=False,
-            **self._boundaries(packed),
-        ).last_hidden_state
+        with packing(packed):
+            hidden_1KH = head_input(self.language_model, **self._inputs(packed))
         head = self.language_model.get_output_embeddings()
         found = token_logprob_and_entropy(
             hidden_1KH[0, packed.place_M],
             head.weight,
             packed.target_M,
             bias_V=head.bias,
+            transform=self.transform,
             temperature=temperature,
             in_float32=self.head_in_float32,
         )
@@ -102,27 +144,62 @@ class Policy(nn.Module):
         """The weights that a step changes: all, or those of adapters."""
         return [weight for weight in self.parameters() if weight.requires_grad]
 
-    def _boundaries(self, packed: Packed) -> dict[str, Any]:
-        if not self.shares_prompts:
-            return flash_boundaries(packed)
-        return {"packed": packed}
+    def check(self) -> float:
+        """Largest difference in nats between packed rows and rows alone; see `SelfCheck.run`."""
+        own_attention = "eager" if self.own_attention == "eager" else "sdpa"
+        with self.context():
+            return SelfCheck(
+                self, self.language_model, own_attention=own_attention, windows=self.windows
+            ).run()
+
+    def _inputs(self, packed: Packed) -> dict[str, Any]:
+        """Of the model's forward pass."""
+        # A mask of ones says that there is no padding; without one transformers guesses rows.
+        rows = (
+            {"attention_mask": torch.ones_like(packed.token_ids_1K, dtype=torch.bool)}
+            if self.shares_prompts
+            else flash_boundaries(packed)
+        )
+        return {
+            "input_ids": packed.token_ids_1K,
+            "position_ids": packed.position_ids_1K,
+            "use_cache": False,
+            **rows,
+        }
+
+    def _read_model(self) -> None:
+        """Find out what the model does to its logits, and the windows of its attention."""
+        model = self.language_model.eval()
+        num_tokens = 1 + max(2, len(PROBES) // model.get_output_embeddings().weight.shape[0] + 1)
+        ids_1L = torch.ones(1, num_tokens, dtype=torch.long, device=model.device)
+        packed = pack(ids_1L, torch.zeros(1, num_tokens - 1, dtype=torch.bool), (num_tokens,), (0,))
+        with packing(packed) as now, explained(model):
+            self.transform = read_transform(model, **self._inputs(packed))
+        self.windows = now.windows
 
 
 def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
     """The same model, its attention told where rows begin; a ModelError where that cannot be."""
     config = language_model.config
-    if config._attn_implementation != "flash_attention_2":
-        register_attention()
-        language_model.set_attn_implementation(PACKED_SDPA)
+    register_attention()
+    language_model.set_attn_implementation(PACKED_SDPA)
     # Recurrent and convolutional layers would carry one row's state into the next.
     kinds = set(getattr(config, "layer_types", None) or ())
-    others = kinds - {"full_attention", "sliding_attention"}
-    if others or config._attn_implementation not in (PACKED_SDPA, "flash_attention_2"):
+    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    if others or config._attn_implementation != PACKED_SDPA:
         raise ModelError(
             "model.policy.path",
             "its layers cannot be kept from mixing packed rows",
             value=", ".join(sorted(others)) or type(language_model).__name__,
             fix="use a model of attention layers that follows transformers' AttentionInterface",
+        )
+    head = language_model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            "model.policy.path",
+            "it has no head that is one matrix",
+            value=type(language_model).__name__,
+            fix="use a causal language model",
         )
     return language_model
 

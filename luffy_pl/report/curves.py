@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.process.files import write_file
 from luffy_pl.report.cost import PHASE, Measure, series_over
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 NUM_COLUMNS = 3
 PANELS = {
@@ -21,7 +23,7 @@ WATCHED = "entropy/"
 USUAL = {"entropy/rollout_nats", "entropy/expert_nats"}
 
 
-def plot_runs(runs: Sequence[Run], path: Path, *, over: Measure = PHASE) -> None:
+def plot_runs(runs: Sequence[RunHistory], path: Path, *, over: Measure = PHASE) -> None:
     """Write a PNG with one panel per quantity and one line per run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,11 +42,12 @@ def plot_runs(runs: Sequence[Run], path: Path, *, over: Measure = PHASE) -> None
         decorate(axis, title, over.label)
     if len(runs) > 1:
         axes[0].legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_file(path, picture.getvalue())
 
 
-def watched_panels(runs: Sequence[Run]) -> dict[str, str]:
+def watched_panels(runs: Sequence[RunHistory]) -> dict[str, str]:
     """A panel for each watched group of tokens that some run logged."""
     names = {name for run in runs for row in run.metrics.values() for name in row}
     watched = sorted(n for n in names if n.startswith(WATCHED) and n not in USUAL)

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import StorageError, first_line
 from luffy_pl.evaluation.results import NAMES, result
-from luffy_pl.run_dir.read import Run, read_setting
+from luffy_pl.run_dir.fields import (
+    Fields,
+    all_values,
+    is_count,
+    is_estimate,
+    is_number,
+    is_pass_at,
+    is_text,
+    or_null,
+)
+from luffy_pl.run_dir.read import RunHistory, read_setting
+
+log = logging.getLogger(__name__)
 
 MODEL = "model.policy.path"
+
+BENCHMARK = Fields(
+    {
+        "name": is_text,
+        "n": is_count,
+        "k": or_null(is_count),
+        "temperature": or_null(is_number),
+        "metrics": lambda value: all_values(is_estimate)(value) and "avg" in value,
+        "pass_at": or_null(is_pass_at),
+    }
+)
+RESULTS = Fields(
+    {
+        "phase": is_count,
+        "model": or_null(is_text),
+        "checkpoint": or_null(is_text),
+        "benchmarks": lambda value: (
+            isinstance(value, list) and all(BENCHMARK.misfit(one) is None for one in value)
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +68,7 @@ class EvaluationOutcome:
     recipe: str | None
 
 
-def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
+def read_outcomes(folder: Path, run: RunHistory) -> list[EvaluationOutcome]:
     """The last evaluation within fit, and those of validate and test; each only if it exists."""
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:
@@ -44,24 +78,33 @@ def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
         outcomes.append(
             EvaluationOutcome(f"fit, phase {phase}", model, None, phase, rows, run.recipe)
         )
-    files = [folder / f"{name}.json" for name in NAMES.values()]
-    outcomes += [read_results(file) for file in files if file.exists()]
+    for file in (folder / f"{name}.json" for name in NAMES.values()):
+        if file.exists():
+            try:
+                outcomes.append(read_results(file))
+            except StorageError as error:
+                log.warning("skipped: %s", error)
     return outcomes
 
 
 def read_results(file: Path) -> EvaluationOutcome:
-    """results.json of validate, or test_results.json."""
+    """results.json of validate, or test_results.json.
+
+    Raises:
+        StorageError: it is broken.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return EvaluationOutcome(
-            title=f"{file.name}, phase {content['phase']}",
-            model=content["model"],
-            checkpoint=content["checkpoint"],
-            phase=content["phase"],
-            benchmarks=tuple(content["benchmarks"]),
-            recipe=content.get("recipe"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            str(file), f"holds no results ({first_line(error)})", fix="evaluate again"
-        ) from error
+        problem = RESULTS.misfit(content)
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"is no JSON: {first_line(error)}"
+    if problem is not None:
+        raise StorageError(str(file), f"holds no results ({problem})", fix="evaluate again")
+    return EvaluationOutcome(
+        title=f"{file.name}, phase {content['phase']}",
+        model=content.get("model"),
+        checkpoint=content.get("checkpoint"),
+        phase=content["phase"],
+        benchmarks=tuple(content["benchmarks"]),
+        recipe=content.get("recipe"),
+    )

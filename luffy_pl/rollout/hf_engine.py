@@ -91,6 +91,7 @@ class HfEngine:
     ) -> None:
         self.policy_version = -1
         self.stop_token_ids = list(stop_token_ids)
+        self.max_model_len = config.max_model_len
         device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.model = AutoModelForCausalLM.from_pretrained(
@@ -122,7 +123,7 @@ class HfEngine:
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
         rows = [
-            _Row((number, sample), list(request.token_ids), seed, request.max_tokens)
+            _Row((number, sample), list(request.token_ids), seed, self._room(request))
             for number, request in enumerate(requests)
             for sample, seed in enumerate(request.seeds)
         ]
@@ -142,9 +143,17 @@ class HfEngine:
         rest = iter(done)
         return [[next(rest) for _ in request.seeds] for request in requests]
 
+    def _room(self, request: Request) -> int:
+        """Tokens of the longest answer; as in vLLM, what does not fit is cut off."""
+        if self.max_model_len is None:
+            return request.max_tokens
+        return min(request.max_tokens, self.max_model_len - len(request.token_ids))
+
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`."""
-        self.model.load_state_dict(dict(weights))
+        # It is a model of transformers, whatever a checkpoint looks like.
+        own = weights.in_model() if isinstance(weights, PolicyWeights) else weights
+        self.model.load_state_dict(dict(own))
         self.policy_version = policy_version
 
     def sleep(self) -> None:

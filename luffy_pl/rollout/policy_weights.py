@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from luffy_pl.policy.lora import merged_weights, plain_weights
+from luffy_pl.policy.saved_names import Conversion, converted
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,29 @@ class PolicyWeights:
         is_repeatable: whether this process alone can iterate again, later, and get the same
             weights. An engine that breaks can then be replaced. False where several ranks gather
             the weights together, or where training goes on while the engine samples.
+        conversion: to the names and pieces of a checkpoint, where the model has others.
     """
 
     state_dict: Mapping[str, Any]
     prefix: str
     lora_scale: float | None = None
     is_repeatable: bool = False
+    conversion: Conversion | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        yield from converted(self.in_model(), self.conversion)
+
+    def in_model(self) -> Iterator[tuple[str, Tensor]]:
+        """The same under the names, and in the pieces, of the model."""
         yield from merged_weights(self._own(), scale=self.lora_scale)
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Names and whole shapes in the order of iteration; gathers nothing."""
-        return [(name, tuple(weight.shape)) for name, weight, _ in plain_weights(self._own())]
+        plain = (
+            (name, torch.empty(weight.shape, device="meta"))
+            for name, weight, _ in plain_weights(self._own())
+        )
+        return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
 
     def _own(self) -> dict[str, Any]:
         return {

@@ -229,8 +229,9 @@ def _sleep_for_ever() -> None:
 class Breaking(PolicyWeights):
     """Weights of which only the first arrives: what `sync_fail` asks for."""
 
-    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
-        yield next(super().__iter__())
+    def in_model(self) -> Iterator[tuple[str, Tensor]]:
+        """The first weight."""
+        yield next(super().in_model())
         raise RuntimeError("LUFFY_FAULT")
 
 

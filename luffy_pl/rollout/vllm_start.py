@@ -13,6 +13,7 @@ from torch import distributed as dist
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.vllm_defects import pack_experts_again, share_classes
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -35,9 +36,11 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
         os.environ.setdefault(name, value)
     from vllm import LLM
 
+    if not torch.cuda.is_available():
+        pack_experts_again()
     arguments, variables = placement(config)
     with environment(variables), torch_settings_kept():
-        return LLM(
+        llm = LLM(
             model_path,
             skip_tokenizer_init=True,
             dtype=config.dtype,
@@ -52,6 +55,8 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
             **code_arguments(config.remote_code),
             **arguments,
         )
+    share_classes(llm)
+    return llm
 
 
 def placement(config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from luffy_pl.callbacks.health import Health
 from luffy_pl.callbacks.identity import check_identity, identity_of
 from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.callbacks.ledger import Ledger
+from luffy_pl.callbacks.ranks import RankWatching, leave_ranks
 from luffy_pl.callbacks.released_metrics import ReleasedMetrics
+from luffy_pl.callbacks.replacement import Replacement
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.config.cross_checks import (
     check_checkpoint,
@@ -32,7 +35,7 @@ from luffy_pl.config.cross_checks import (
     check_recipe,
     check_settings,
 )
-from luffy_pl.config.guards import check_command_line, check_writable
+from luffy_pl.config.guards import check_command_line, check_no_secrets, check_writable
 from luffy_pl.config.kinds import flat, register_kinds
 from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
@@ -41,8 +44,11 @@ from luffy_pl.config.parser import SettingsParser
 from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.first_rank import is_first_rank
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.quiet import quiet
+from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
@@ -60,16 +66,26 @@ register_kinds()
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
 """Those that numpy takes, too."""
+ALWAYS_THERE = (
+    RankWatching, ErrorReport, Interruption, ReleasedMetrics, Health, Throughput, Ledger,
+    Replacement,
+)  # fmt: skip
+"""Callbacks without settings."""
 
 
 class LuffyCLI(LightningCLI):
     """LightningCLI with a run directory, our callbacks as sections, and links between halves.
 
     It has the one subcommand of `args[0]`: the parsers of the others would cost as much again each.
+
+    Args:
+        locks: holds the lock on the run directory for longer than this object lives.
     """
 
-    def __init__(self, model: type, data: type, *, args: list[str], **options: Any) -> None:
-        self.asked = args[0]
+    def __init__(
+        self, model: type, data: type, *, args: list[str], locks: ExitStack, **options: Any
+    ) -> None:
+        self.asked, self.locks = args[0], locks
         super().__init__(model, data, args=args, **options)
 
     def subcommands(self) -> dict[str, set[str]]:
@@ -99,7 +115,8 @@ class LuffyCLI(LightningCLI):
             "--dry_run",
             type=bool,
             default=False,
-            help="read settings and data, say what the run would do, and stop before any weights",
+            help="read settings, data and weights that are on this machine, say what the run would "
+            "do, and stop before the engine",
         )
         parser.add_argument(
             "--cpu_threads", type=int | None, default=None, help="threads of one process"
@@ -137,6 +154,7 @@ class LuffyCLI(LightningCLI):
                 derived=LINKED | after.derived_from(ablation.leaf),
             )
         self.composed, self.dropped = before.config, after.dropped
+        check_no_secrets(flat(after.config))
         check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
@@ -184,6 +202,8 @@ class LuffyCLI(LightningCLI):
         self.check_state(config)
         if not config.dry_run:
             check_writable(config.run_dir)
+            if is_first_rank():
+                self.locks.enter_context(alone(Path(config.run_dir), self.asked))
         if config.weights_only is False:
             raise ConfigError(
                 "weights_only", "would let a checkpoint run code", value=False, fix="leave it out"
@@ -221,6 +241,8 @@ class LuffyCLI(LightningCLI):
         if not config.resume:
             if not config.dry_run:
                 run_dir.begin(folder, overwrite=config.overwrite)
+                if is_first_rank():
+                    self.locks.callback(run_dir.undo_begin, folder)
             return
         saved = run_dir.find_resumed(folder, config)
         num_phases = config.data.rollout.num_phases
@@ -266,7 +288,7 @@ class LuffyCLI(LightningCLI):
         )
         changed = run_dir.changes(usual, here)
         given = {name: both for name, both in changed.items() if name not in LINKED}
-        show_plan(RunPlan(subcommand, config, given, self.datamodule))
+        show_plan(RunPlan(subcommand, config, given, self.datamodule, self.model.policy_config))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Loggers write into the run directory; callbacks without settings are always there."""
@@ -319,28 +341,24 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     check_command_line(argv)
     parser_kwargs = {"parser_mode": "omegaconf", "exit_on_error": False}
     try:
-        cli(
-            LuffyModule,
-            LuffyDataModule,
-            args=argv,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_class=SettingsParser,
-            trainer_defaults={
-                "callbacks": [
-                    ErrorReport(),
-                    Interruption(),
-                    ReleasedMetrics(),
-                    Health(),
-                    Throughput(),
-                    Ledger(),
-                ],
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-                "log_every_n_steps": 1,
-            },
-            parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
-        )
+        with ExitStack() as locks:
+            locks.push(leave_ranks)
+            cli(
+                LuffyModule,
+                LuffyDataModule,
+                args=argv,
+                locks=locks,
+                save_config_callback=None,
+                seed_everything_default=0,
+                parser_class=SettingsParser,
+                trainer_defaults={
+                    "callbacks": [make() for make in ALWAYS_THERE],
+                    "num_sanity_val_steps": 0,
+                    "enable_model_summary": False,
+                    "log_every_n_steps": 1,
+                },
+                parser_kwargs={**parser_kwargs, argv[0]: parser_kwargs},
+            )
     except ArgumentError as error:
         raise explain(str(error), argv, known_keys=known_keys) from error
     except OmegaConfBaseException as error:
@@ -357,13 +375,18 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
     except RuntimeError as error:
         if is_gpu_failure(error):
             raise gpu_failure(error, f"{argv[0]} failed") from error
+        if is_of_a_collective(error):
+            raise lost_each_other(error) from error
         raise
     return 0
 
 
 def place_of(callback: Any) -> int:
-    """A phase is logged before an evaluation, which may be stopped, and before it is saved."""
-    for place, kind in ((0, Interruption), (2, Evaluation), (3, Checkpoint)):
+    """A phase is logged before an evaluation, which may be stopped, and before it is saved.
+
+    Which rank is gone is found out before anything is done about it.
+    """
+    for place, kind in ((0, RankWatching), (1, Interruption), (3, Evaluation), (4, Checkpoint)):
         if isinstance(callback, kind):
             return place
-    return 1
+    return 2

@@ -1,13 +1,16 @@
-"""`--dry_run true`: what a run would do, as far as it can be said without weights and engine.
+"""`--dry_run true`: what a run would do, as far as it can be said without an engine.
 
 Everything that a run reads before its engine starts is read, and so every mistake in it is found.
+Weights that lie on this machine are loaded, and the policy is compared with its model.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +22,7 @@ from luffy_pl.errors import printable
 from luffy_pl.estimate.estimate import estimate
 from luffy_pl.estimate.table import table_lines
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.training.policy_check import build_here
 
 # Characters of the first trace that are shown, at each end.
 TRACE_END = 400
@@ -37,6 +41,7 @@ class RunPlan:
     config: Any
     changed: Mapping[str, tuple[Any, Any]]
     data: LuffyDataModule
+    policy: Any
 
 
 def show_plan(plan: RunPlan) -> None:
@@ -110,6 +115,33 @@ def memory_and_time(plan: RunPlan) -> Lines:
         yield from map(Text, table_lines(estimate(plan.config, usual)))
 
 
+def policy_check(plan: RunPlan) -> Lines:
+    """Whether the policy computes what its model does."""
+    if plan.subcommand != "fit":
+        return
+    if reason := weights_missing(Path(plan.data.model_path)):
+        yield Text(f"not compared with its model: {reason}")
+        return
+    policy = build_here(plan.policy)
+    yield Text(f"packed rows differ from rows alone by at most {policy.gap_nats:.1g} nats")
+    done = policy.transform
+    if done.scale != 1 or done.cap is not None:
+        cap = "" if done.cap is None else f", cap {done.cap:g}"
+        yield Text(f"the model changes its logits: factor {done.scale:g}{cap}")
+    if policy.windows:
+        yield Text(f"attention windows: {', '.join(map(str, sorted(policy.windows)))} tokens")
+
+
+def weights_missing(folder: Path) -> str | None:
+    """Why weights cannot be loaded here and now; None: they can."""
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if not size:
+        return "its weights are not in a folder of this machine"
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # A policy may be wider than its file, and have a reference beside it.
+    return f"{size / 2**30:.0f} GiB may not fit into memory" if 4 * size > free else None
+
+
 def first_prompt(plan: RunPlan) -> Lines:
     """The text that the model would see first, special tokens included, and its expert trace."""
     sets = [plan.data.prompts.prompts] if plan.data.prompts else plan.data.problems
@@ -131,6 +163,7 @@ SECTIONS: dict[str, Callable[[RunPlan], Lines]] = {
     "Data": data_report,
     "Steps": steps,
     "Memory and time": memory_and_time,
+    "Policy": policy_check,
     "First prompt": first_prompt,
 }
 """Title to what is printed below it; a section that yields nothing is left out."""

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from luffy_pl.config.sources import leaves
-from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.registry import check_same_plugins
+from luffy_pl.run_dir import fields
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -24,6 +27,8 @@ from luffy_pl.run_dir.checkpoints import (
     newest,
     remove,
 )
+from luffy_pl.run_dir.read import whole_lines
+from luffy_pl.run_dir.replaced import bring_back, set_aside
 from luffy_pl.run_dir.saved_state import check_continues, read_checkpoint
 from luffy_pl.run_dir.status import read_status
 
@@ -34,7 +39,7 @@ CONFIG, METRICS, EVALUATION, RESUMES = (
 )  # fmt: skip
 # By phase: rollouts/phase-000012.jsonl, evaluation/phase-000020-heldout.jsonl.
 PHASE_FILES = ("rollouts/phase-*.jsonl", "evaluation/phase-*.jsonl")
-RESULTS = (METRICS, EVALUATION, RESUMES, "evaluation", "tb", "rollouts", FOLDER)
+RESULTS = (CONFIG, METRICS, EVALUATION, RESUMES, "evaluation", "tb", "rollouts", FOLDER)
 
 # What makes a run this run: with another value the data order or the samples would be others. What
 # the data, the tokenizer and the template really give is in the checkpoint (`data/fingerprint.py`).
@@ -71,7 +76,7 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
 
 
 def begin(run_dir: Path, *, overwrite: bool) -> None:
-    """Never mix two runs in one folder."""
+    """Never mix two runs in one folder; `undo_begin` brings a run back that was overwritten."""
     if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
         return
     if not overwrite:
@@ -81,8 +86,12 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
             value=str(run_dir),
             fix="--resume true, --overwrite true, or another --run_dir",
         )
-    for name in RESULTS:
-        remove(run_dir / name)
+    set_aside(run_dir, RESULTS)
+
+
+def undo_begin(run_dir: Path) -> None:
+    """Bring back the run that was overwritten by one that has not trained a phase."""
+    bring_back(run_dir, RESULTS)
 
 
 def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
@@ -140,8 +149,13 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
     """Leave what was written up to a phase; nothing of a run that begins again (None)."""
     last = -1 if phase is None else phase
     # Hyperparameters have no step.
-    keep_lines(run_dir / METRICS, lambda line: line.get("step") is None or line["step"] <= last)
-    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last)
+    keep_lines(
+        run_dir / METRICS,
+        lambda line: line.get("step") is None or line["step"] <= last,
+        fields.METRICS_LINE,
+        fields.HYPERPARAMETERS_LINE,
+    )
+    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] <= last, fields.EVALUATION_ROW)
     for pattern in PHASE_FILES:
         for file in run_dir.glob(pattern):
             number = re.match(r"phase-(\d+)", file.name)
@@ -151,18 +165,15 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
         remove(run_dir / "tb")
 
 
-def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
-    """Drop lines of a JSON Lines file, and one that was cut off, in one step."""
+def keep_lines(
+    path: Path, is_kept: Callable[[dict[str, Any]], bool], *kinds: fields.Fields
+) -> None:
+    """Drop lines of a JSON Lines file, and those of none of the kinds, in one step."""
     if not path.exists():
         return
-    kept = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if is_kept(line):
-            kept.append(text + "\n")
+    kept = [
+        text.removesuffix("\n") + "\n" for text, line in whole_lines(path, *kinds) if is_kept(line)
+    ]
     beside = path.with_suffix(".partial")
     with beside.open("w", encoding="utf-8") as file:
         file.writelines(kept)
@@ -171,16 +182,37 @@ def keep_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool]) -> None:
     beside.replace(path)
 
 
+def kept_config(run_dir: Path) -> DictConfig:
+    """The configuration that a run wrote.
+
+    Raises:
+        StorageError: it is broken.
+    """
+    path = run_dir / CONFIG
+    try:
+        found = OmegaConf.load(path)
+        if isinstance(found, DictConfig):
+            return found
+        problem = "it is no mapping"
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        problem = first_line(error)
+    raise StorageError(
+        str(path),
+        f"cannot be read ({problem})",
+        fix="put it back, or begin again with --overwrite true",
+    )
+
+
 def check_plugins(run_dir: Path) -> None:
     """A resumed run keeps its plugins, which whoever resumes it has to name again."""
     if (run_dir / CONFIG).is_file():
-        recorded = OmegaConf.select(OmegaConf.load(run_dir / CONFIG), "plugins")
+        recorded = OmegaConf.select(kept_config(run_dir), "plugins")
         check_same_plugins(recorded, where=str(run_dir))
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:
     """A resumed run keeps its model, data, seed and group; the rest may change."""
-    before = OmegaConf.load(run_dir / CONFIG)
+    before = kept_config(run_dir)
     for key in IDENTITY:
         old, new = OmegaConf.select(before, key), config.get(key)
         if old != new:

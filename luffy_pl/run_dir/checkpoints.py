@@ -26,6 +26,7 @@ from typing import Any
 
 from luffy_pl.errors import StorageError
 from luffy_pl.process.faults import fault
+from luffy_pl.run_dir.fields import CHECKPOINT_MANIFEST
 
 FOLDER, STATE, MANIFEST = "checkpoints", "state.ckpt", "manifest.json"
 LAST, BEST, LAST_STATE = "last", "best", "last.ckpt"
@@ -169,10 +170,12 @@ def newest(folder: Path) -> tuple[SavedPhase | None, list[str]]:
 def what_is_missing(path: Path) -> str | None:
     """Why a checkpoint is not whole; None if it is."""
     try:
-        files = read_manifest(path)["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = read_manifest(path)
+    except (OSError, ValueError, RecursionError):
         return "it has no readable manifest.json"
-    for name, wanted in files.items():
+    if (problem := CHECKPOINT_MANIFEST.misfit(manifest)) is not None:
+        return f"its manifest.json {problem}"
+    for name, wanted in manifest["files"].items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from luffy_pl.errors import StorageError
+from luffy_pl.run_dir.fields import EVALUATION_ROW, HYPERPARAMETERS_LINE, METRICS_LINE, Fields
+
+log = logging.getLogger(__name__)
 
 # Rows of the evaluations of fit, or, in a folder that fit never wrote to, of the other commands.
 EVALUATIONS = ("evaluation.jsonl", "validate.jsonl", "test.jsonl")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunHistory:
     """Metrics by phase, the rows of every evaluation, and the method by its names."""
 
     name: str
@@ -45,7 +49,7 @@ class Run:
         return max((row["phase"] for row in self.evaluations), default=0)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunHistory:
     """Read metrics.jsonl and evaluations; later lines of a phase win, as after a resume.
 
     Raises:
@@ -62,9 +66,9 @@ def read_run(folder: Path) -> Run:
     metrics, hyperparameters = read_metrics(metrics_file) if metrics_file.exists() else ({}, {})
     rows = {
         (row["phase"], row["benchmark"]): row
-        for row in (read_lines(evaluations) if evaluations else [])
+        for row in (read_lines(evaluations, EVALUATION_ROW) if evaluations else [])
     }
-    return Run(
+    return RunHistory(
         folder.absolute().name,
         hyperparameters.get("ablation"),
         metrics,
@@ -80,7 +84,8 @@ def read_setting(folder: Path, key: str) -> str | None:
         return None
     try:
         value = OmegaConf.select(OmegaConf.load(file), key)
-    except (OmegaConfBaseException, YAMLError):  # a variable of the machine it ran on; cut off
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError):
+        # Cut off, no mapping, or a variable of the machine it ran on.
         return None
     return None if value is None else str(value)
 
@@ -89,7 +94,7 @@ def read_metrics(file: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any
     """Metrics by phase, and the hyperparameters that were logged among them."""
     metrics: dict[int, dict[str, float]] = {}
     hyperparameters: dict[str, Any] = {}
-    for line in read_lines(file):
+    for line in iterate_lines(file, METRICS_LINE, HYPERPARAMETERS_LINE):
         if "hyperparameters" in line:
             hyperparameters |= line["hyperparameters"]
         else:
@@ -97,18 +102,43 @@ def read_metrics(file: Path) -> tuple[dict[int, dict[str, float]], dict[str, Any
     return metrics, hyperparameters
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; a line that was cut off by a crash is left out."""
-    return list(iterate_lines(path))
+def read_lines(path: Path, *kinds: Fields) -> list[dict[str, Any]]:
+    """Lines of one of the kinds; one that was cut off by a crash is left out."""
+    return list(iterate_lines(path, *kinds))
 
 
-def iterate_lines(path: Path) -> Iterator[dict[str, Any]]:
+def iterate_lines(path: Path, *kinds: Fields) -> Iterator[dict[str, Any]]:
     """The same, one at a time: files of answers can be larger than memory."""
+    for _, found in whole_lines(path, *kinds):
+        yield found
+
+
+def whole_lines(path: Path, *kinds: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line as text and as what it holds.
+
+    One that was cut off by a crash is left out; so are those that are broken otherwise, which are
+    named in a warning.
+    """
+    wrong: list[str] = []
     # Only \n ends a line: an answer may hold U+2028 and others that splitlines() cuts at. Bytes
     # that are no UTF-8 are the end of a line that was cut off within a character.
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+        for number, line in enumerate(file, start=1):
+            found, problem = read_line(line, kinds or (Fields(),))
+            if found is not None:
+                yield line, found
+            elif line.endswith("\n") and not line.isspace():
+                wrong.append(f"line {number} {problem}")
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        log.warning("%s: skipped what cannot be read: %s%s", path, wrong[0], more)
+
+
+def read_line(text: str, kinds: Sequence[Fields]) -> tuple[dict[str, Any] | None, str | None]:
+    """A line of one of the kinds, or None and what is wrong with it."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None, "is no JSON"
+    problems = [kind.misfit(found) for kind in kinds]
+    return (found, None) if None in problems else (None, problems[0])

@@ -11,12 +11,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from luffy_pl.errors import StorageError
+from luffy_pl.process.alive import is_running
+from luffy_pl.process.files import write_file
 from luffy_pl.run_dir.checkpoints import FOLDER, newest
+from luffy_pl.run_dir.fields import Fields, is_number, is_text
 
 FILE = "status.json"
 LATE_BEATS = 3
@@ -61,11 +64,15 @@ class RunStatus:
         return f"{self.state}: {where}; {saved}"
 
 
+TEXTS = ("state", "host", "stage")
+STATUS = Fields(
+    {one.name: is_text if one.name in TEXTS else is_number for one in fields(RunStatus)}
+)
+
+
 def write_status(run_dir: Path, status: RunStatus) -> None:
     """Replace the file in one step."""
-    beside = run_dir / f".{FILE}.new"
-    beside.write_text(json.dumps(asdict(status), indent=2) + "\n", encoding="utf-8")
-    beside.replace(run_dir / FILE)
+    write_file(run_dir / FILE, json.dumps(asdict(status), indent=2) + "\n")
 
 
 def read_status(run_dir: Path) -> RunStatus:
@@ -76,22 +83,21 @@ def read_status(run_dir: Path) -> RunStatus:
     """
     path = run_dir / FILE
     try:
-        return RunStatus(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise StorageError(
-            str(path), "cannot be read as the status of a run", fix="give the folder of a run"
-        ) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if STATUS.misfit(found) is None:
+            return RunStatus(**found)
+    except (OSError, ValueError, TypeError, RecursionError):
+        pass
+    raise StorageError(
+        str(path), "cannot be read as the status of a run", fix="give the folder of a run"
+    )
 
 
 def lives(status: RunStatus) -> bool:
     """Whether its process does; unknown, and then no, on another machine."""
     if status.host != os.uname().nodename:
         return False
-    try:
-        os.kill(status.pid, 0)
-    except OSError:
-        return False
-    return True
+    return is_running(status.pid)
 
 
 def main(argv: Sequence[str]) -> int:

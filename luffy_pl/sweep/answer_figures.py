@@ -15,7 +15,7 @@ from typing import Any
 from luffy_pl.report.curves import decorate
 from luffy_pl.report.page.figures import without_temperature
 from luffy_pl.sweep.interval import SeedMean, over_seeds
-from luffy_pl.sweep.results import AFTER_AXES, BEFORE_AXES, NUMBERS, RESULTS, read_csv
+from luffy_pl.sweep.results import AFTER_AXES, ANSWERS, BEFORE_AXES, NUMBERS, RESULTS, read_csv
 
 TEMPERATURE_FIGURE, LENGTH_FIGURE = "temperature.png", "lengths.png"
 INCHES_PER_PANEL = 4.2
@@ -46,7 +46,8 @@ class SampledAnswers:
 def read_sampled(folder: Path) -> list[SampledAnswers]:
     """One entry per group and sampled benchmark, in the order of results.csv."""
     collected: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for row in read_csv(folder / RESULTS, needs=(*BEFORE_AXES, *AFTER_AXES, *NUMBERS)):
+    needs = (*BEFORE_AXES, *AFTER_AXES, *NUMBERS)
+    for row in read_csv(folder / RESULTS, needs=needs, numbers=("after", *ANSWERS)):
         # Tables of earlier versions, and averages over benchmarks, have no temperature.
         if row["after"] and float(row.get("sampling_temperature") or 0) > 0:
             collected.setdefault((row["group"], row["benchmark"]), []).append(row)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from luffy_pl.errors import ConfigError, LuffyError
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import runner
 from luffy_pl.sweep.answer_figures import plot_answers, read_sampled
 from luffy_pl.sweep.figure import FIGURE, plot_sweep
@@ -17,7 +18,7 @@ from luffy_pl.sweep.grid import Grid, read_grid
 from luffy_pl.sweep.page import PAGE, write_sweep_page
 from luffy_pl.sweep.plan import Cell, make_cells
 from luffy_pl.sweep.results import CURVES, RESULTS, check_axes, write_tables
-from luffy_pl.sweep.state import CellStatus, alone, check_unchanged, how_to_go_on, read_state
+from luffy_pl.sweep.state import CellStatus, check_unchanged, how_to_go_on, read_state
 from luffy_pl.sweep.summary import read_curves, read_groups, summary_table
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if args.dry_run:
         plan(grid, cells, max_parallel=args.max_parallel, with_commands=True)
         return 0
-    with alone(grid.run_dir):
+    with alone(grid.run_dir, "sweep"):
         run(grid, cells, out, launcher=args.launcher, max_parallel=args.max_parallel)
     return 0
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
-from luffy_pl.run_dir.read import Run, read_lines, read_metrics, read_setting
+from luffy_pl.run_dir.fields import EVALUATION_ROW
+from luffy_pl.run_dir.read import RunHistory, read_lines, read_metrics, read_setting
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.values import check_names
@@ -75,7 +76,7 @@ def check_axes(grid: Grid) -> None:
                               value=axis, fix="rename the axis")  # fmt: skip
 
 
-def read_cell(cell: Cell) -> Run:
+def read_cell(cell: Cell) -> RunHistory:
     """What the cell's run left; fit logs metrics, validate and test do not."""
     command = cell.arguments[0]
     metrics_file = cell.run_dir / "metrics.jsonl"
@@ -84,13 +85,13 @@ def read_cell(cell: Cell) -> Run:
         raise StorageError(str(cell.run_dir), "the cell has finished but its results are gone",
                            fix="put the folder back, or start with another run_dir")  # fmt: skip
     metrics = read_metrics(metrics_file)[0] if metrics_file.exists() else {}
-    lines = read_lines(rows_file) if rows_file.exists() else []
+    lines = read_lines(rows_file, EVALUATION_ROW) if rows_file.exists() else []
     rows = {(row["phase"], row["benchmark"]): row for row in lines}
     recipe = read_setting(cell.run_dir, RECIPE)
-    return Run(cell.name, None, metrics, list(rows.values()), recipe)
+    return RunHistory(cell.name, None, metrics, list(rows.values()), recipe)
 
 
-def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
+def result_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
     """One row per benchmark of the last evaluation."""
     last = run.evaluation(run.last_phase)
     check_names(grid.metrics, tuple(row["benchmark"] for row in last), f"{grid.path}: metrics")
@@ -114,7 +115,7 @@ def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
         }
 
 
-def curve_rows(cell: Cell, run: Run) -> Iterator[ResultRow]:
+def curve_rows(cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
     """One row per phase that trained."""
     for phase, logged in sorted(run.metrics.items()):
         values = {name: rounded(logged.get(metric)) for name, metric in SERIES.items()}
@@ -128,7 +129,7 @@ def cell_columns(cell: Cell) -> ResultRow:
     return {"cell": cell.name, "group": cell.group, "seed": cell.seed}
 
 
-def entropy_ends(run: Run) -> ResultRow:
+def entropy_ends(run: RunHistory) -> ResultRow:
     """First and last of every logged entropy."""
     names = sorted({n for row in run.metrics.values() for n in row if n.startswith("entropy/")})
     ends = {}
@@ -170,8 +171,14 @@ def inert(value: object) -> object:
     return value
 
 
-def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
-    """The rows as texts, after a check that the columns are there."""
+def read_csv(
+    path: Path, *, needs: Iterable[str], numbers: Iterable[str] = ()
+) -> list[dict[str, str]]:
+    """The rows as texts, after a check that the columns are there.
+
+    Args:
+        numbers: columns whose values are numbers, or empty.
+    """
     if not path.exists():
         raise StorageError(str(path), "does not exist", fix="give the folder that --out named")
     with path.open(newline="", encoding="utf-8") as file:
@@ -179,4 +186,18 @@ def read_csv(path: Path, *, needs: Iterable[str]) -> list[dict[str, str]]:
         if missing := set(needs) - set(reader.fieldnames or ()):
             raise DataError(str(path), "lacks a column", value=", ".join(sorted(missing)),
                             fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
-        return list(reader)
+        rows = list(reader)
+    for number, row in enumerate(rows, start=2):
+        for column in numbers:
+            if not is_number_or_empty(row.get(column)):
+                raise DataError(f"{path}:{number}", f"{column} is no number", value=row[column],
+                                fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
+    return rows
+
+
+def is_number_or_empty(value: str | None) -> bool:
+    """Whether a cell of a table can be computed with; a table may lack the column."""
+    try:
+        return not value or math.isfinite(float(value))
+    except (ValueError, TypeError):
+        return False

@@ -9,24 +9,33 @@ One line per event, appended and synced to disk before the sweep does anything e
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal, get_args
 
-from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.errors import ConfigError
+from luffy_pl.run_dir.fields import Fields, is_number, is_text, or_null
 from luffy_pl.run_dir.read import read_lines
 from luffy_pl.sweep.plan import Cell
 
 Event = Literal["started", "finished", "failed", "interrupted"]
 JOURNAL = "sweep.jsonl"
 CHECKPOINT = "checkpoints/last.ckpt"
+EVENT = Fields(
+    {
+        "event": is_text,
+        "cell": is_text,
+        "fingerprint": is_text,
+        "seconds": or_null(is_number),
+        "exit_code": or_null(is_number),
+        "reference": or_null(is_text),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,12 @@ def read_state(run_dir: Path) -> dict[str, CellStatus]:
     """Cell to last event; a line that a kill cut off counts as not written."""
     path = run_dir / JOURNAL
     state = {}
-    for line in read_lines(path) if path.exists() else []:
-        if line.get("event") in get_args(Event):
+    for line in read_lines(path, EVENT) if path.exists() else []:
+        if line["event"] in get_args(Event):
             state[line["cell"]] = CellStatus(
                 line["event"],
                 line["fingerprint"],
-                line.get("seconds", 0.0),
+                line.get("seconds") or 0.0,
                 line.get("exit_code"),
                 line.get("reference"),
             )
@@ -85,20 +94,6 @@ def append(
         file.write(text.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def alone(run_dir: Path) -> Iterator[None]:
-    """One sweep at a time in a folder: two would run the same cells. The lock dies with us."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "sweep.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                str(run_dir), "another sweep is running here", fix="wait for it, or end it"
-            ) from None
-        yield
 
 
 def check_unchanged(cells: Iterable[Cell], state: Mapping[str, CellStatus]) -> None:

@@ -52,7 +52,8 @@ class Curve:
 def read_groups(folder: Path) -> list[GroupResult]:
     """One entry per group and benchmark, in the order of results.csv."""
     collected: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for row in read_csv(folder / RESULTS, needs=(*BEFORE_AXES, *AFTER_AXES, *NUMBERS)):
+    needs = (*BEFORE_AXES, *AFTER_AXES, *NUMBERS)
+    for row in read_csv(folder / RESULTS, needs=needs, numbers=("before", "after")):
         if row["after"]:
             collected.setdefault((row["group"], row["benchmark"]), []).append(row)
     return [
@@ -77,7 +78,8 @@ def mean_or_none(values: Sequence[str]) -> float | None:
 def read_curves(folder: Path) -> dict[str, dict[str, Curve]]:
     """Group -> quantity -> curve, over the phases that all seeds of the group have."""
     collected: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
-    for row in read_csv(folder / CURVES, needs=("cell", "group", "phase", *SERIES)):
+    needs, numbers = ("cell", "group", "phase", *SERIES), ("phase", *SERIES)
+    for row in read_csv(folder / CURVES, needs=needs, numbers=numbers):
         for quantity in SERIES:
             of_cells = collected.setdefault(row["group"], {}).setdefault(quantity, {})
             values = of_cells.setdefault(row["cell"], {})

@@ -13,6 +13,7 @@ from luffy_pl.bundled import resolve
 from luffy_pl.config.command_options import parse, sections_parser
 from luffy_pl.data.prompts import PromptSource
 from luffy_pl.errors import ConfigError, StorageError, first_line
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.traces.settings import TeacherConfig
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     teacher, tokenizer = start_teacher(config, options, source)
     out = Path(options.out)
     try:
-        with verifier:
+        with alone(out.parent, out.name), verifier:
             tally = generate.generate(
                 questions, teacher, verifier, config, out,
                 tokenizer=tokenizer, on_progress=every(SECONDS_PER_LINE),

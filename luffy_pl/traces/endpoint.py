@@ -77,8 +77,7 @@ class EndpointTeacher:
             max_completion_tokens=config.max_tokens,
             seed=config.seed,
             logprobs=config.record_logprobs,
-            # Of vLLM alone: others know no such field, and are not asked for it.
-            extra_body={"return_token_ids": True} if config.record_logprobs else None,
+            extra_body=self._fields_of_vllm() or None,
         )
         usage = reply.usage
         total = usage.completion_tokens if usage else 0
@@ -86,6 +85,15 @@ class EndpointTeacher:
             read_choice(choice, total // len(reply.choices)) for choice in reply.choices
         )
         return Answered(question, answers, usage.prompt_tokens if usage else 0)
+
+    def _fields_of_vllm(self) -> dict[str, Any]:
+        """Others know no such fields, and are not asked for them."""
+        fields: dict[str, Any] = {}
+        if self.config.record_logprobs:
+            fields["return_token_ids"] = True
+        if self.config.chat_template_kwargs:
+            fields["chat_template_kwargs"] = self.config.chat_template_kwargs
+        return fields
 
 
 def read_choice(choice: Any, num_tokens: int) -> TeacherAnswer:

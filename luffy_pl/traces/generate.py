@@ -124,7 +124,7 @@ def rows_written(out: Path) -> set[int]:
         return set()
     whole: list[str] = []
     rows: set[int] = set()
-    for line in out.read_text(encoding="ascii").split("\n"):
+    for line in out.read_text(encoding="ascii", errors="replace").split("\n"):
         try:
             rows.add(json.loads(line)["teacher"]["row"])
         except ValueError:
@@ -199,7 +199,7 @@ def aligned(
     if answer.logprobs is None or answer.token_ids is None or tokenizer is None:
         return None
     texts = {answer.text, answer.text.removeprefix(THINK).lstrip("\n")}
-    read = {trace.token_ids for trace in tokenize_traces(tokenizer, sorted(texts))}
+    read = {trace.token_ids for trace in tokenize_traces(tokenizer, sorted(texts)) if trace}
     return answer.logprobs if answer.token_ids in read else None
 
 

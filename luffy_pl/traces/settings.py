@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.rollout.engine import MAX_TEMPERATURE
@@ -36,6 +36,9 @@ class TeacherConfig:
     --logprobs-mode processed_logprobs: else temperature is not in them."""
     seed: int = 0
     """Keys every draw of a model in this process, and is passed on to an endpoint."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """What the teacher's chat template is given beside the messages, such as
+    `{enable_thinking: true}` of Qwen3; of an endpoint, vLLM's takes it."""
     concurrency: int = 16
     """Prompts that are asked at once."""
     price_in: float = 0.0

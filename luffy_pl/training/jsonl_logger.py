@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from luffy_pl.process.files import append_to_file
 
 
 class JsonlLogger(Logger):
@@ -39,9 +42,16 @@ class JsonlLogger(Logger):
         self._append({"hyperparameters": params if isinstance(params, dict) else vars(params)})
 
     def _append(self, line: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+", encoding="utf-8") as file:
-            # A crash may have cut the last line off: the next one must not continue it.
-            file.seek(max(0, file.tell() - 1))
-            torn = file.read(1) not in ("", "\n")
-            file.write("\n" * torn + json.dumps(line, default=float) + "\n")
+        # A crash may have cut the last line off: the next one must not continue it.
+        between = "\n" if is_torn(self.path) else ""
+        append_to_file(self.path, between + json.dumps(line, default=float) + "\n")
+
+
+def is_torn(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # missing, or empty
+        return False

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from luffy_pl import registry
-from luffy_pl.errors import ConfigError
+from luffy_pl.errors import ConfigError, first_line
+from luffy_pl.process.files import storage_error
 from luffy_pl.registry import register
 from luffy_pl.training.jsonl_logger import JsonlLogger
+from luffy_pl.training.tensorboard_logger import EventLogger
+
+log = logging.getLogger(__name__)
 
 WHERE = "loggers"
 PACKAGES = ("tensorboard", "wandb", "mlflow", "trackio")
@@ -51,14 +57,43 @@ def build_loggers(
         purge_step: TensorBoard hides what an earlier start wrote from here on.
     """
     makers = [registry.find("logger", name, where=WHERE) for name in names]
-    made = [make(run_dir, purge_step) for make in makers]
+    made = [bears_disk_errors(make(run_dir, purge_step)) for make in makers]
     return [*made, JsonlLogger(str(run_dir / "metrics.jsonl"))]
+
+
+def bears_disk_errors(logger: Logger) -> Logger:
+    """The logger, whose methods drop what they cannot write: metrics.jsonl has it too."""
+    refused = 0
+
+    def bears(method: Callable[..., None]) -> Callable[..., None]:
+        @wraps(method)
+        def attempt(*args: Any, **options: Any) -> None:
+            nonlocal refused
+            try:
+                method(*args, **options)
+            except Exception as error:
+                if storage_error(error) is None:
+                    raise
+                refused += 1
+                if refused in (1, 10, 100, 1000):
+                    log.warning(
+                        "logger %s cannot write (%s), %d times so far; metrics.jsonl has it all",
+                        logger.name,
+                        first_line(error),
+                        refused,
+                    )
+
+        return attempt
+
+    for name in ("log_metrics", "log_hyperparams", "save", "finalize"):
+        setattr(logger, name, bears(getattr(logger, name)))
+    return logger
 
 
 @register("logger", "tensorboard")
 def tensorboard(run_dir: Path, purge_step: int | None) -> Logger:
     """Event files in the run's folder."""
-    return TensorBoardLogger(save_dir=str(run_dir), name="tb", version="", purge_step=purge_step)
+    return EventLogger(save_dir=str(run_dir), name="tb", version="", purge_step=purge_step)
 
 
 @register("logger", "wandb")

@@ -53,6 +53,7 @@ from luffy_pl.training.optimizer import (
     make_moments,
     step_limits,
 )
+from luffy_pl.training.policy_check import check_here, check_rows
 from luffy_pl.training.policy_view import TrainedPolicyView
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -135,11 +136,15 @@ class LuffyModule(L.LightningModule):
         No checkpoint is loaded yet, and Lightning has moved what an optimizer held to the device:
         moments of offloaded weights belong on the host.
         """
+        # Sharded weights are left to the probe that follows the first sync.
+        if self.device_mesh is None:
+            check_here(self.policy, device=self.device, precision=self.trainer.precision)
         if self.device.type == "cpu":
             keep_freed_memory()
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
             make_moments(optimizer)
         if isinstance(self.trainer.datamodule, LuffyDataModule):
+            check_rows(self.policy, self.trainer.datamodule)
             self.trainer.datamodule.attach(policy=self.view())
             self.report_progress = self.trainer.datamodule.report_progress
 

@@ -1,5 +1,6 @@
 """Input that comes from somebody else does nothing but be read, or refused, in one line."""
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from recipes.small_runs import SMALL
 
 from luffy_pl.bundled import resolve
 from luffy_pl.config import guards
@@ -133,6 +135,66 @@ def test_a_secret_on_the_command_line_is_refused(command_line):
     done = command_line("fit", *QUICKSTART, "--model.policy.path", SECRET)
     refused(done, "token or password")
     assert SECRET not in done.stdout + done.stderr
+
+
+ESCAPED = SECRET.replace("A", r"\x41")
+
+
+@pytest.mark.parametrize("name", ["plain.yaml", "no_suffix"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'model: {{policy: {{path: "{ESCAPED}"}}}}\n',
+        f'model: {{policy: {{path: "{SECRET[:12]}\\\n    {SECRET[12:]}"}}}}\n',
+        f"{SECRET}: 1\n",
+        f"ablation: {{value: {{a: [1, {{b: {SECRET}}}]}}}}\n",
+    ],
+    ids=["escaped", "folded", "a key", "deep"],
+)
+def test_a_secret_is_found_as_it_is_read(command_line, tmp_path, name, text):
+    """Whatever it is written as, and in whatever file."""
+    (tmp_path / name).write_text(text)
+    done = command_line("fit", *QUICKSTART, "--config", tmp_path / name)
+    refused(done, f"{tmp_path / name}:1: ", "token or password")
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_secret_of_a_section_or_an_argument_is_found_too(command_line, tmp_path):
+    done = command_line("fit", *QUICKSTART, f'--model.policy.path="{ESCAPED}"')
+    refused(done, "argument 4", "token or password")
+    # A file that only the parser knows to be one.
+    (tmp_path / "section").write_text(f'{{path: "{ESCAPED}"}}')
+    done = command_line("fit", *QUICKSTART, "--model.policy", tmp_path / "section")
+    refused(done, "model.policy.path", "token or password")
+    done = command_line("data", "prepare", "openr1", "--out", tmp_path / "out", "--path", SECRET)
+    refused(done, "token or password")
+
+
+def test_configured_text_is_filled_in_and_not_formatted(command_line, tmp_path, monkeypatch):
+    monkeypatch.setenv("CANARY", "canary-secret")
+    secret = "{run_dir.is_file.__globals__[os].environ} {run_dir} {0} {"
+    done = command_line(
+        "fit", *QUICKSTART, *SMALL, "--data.rollout.num_phases", "1", "--run_dir", tmp_path / "run",
+        "--evaluation.every_n_phases", "1", "--data.benchmarks",
+        '[{"name": "b", "source": {"path": "bundled:heldout.jsonl", "limit": 1}}]',
+        "--summary.next_commands", json.dumps([secret]),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "canary-secret" not in done.stdout
+    assert secret.replace("{run_dir}", str(tmp_path / "run")) in done.stdout
+
+
+def test_only_texts_of_the_code_are_formatted():
+    """`str.format` looks attributes up: with a text from elsewhere it shows all that Python has."""
+    wrong = []
+    for file in Path(guards.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("format", "format_map"):
+                owner = ast.unparse(node.value)
+                # A constant, written here or under a name in capitals; and logging's method.
+                if not (isinstance(node.value, ast.Constant) or owner.isupper() or owner == "self"):
+                    wrong.append(f"{file.name}: {owner}.{node.attr}")
+    assert wrong == []
 
 
 @pytest.mark.case(6)

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 
 import pytest
+from transformers import AutoTokenizer
 
 THINGS = ("kites", "shells", "lamps", "cups", "nails", "coins", "boats", "stamps", "tiles", "seeds")
 TEST_PROBLEM = (
@@ -180,3 +182,44 @@ def test_a_hostile_row_is_text_on_the_page(command_line, byte_model, tmp_path):
     page = (tmp_path / "out" / "check.html").read_text()
     assert "<script" not in page
     assert "<img" not in page
+
+
+def test_what_a_template_is_given_is_said(command_line, files, byte_model, tmp_path):
+    template = tmp_path / "chat.jinja"
+    template.write_text(
+        "{{ messages[-1].content }}{% if add_generation_prompt %}"
+        "{% if short %} Be short.{% endif %}\nAnswer: {% endif %}"
+    )
+    args = [
+        "data", "check", files / "clean.jsonl", "--model", byte_model, "--out", tmp_path,
+        "--source.chat_template", template, "--source.limit", "3",
+    ]  # fmt: skip
+    done = command_line(*args, "--chat_template_kwargs", "{short: true}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: the template is given short=True (chat_template_kwargs)" in done.stdout
+    assert "Be short." in done.stdout
+    (tmp_path / "run.yaml").write_text(
+        "data: {chat_template_kwargs: {short: true}, engine: {max_model_len: 60}}\n"
+    )
+    done = command_line(*args, "--config", tmp_path / "run.yaml")
+    assert "the template is given short=True" in done.stdout
+    assert "prompt_too_long: 3." in done.stdout
+    assert "3 over the limit of 59" in done.stdout
+
+
+def test_a_trace_that_goes_on_behind_another_end(command_line, byte_model, tmp_path):
+    """The model's generation settings end a response at a token that is no special one."""
+    model = tmp_path / "model"
+    shutil.copytree(byte_model, model)
+    vocabulary = AutoTokenizer.from_pretrained(model).get_vocab()
+    ends = {"eos_token_id": [258, vocabulary["~"]]}
+    (model / "generation_config.json").write_text(json.dumps(ends))
+    whole = row(2)["trace"]
+    rows = [row(1), with_trace(row(2), whole + "~ And on.")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    done = command_line(
+        "data", "check", tmp_path / "rows.jsonl", "--model", model, "--out", tmp_path
+    )
+    assert done.returncode == 3
+    assert "eos_inside: 1." in done.stdout
+    assert f"rows.jsonl:2: '~', which ends a response, as token {len(whole) + 1}" in done.stdout

@@ -7,6 +7,7 @@ from luffy_pl.data.columns import Columns
 from luffy_pl.data.fingerprint import fingerprint
 from luffy_pl.data.prompts import NamedCount, PromptSource, load_prompts
 from luffy_pl.errors import ConfigError, DataError
+from luffy_pl.miniature.tokenizer import build_tokenizer
 from luffy_pl.records import Prompt
 
 EOS = 257
@@ -74,7 +75,9 @@ def test_a_long_prompt_is_dropped_and_counted(tokenizer, write_jsonl):
     loaded = load_prompts(PromptSource(path, max_prompt_tokens=20), tokenizer)
     assert [prompt.id for prompt in loaded.prompts] == ["fits"]
     assert len(loaded.prompts[0].token_ids) == 20
-    assert loaded.report.dropped == {"prompt_too_long": NamedCount(1, ["long"])}
+    assert loaded.report.dropped == {
+        "prompt_too_long": NamedCount(1, ["rows.jsonl:2 (21 tokens, at most 20 fit)"])
+    }
 
 
 @pytest.mark.case(19)
@@ -235,7 +238,10 @@ def test_every_row_is_accounted_for(tokenizer, write_jsonl):
 def test_the_report_names_only_the_first_few(tokenizer, write_jsonl):
     path = write_jsonl(*(row("a" * 50, id=str(n)) for n in range(20)), row("b"))
     report = load_prompts(PromptSource(path, max_prompt_tokens=20), tokenizer).report
-    assert report.dropped == {"prompt_too_long": NamedCount(20, ["0", "1", "2", "3", "4"])}
+    assert report.dropped["prompt_too_long"].count == 20
+    assert [name.partition(" ")[0] for name in report.dropped["prompt_too_long"].first] == [
+        f"rows.jsonl:{number}" for number in range(1, 6)
+    ]
 
 
 def test_no_prompt_left(tokenizer, write_jsonl):
@@ -282,3 +288,57 @@ def test_columns_come_along_and_change_no_fingerprint(tokenizer, write_jsonl):
     assert prompt == plain.prompts[0]
     assert hash(prompt) == hash(plain.prompts[0])
     assert "tests" not in repr(prompt)
+
+
+# <bos>[user]..[assistant] is 18 tokens around a question.
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_dropped(tokenizer, write_jsonl):
+    path = write_jsonl(row("ab"), row("abc"))
+    loaded = load_prompts(PromptSource(path), tokenizer, max_model_len=21)
+    assert [len(prompt.token_ids) for prompt in loaded.prompts] == [20]
+    assert loaded.report.lines()[1] == (
+        "dropped: 1 prompt_too_long, first rows.jsonl:2 (21 tokens, at most 20 fit)"
+    )
+
+
+def test_an_evaluation_is_not_shortened(tokenizer, write_jsonl):
+    path = write_jsonl(row("ab"), row("abc"))
+    with pytest.raises(DataError) as caught:
+        load_prompts(PromptSource(path), tokenizer, max_model_len=21, beyond_window="error")
+    assert str(caught.value).startswith(
+        f"{path}:2: the prompt has 21 tokens, and with data.engine.max_model_len=21 no answer fits"
+    )
+    # Unless its own settings say so, which is counted.
+    source = PromptSource(path, max_prompt_tokens=20)
+    loaded = load_prompts(source, tokenizer, max_model_len=21, beyond_window="error")
+    assert loaded.report.dropped["prompt_too_long"].count == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"prompt": "1+1=\0?"}, "prompt"),
+        ({"prompt": "1+1=?", "trace": "</think>Ä"}, "expert trace"),
+    ],
+)
+def test_what_the_tokenizer_has_no_token_for(write_jsonl, changes, what):
+    good = {"prompt": "1+1=?", "answer": "2", "trace": "</think>\\boxed{2}"}
+    path = write_jsonl(good, {**good, **changes}, good)
+    digits = build_tokenizer()
+    message = refusal(PromptSource(path), digits, max_response_tokens=9)
+    assert message.startswith(f"{path}:2: the tokenizer has no token for a part of the {what}")
+    source = PromptSource(path, on_bad_row="skip", max_bad_share=1)
+    loaded = load_prompts(source, digits, max_response_tokens=9)
+    assert (len(loaded.prompts), loaded.report.dropped["bad_row"].count) == (2, 1)
+
+
+def test_a_trace_ends_at_every_token_that_ends_a_response(make_tokenizer, write_jsonl, tmp_path):
+    tokenizer = make_tokenizer()
+    newline = tokenizer.convert_tokens_to_ids("\u010a")
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, newline]}))
+    path = write_jsonl(row(trace="It is 4"), row(trace="It is 4\nor 5"))
+    assert len(load_prompts(PromptSource(path), tokenizer, max_response_tokens=20).prompts) == 2
+    tokenizer.name_or_path = str(tmp_path)
+    message = refusal(PromptSource(path), tokenizer, max_response_tokens=20)
+    assert message.startswith(
+        f"{path}:2: the expert trace holds a stop token (id {newline}) as token 8 of 13"
+    )

@@ -4,13 +4,17 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
+from faults.kill_runs import left_running
+from forks import LUFFY_PL
 
 from luffy_pl.run_dir.read import read_lines
 
 pytestmark = pytest.mark.slow
 
+WITHIN_S = 5.0
 OVERLAY = """
 data: {engine: {kind: hf}, rollout: {prompts_per_phase: 4, group_size: 2}}
 evaluation: {before_training: false}
@@ -49,3 +53,52 @@ def test_a_run_ends_at_a_signal(start, tmp_path, number, to_group, code, line):
     command = f"continue with: luffy-pl fit --resume true --run_dir {tmp_path / 'run'}"
     assert re.fullmatch(rf"phase \d+ is saved; {command}", after[-2])
     assert read_lines(tmp_path / "run" / "metrics.jsonl")
+
+
+def ends_at(process, number, *, after_s, leader):
+    """Signal a process that starts; what it said, and that it ended with the code of the signal."""
+    time.sleep(after_s)
+    if process.poll() is not None:
+        return
+    sent_s = time.monotonic()
+    process.send_signal(number)
+    code = process.wait(60)
+    said = process.stderr.read()
+    assert code == {signal.SIGINT: 130}.get(number, 143), (after_s, said)
+    assert time.monotonic() - sent_s < WITHIN_S, (after_s, said)
+    assert "Traceback" not in said
+    assert re.search(r"luffy-pl: (terminated|interrupted) \[\d+\]$", said.strip()), (after_s, said)
+    assert left_running(leader) == 0
+
+
+# Shares of a start-up; primes do not fall on one moment of it again and again.
+MOMENTS = [number * 0.137 for number in range(1, 4)]
+MANY = [number * 0.0731 for number in range(1, 28)]
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moments", [MOMENTS, pytest.param(MANY, marks=pytest.mark.long)])
+def test_a_signal_at_any_moment_of_the_start(start, tmp_path, number, moments):
+    for after_s in moments:
+        process = start(
+            "fit", "--config", "conf/quickstart.yaml", "--data.engine.kind", "hf",
+            "--run_dir", tmp_path / f"{after_s}", stderr=subprocess.PIPE,
+        )  # fmt: skip
+        ends_at(process, number, after_s=after_s, leader=process.pid)
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize(
+    "moments", [[2.0], pytest.param([0.3 * n for n in range(1, 40)], marks=pytest.mark.long)]
+)
+def test_a_signal_while_python_imports(work_dir, tmp_path, moments):
+    """What a fork cannot show: torch, Lightning and transformers are being loaded."""
+    for after_s in moments:
+        process = subprocess.Popen(
+            [LUFFY_PL, "fit", "--config", "conf/quickstart.yaml", "--data.engine.kind", "hf",
+             "--run_dir", tmp_path / f"{after_s}"],
+            cwd=work_dir(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        ends_at(process, signal.SIGTERM, after_s=after_s, leader=process.pid)

@@ -20,6 +20,7 @@ from luffy_pl.estimate.memory import (
 )
 from luffy_pl.estimate.plan import read_shape
 from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
+from luffy_pl.policy.attention import packing
 from luffy_pl.policy.lora import LoraConfig, add_adapters
 from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
@@ -102,12 +103,13 @@ def test_activations_are_those_that_autograd_keeps(lora):
         return tensor
 
     length = 301
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    packed = pack(torch.ones(1, length + 1), torch.ones(1, length), [length + 1], [0])
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), packing(packed):
         policy.language_model.base_model(
             input_ids=torch.randint(50, (1, length)),
+            attention_mask=torch.ones(1, length, dtype=torch.bool),
             position_ids=torch.arange(length)[None],
             use_cache=False,
-            packed=pack(torch.ones(1, length + 1), torch.ones(1, length), [length + 1], [0]),
         )
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
     found = saved_bytes_per_token(config, dtype=torch.float32, lora=lora)

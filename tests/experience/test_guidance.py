@@ -1,11 +1,16 @@
 """How much of a trace is shown: shares within their bounds, and drawn again alike."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luffy_pl.experience.collect import given_to
 from luffy_pl.experience.guidance import PrefixConfig, given_rows, shown, shown_ratio
-from luffy_pl.records import ExpertTrace
+from luffy_pl.experience.sampling import Collector
+from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.records import ExpertTrace, Prompt
 
 STRATEGIES = ["full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"]
 # Those that min_ratio bounds; the others fall to 0, or are uniform from 0.
@@ -116,3 +121,19 @@ def test_a_trace_above_the_limit_leaves_the_policy_a_token():
     assert len(shown(TRACES[0], 0.3, max_tokens=40).token_ids) == 30
     assert len(shown(TRACES[0], 1.0, max_tokens=40).token_ids) == 100  # never cut
     assert max(lengths(max_tokens=20)) == 19
+
+
+def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
+    prompt = Prompt("p", "", (1,) * 15, "1")
+    phase = SimpleNamespace(number=0, replayed={})
+
+    def shown_of(ratio, **window):
+        rollout = RolloutConfig(prefix=PrefixConfig("fixed", 0, ratio), max_response_tokens=9)
+        traces = {"p": (ExpertTrace("t", tuple(range(10))),)}
+        collector = Collector(None, None, None, rollout=rollout, traces=traces, **window)
+        (row,) = given_to(prompt, 0, phase, collector)
+        return len(row.token_ids)
+
+    assert shown_of(0.9, max_model_len=20) == 4  # and one token is sampled
+    assert shown_of(0.9) == 8
+    assert shown_of(1.0, max_model_len=20) == 10  # nothing is sampled behind it

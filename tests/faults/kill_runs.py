@@ -1,11 +1,15 @@
 """Runs that are killed at random moments and continued, compared with one that nobody disturbed.
 
-PYTHONPATH=tests python -m faults.kill_runs --runs 40
+PYTHONPATH=tests python -m faults.kill_runs --runs 20
 
 Everything is imported once, and each start is a fork of that process which runs the command line:
-the same code without ten seconds of imports. Moments are drawn from a seed; what a run was doing
-when it was hit is read from its status.json. The verifier's workers run, but compare as text: the
-deadlines of sympy count seconds of a clock, so a busy machine would decide verdicts.
+the same code without ten seconds of imports. Moments are drawn from a seed, which is a new one
+unless it is given; what a run was doing when it was hit is read from its status.json. The
+verifier's workers run, but compare as text: the deadlines of sympy count seconds of a clock, so a
+busy machine would decide verdicts.
+
+A run that samples one phase ahead promises less: it samples its first phase after a resume again,
+from newer weights. It is the undisturbed run up to where it was first resumed, and whole.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
-from same_run import differences
+from same_run import differences, doubled, evaluations, numbers, rollouts
 
 import luffy_pl.rollout.hf_engine
 import luffy_pl.run.command  # noqa: F401
@@ -37,7 +41,8 @@ from luffy_pl.run_dir.checkpoints import FOLDER, newest
 
 ROOT = Path(__file__).parents[2]
 PHASES = 4
-# Every recipe with a memory of its own, and the one without.
+AHEAD = "one_step_off"
+# Every recipe with a memory of its own, one without, guidance by prefixes, and sampling ahead.
 RECIPES = {
     "luffy": [],
     "exgrpo": EXGRPO,
@@ -45,7 +50,11 @@ RECIPES = {
     "dapo": SOLVED_SOMETIMES,
     "adaptive_entropy": [],
     "kl_in_reward": SOLVED_SOMETIMES,
+    "sft_then_rl": ["--data.rollout.sft_phases", "2"],
+    "prefix_rft": [],
+    AHEAD: [],
 }
+FILES = {AHEAD: ["recipe/truncated_importance_sampling", f"hardware/{AHEAD}"]}
 SETTINGS = [
     *SMALL,
     "--data.rollout.num_phases", str(PHASES),
@@ -149,7 +158,8 @@ def phases_trained(run_dir: Path) -> int:
 
 def wait_for_moment(process: Start, run_dir: Path, choose: random.Random, times: Times) -> None:
     """Until the moment that `choose` gives: within a phase, or within a save."""
-    wanted, share = choose.randrange(PHASES), choose.random()
+    # 0 is the start as well, which is as long as some phases.
+    wanted, share = choose.choice((0, *range(PHASES))), choose.random()
     in_save = choose.random() < 0.2
     has_begun = phases_trained(run_dir) > 0
     delay_s = share * (times.phase_s if wanted or has_begun else times.load_s + times.phase_s)
@@ -178,7 +188,8 @@ def stage_of(run_dir: Path) -> tuple[int, str]:
 
 def command(recipe: str, run_dir: Path) -> list[str]:
     """The first start of a run."""
-    files = ["--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml"]
+    names = ["quickstart", *FILES.get(recipe, [f"recipe/{recipe}"])]
+    files = [word for name in names for word in ("--config", f"conf/{name}.yaml")]
     return ["fit", *files, *SETTINGS, *RECIPES[recipe], "--run_dir", str(run_dir)]
 
 
@@ -223,6 +234,10 @@ def killed(number: int, recipe: str, folder: Path, whole: Path, times: Times, se
         assert process.wait(1200) == 0, log.read_text()[-2000:]
         left += left_running(process.pid)
     columns = list(zip(*hits, strict=True))
+    if recipe == AHEAD:
+        found = differences_until(min(columns[-1]), whole, run_dir)
+    else:
+        found = differences(whole, run_dir)
     row = {
         "run": number,
         "recipe": recipe,
@@ -230,12 +245,33 @@ def killed(number: int, recipe: str, folder: Path, whole: Path, times: Times, se
         "starts": starts,
         "left_running": left,
         "skipped": len(skipped),
-        "differences": " ".join(differences(whole, run_dir)) or "none",
+        "differences": " ".join(found) or "none",
     }
     names = ("hit_phase", "hit_stage", "code", "reaction_s", "resumed_after")
     return row | {
         name: " ".join(map(str, column)) for name, column in zip(names, columns[1:], strict=True)
     }
+
+
+def differences_until(phase: int, whole: Path, run_dir: Path) -> list[str]:
+    """What is not the same up to a phase, and what of all phases is missing or there twice."""
+    found = doubled(run_dir)
+    for compare in (numbers, rollouts, evaluations):
+        one, two = compare(whole), compare(run_dir)
+        if one.keys() != two.keys():
+            found.append(f"{compare.__name__}: phases")
+        early = [key for key in one if phase_in(key) <= phase]
+        if any(one[key] != two.get(key) for key in early):
+            found.append(compare.__name__)
+    saved, skipped = newest(run_dir / FOLDER)
+    return [*found, *skipped, *([] if saved and saved.phase == PHASES else ["not finished"])]
+
+
+def phase_in(key: object) -> int:
+    """Of a key of metrics, of evaluations, or a name of a file of rollouts."""
+    if isinstance(key, str):
+        return int(key.removeprefix("phase-").removesuffix(".jsonl"))
+    return key[0] if isinstance(key, tuple) else key
 
 
 def kill_runs(runs: int, folder: Path, *, seed: int = 0, first: int = 0) -> list[dict]:
@@ -268,25 +304,36 @@ def is_good(row: dict) -> bool:
     return row["differences"] == "none" and as_expected and nothing_left
 
 
+def table(rows: list[dict]) -> str:
+    """Markdown, one row for each run."""
+    cells = [[row.get(name, "") for name in FIELDS] for row in rows]
+    lines = [FIELDS, ["---"] * len(FIELDS), *cells]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
 def main() -> int:
     """Write the table; 0 if every run is the one that was not killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="of the moments; by default a new one")
     parser.add_argument("--out", type=Path, default=ROOT / "experiments/reliability/results.csv")
     parser.add_argument("--folder", type=Path, help="for the runs; by default a temporary one")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="kill-runs-"))
     folder.mkdir(parents=True, exist_ok=True)
-    rows = kill_runs(args.runs, folder, seed=args.seed, first=args.first)
+    seed = random.SystemRandom().randrange(2**32) if args.seed is None else args.seed
+    sys.stdout.write(f"--seed {seed}\n")
+    rows = kill_runs(args.runs, folder, seed=seed, first=args.first)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("a" if args.first else "w", newline="", encoding="utf-8") as file:
+    goes_on = args.first > 0 and args.out.exists()
+    with args.out.open("a" if goes_on else "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS, restval="")
-        if not args.first:
+        if not goes_on:
             writer.writeheader()
         writer.writerows(rows)
     good = sum(map(is_good, rows))
+    sys.stdout.write(table(rows))
     sys.stdout.write(f"{good} of {len(rows)} runs are the one that was not killed\n")
     return 0 if good == len(rows) else 1
 

@@ -123,7 +123,7 @@ def test_a_poisoned_neighbour_changes_nothing(row):
 
 
 def test_attention_does_not_guess_where_rows_begin():
-    with pytest.raises(TypeError, match="packed"):
+    with pytest.raises(ModelError, match="nobody packed"):
         tiny_policy().language_model(input_ids=torch.ones(1, 4, dtype=torch.long))
 
 

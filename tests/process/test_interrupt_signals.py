@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -29,7 +30,8 @@ class BesideOneThatWasAsked:
 
 @pytest.fixture(autouse=True)
 def handlers():
-    with interrupt.signals():
+    with suppress(Stopped), interrupt.signals():
+        interrupt.imports_done()
         yield
 
 
@@ -117,6 +119,125 @@ with interrupt.signals():
     os.kill(os.getpid(), int(sys.argv[2]))
     print("too far", flush=True)
 """
+
+
+LOADING = """
+import importlib, os, signal, sys
+from luffy_pl.process import interrupt
+with interrupt.signals():
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    except BaseException:
+        raise ImportError("what a library makes of it")
+    print("too far")
+"""
+SWALLOWED = """
+import os, signal, sys, time
+from luffy_pl.process import interrupt
+with interrupt.signals():
+    interrupt.imports_done()
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    except BaseException:
+        pass
+    if sys.argv[2] == "go on":
+        time.sleep(60)
+"""
+BELOW_PYTHON = """
+import ctypes, os, sys, threading, time
+from pathlib import Path
+from luffy_pl.process import interrupt
+with interrupt.signals():
+    interrupt.imports_done()
+    if sys.argv[2] == "training":
+        interrupt.defer(Path("stop"))
+    # As a thread of a library that waits for a rank: no handler in Python runs before it is back.
+    def send():
+        for _ in range(2):
+            time.sleep(interrupt.ECHO_S + 0.2)
+            os.kill(os.getpid(), int(sys.argv[1]))
+    threading.Thread(target=send).start()
+    mutex = ctypes.create_string_buffer(256)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+"""
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize(("number", "code"), [(15, 143), (10, 143), (2, 130)])
+def test_while_modules_are_imported_the_process_ends_at_once(number, code):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, str(number)], capture_output=True, text=True, check=False
+    )
+    word = "interrupted" if code == 130 else "terminated"
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"luffy-pl: {word} [{code}]\n"
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize(("number", "code"), [(15, 143), (2, 130)])
+def test_a_signal_that_somebody_swallows_ends_the_process_all_the_same(number, code):
+    began_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, str(number), "go on"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
+    assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize("when", ["starting", "training"])
+def test_a_process_that_is_below_python_ends_too(tmp_path, when):
+    """While it trains, at the second signal."""
+    done = subprocess.run(
+        [sys.executable, "-c", BELOW_PYTHON, "15", when],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 143
+    word = "terminated" if when == "starting" else "stopped without saving"
+    assert word in done.stderr
+
+
+@pytest.mark.parametrize("error", [ImportError("renamed"), None])
+def test_what_became_of_a_signal_is_still_that_signal(error):
+    def command():
+        with interrupt.signals():
+            interrupt.imports_done()
+            with suppress(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.is_ending()
+            if error is not None:
+                raise error
+
+    with pytest.raises(Stopped, match="terminated"):
+        command()
+
+
+def test_an_error_of_its_own_is_not_that_of_a_signal():
+    def command():
+        with interrupt.signals():
+            interrupt.imports_done()
+            raise ImportError("its own")
+
+    with pytest.raises(ImportError):
+        command()
+
+
+def test_a_forked_child_keeps_its_signals_to_itself(monkeypatch):
+    left = []
+    monkeypatch.setattr(interrupt, "GRACE_S", 0.1)
+    monkeypatch.setattr(interrupt, "_leave", lambda number, **how: left.append(number))
+    with interrupt.signals():
+        interrupt.imports_done()
+        pid = os.fork()
+        if pid == 0:
+            with suppress(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        time.sleep(0.5)
+    assert left == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

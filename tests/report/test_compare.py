@@ -81,7 +81,7 @@ def test_only_shared_and_graded_problems_count(command_line, tmp_path):
 
 def test_the_last_phase_counts(tmp_path):
     for phase in (999_999, 1_000_000):
-        write_run(tmp_path, [phase == 1_000_000], phase=phase)
+        write_run(tmp_path, [int(phase == 1_000_000)], phase=phase)
         write_run(tmp_path, [2], phase=phase, benchmark="a-b")
     half, whole = ProblemOutcome(2, 1, False), ProblemOutcome(2, 2, False)
     assert read_problems(tmp_path) == {"heldout": {"p/0": half}, "a-b": {"p/0": whole}}

@@ -79,13 +79,13 @@ def test_recipes_are_named_beside_the_runs(command_line, report, tmp_path):
     )
 
 
-def test_a_page_that_cannot_be_written(command_line, tmp_path):
+def test_a_page_that_cannot_be_written(command_line, tmp_path, caplog):
     run = write_run(tmp_path / "run")
     done = command_line("report", run, "--html", tmp_path)
     assert (done.returncode, "cannot be written" in done.stderr) == (8, True)
     (run / "results.json").write_text("{}")
     done = command_line("report", run)
-    assert (done.returncode, "results.json: holds no results" in done.stderr) == (8, True)
+    assert (done.returncode, "results.json: holds no results" in caplog.text) == (0, True)
 
 
 def test_answers_of_every_command_and_phase(report, tmp_path):
@@ -234,7 +234,7 @@ def test_pass_at_k_against_temperature(report, tmp_path):
     for name, temperature in (("cold", 0.2), ("hot", 1.0)):
         pass_at = {"1": interval(0.4), "8": interval(0.6)}
         one = {"name": "aime24", "n": 30, "k": 8, "temperature": temperature,
-               "metrics": {"avg": interval(0.4), "pass_at": pass_at}}  # fmt: skip
+               "metrics": {"avg": interval(0.4)}, "pass_at": pass_at}  # fmt: skip
         runs.append(write_results(tmp_path / name, [one]))
     page = report(*runs, "--html", tmp_path / "both.html")
     assert page.text_of("figcaption") == ["cold, hot: aime24"]
@@ -255,7 +255,7 @@ def test_pass_at_k_against_temperature(report, tmp_path):
 def test_numbers_that_do_not_exist(report, tmp_path):
     nothing = {"value": None, "low": None, "high": None}
     one = {"name": "amc", "n": 0, "k": 0, "temperature": 1.0, "metrics": {"avg": nothing,
-           "pass": nothing, "tokens": nothing, "pass_at": {"1": nothing}}}  # fmt: skip
+           "pass": nothing, "tokens": nothing}, "pass_at": {"1": nothing}}  # fmt: skip
     page = report(write_results(tmp_path / "run", [one]))
     assert "[-, -]" in page.text_of("td")
 

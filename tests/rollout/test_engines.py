@@ -77,6 +77,14 @@ def test_a_cut_answer_says_so(engine, prompts):
     assert (len(cut.token_ids), cut.finish_reason) == (3, "length")
 
 
+def test_an_answer_ends_where_the_window_is_full(engine, prompts):
+    """Of 96 tokens; every engine does the same."""
+    long = (prompts[0] * 20)[:93]
+    [answers] = engine.generate([Request(long, (1, 2, 3), 48)], sampling=Sampling(temperature=2.0))
+    assert all(len(answer.token_ids) <= 3 for answer in answers)
+    assert any(len(answer.token_ids) == 3 for answer in answers)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_those_of_the_trainer(engine, policy, prompts, temperature):
     """At the sampling temperature, to float32 accuracy."""

@@ -12,6 +12,7 @@ from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Prompt
 from luffy_pl.rollout.policy_weights import PolicyWeights
+from luffy_pl.rollout.probe import MOST_GIVEN, beyond_windows
 
 
 class Strategy:
@@ -80,8 +81,21 @@ def test_a_stale_head_stops_the_run(run, engine, monkeypatch):
         load(kept.items(), policy_version=policy_version)
 
     monkeypatch.setattr(engine, "load_weights", without_head)
-    with pytest.raises(EngineError, match=r"disagree by .* nats after a sync"):
+    with pytest.raises(EngineError, match=r"disagree by .* nats after a sync") as stopped:
         WeightSync().sync(trainer, module)
+    causes = stopped.value.fix
+    assert all(one in causes for one in ("weights", "logits", "windows", "rounding"))
+    assert "0.5" not in causes
+
+
+@pytest.mark.parametrize(
+    ("windows", "max_model_len", "length"),
+    [({2}, 96, 5), ({16}, 96, 16), ({4, 16}, None, 16), ({64}, 40, 32), ({4096}, None, MOST_GIVEN)],
+)
+def test_the_probe_begins_before_any_window(windows, max_model_len, length):
+    found = beyond_windows((5, 9, 17, 21, 13), windows, max_model_len=max_model_len)
+    assert len(found) == length
+    assert found == ((5, 9, 17, 21, 13) * 64)[:length]
 
 
 def test_a_nan_gap_stops_the_run(run, monkeypatch):

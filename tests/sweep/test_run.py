@@ -8,8 +8,9 @@ import time
 import pytest
 
 from luffy_pl.cli import main
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import process, runner
-from luffy_pl.sweep.state import JOURNAL, alone, read_state
+from luffy_pl.sweep.state import JOURNAL, read_state
 from sweep.hanging import HANGING, is_running, sweep_process
 
 
@@ -122,7 +123,7 @@ def test_no_cell_outlives_a_sweep_that_was_killed(grid_file, tmp_path):
         assert time.monotonic() < deadline, "the cell is still running"
         time.sleep(0.05)
     assert read_state(tmp_path / "runs")["hang-seed0"].event == "started"
-    with alone(tmp_path / "runs"):
+    with alone(tmp_path / "runs", "sweep"):
         pass
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luffy_pl.errors import ConfigError, StorageError
+from luffy_pl.errors import ConfigError
 from luffy_pl.run_dir.checkpoints import LAST_STATE
 from luffy_pl.sweep.grid import read_grid
 from luffy_pl.sweep.plan import make_cells
@@ -10,7 +10,6 @@ from luffy_pl.sweep.state import (
     CHECKPOINT,
     JOURNAL,
     CellStatus,
-    alone,
     append,
     check_unchanged,
     how_to_go_on,
@@ -61,12 +60,3 @@ def test_a_finished_cell_that_changed_is_refused_by_name(cell):
     check_unchanged([cell], {cell.name: CellStatus("failed", "other")})
     with pytest.raises(ConfigError, match=f"cell {cell.name}: its arguments"):
         check_unchanged([cell], {cell.name: CellStatus("finished", "other")})
-
-
-def test_one_sweep_at_a_time(tmp_path):
-    with alone(tmp_path / "runs"):
-        second = alone(tmp_path / "runs")
-        with pytest.raises(StorageError, match="another sweep"):
-            second.__enter__()
-    with alone(tmp_path / "runs"):
-        pass

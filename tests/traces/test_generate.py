@@ -150,6 +150,7 @@ def test_an_endpoint_is_a_teacher(endpoint, sums, command_line, tmp_path):
         "traces", "generate", sums, "--teacher.endpoint", endpoint, "--teacher.model", "r1",
         "--teacher.samples", "3", "--teacher.price_in", "1", "--teacher.price_out", "10",
         "--teacher.concurrency", "2", "--source.system_prompt", "Think.", "--out", out,
+        "--teacher.chat_template_kwargs", "{enable_thinking: true}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = lines(out)
@@ -161,9 +162,27 @@ def test_an_endpoint_is_a_teacher(endpoint, sums, command_line, tmp_path):
     assert rows[4]["trace"] is None
     assert {len(asked["messages"]) for asked in Endpoint.asked} == {2}
     assert Endpoint.asked[0]["n"] == 3
+    assert Endpoint.asked[0]["chat_template_kwargs"] == {"enable_thinking": True}
     # 5 prompts: 50 tokens in at 1, 150 out at 10 a million.
     assert "price 0.00155" in done.stdout
     assert "4 of 15 answers right, 5 cut off" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["--teacher.chat_template_kwargs", "{enable_thinking: true}"], 2,
+         "teacher.chat_template_kwargs: names something that the chat template does not read"),
+        # Said before any prompt is asked, and so before any is paid for.
+        (["--engine.max_model_len", "8"], 3, "shorter.jsonl:1: the prompt has "),
+    ],
+)  # fmt: skip
+def test_what_a_local_teacher_cannot_be_asked(command_line, tmp_path, args, code, says):
+    out = tmp_path / "traces.jsonl"
+    done = command_line("traces", "generate", *LOCAL, *args, "--out", out)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert not out.exists() or not out.read_text()
 
 
 def test_an_endpoint_that_is_not_there_is_one_line(sums, command_line, tmp_path, monkeypatch):

@@ -21,6 +21,8 @@ PLACES = {
     "source": "data.train",
     "reward": "data.reward",
     "max_response_tokens": "data.rollout.max_response_tokens",
+    "max_model_len": "data.engine.max_model_len",
+    "chat_template_kwargs": "data.chat_template_kwargs",
 }
 
 
@@ -36,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         resolve(options.model),
         options.reward,
         max_response_tokens=options.max_response_tokens,
+        max_model_len=options.max_model_len,
+        chat_template_kwargs=options.chat_template_kwargs,
         against=[PromptSource(resolve(path)) for path in options.against or ()],
         num_probabilities=options.probabilities,
         on_progress=say,
@@ -65,6 +69,14 @@ def parse_options(argv: Sequence[str]) -> Any:
     parser.add_argument("--model", type=str | None, help="folder or hub name: tokenizer, template")
     parser.add_argument(
         "--max_response_tokens", type=int | None, help="limit of a trace, EOS included"
+    )
+    parser.add_argument(
+        "--max_model_len", type=int | None, help="limit of prompt and answer together"
+    )
+    parser.add_argument(
+        "--chat_template_kwargs",
+        type=dict[str, Any] | None,
+        help="what the chat template is given, such as '{enable_thinking: false}'",
     )
     parser.add_argument(
         "--against",

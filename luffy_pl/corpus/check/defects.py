@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 FIXES = {
     "broken_row": "mend the row, or --source.on_bad_row skip to train without it",
-    "prompt_too_long": "raise max_prompt_tokens, or let the loader drop the row",
+    "prompt_too_long": "raise max_prompt_tokens or max_model_len, or let the loader drop the row",
     "control_token": "remove the token from the text: the model would read it as a command",
     "broken_text": "decode the source again: U+FFFD stands where bytes were lost",
     "gold_unusable": "give an answer that can be graded, or leave the row out",
@@ -16,7 +16,7 @@ FIXES = {
     "test_overlap": "remove the row: its problem is one of the test set",
     "trace_empty": "write a trace, or null where there is none",
     "trace_missing": "write a trace, or --source.require_trace false",
-    "eos_inside": "end the trace at its first EOS",
+    "eos_inside": "end the trace before its first stop token: sampling would stop there",
     "think_doubled": "keep one <think> and one </think>",
     "think_unclosed": "close the thought: nothing before the end of thinking is graded",
     "think_unopened": "begin the trace with <think>, or use a template that opens the thought",

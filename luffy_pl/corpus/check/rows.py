@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from luffy_pl.corpus.check.defects import Defect, shorten
-from luffy_pl.data.chat import encode, render_prompt, strip_think_prefix, with_system_prompt
+from luffy_pl.data.chat import (
+    Rendering,
+    encode_known,
+    strip_think_prefix,
+    with_system_prompt,
+)
 from luffy_pl.data.columns import Columns, Question, Schema, detect_schema, fill_columns
 from luffy_pl.data.columns import read_question as read
 from luffy_pl.data.expert_traces import tokenize_traces
 from luffy_pl.data.prompts import PromptSource, prompt_of
 from luffy_pl.data.rows import DataRow, read_rows
-from luffy_pl.errors import DataError, LuffyError
+from luffy_pl.errors import DataError
 from luffy_pl.records import ExpertTrace, Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 ROWS_PER_BATCH = 256
 
@@ -55,9 +56,13 @@ class Reader:
     """One pass over a source; unreadable rows become defects."""
 
     def __init__(
-        self, source: PromptSource, tokenizer: PreTrainedTokenizerBase, *, needs_answer: bool = True
+        self,
+        source: PromptSource,
+        rendering: Rendering,
+        *,
+        needs_answer: bool = True,
     ) -> None:
-        self.source, self.tokenizer, self.needs_answer = source, tokenizer, needs_answer
+        self.source, self.rendering, self.needs_answer = source, rendering, needs_answer
         self.num_rows = 0
         self.understood: Understood | None = None
         self.defects: list[Defect] = []
@@ -100,17 +105,21 @@ class Reader:
         self.defects.append(Defect("broken_row", error.where, "", shorten(error.what + got, 160)))
 
     def _encoded(self, batch: Sequence[Question]) -> Iterator[CheckedRow]:
-        texts = [
-            render_prompt(
-                self.tokenizer, with_system_prompt(question.messages, self.source.system_prompt)
+        tokenizer = self.rendering.tokenizer
+        texts = self.rendering.prompts(
+            [with_system_prompt(one.messages, self.source.system_prompt) for one in batch],
+            places=[one.where for one in batch],
+        )
+        prompts = encode_known(tokenizer, texts)
+        traces = iter(
+            tokenize_traces(
+                tokenizer,
+                [
+                    strip_think_prefix(trace, text)
+                    for question, text in zip(batch, texts, strict=True)
+                    for trace in question.traces
+                ],
             )
-            for question in batch
-        ]
-        prompts = self._encode_all(texts)
-        traces = self._tokenize_all(
-            strip_think_prefix(trace, text)
-            for question, text in zip(batch, texts, strict=True)
-            for trace in question.traces
         )
         for question, text, ids in zip(batch, texts, prompts, strict=True):
             own = tuple(itertools.islice(traces, len(question.traces)))
@@ -119,33 +128,6 @@ class Reader:
                 self.defects.append(Defect("unknown_token", question.where, question.id, what))
                 continue
             yield CheckedRow(question, text, ids, own)
-
-    def _encode_all(self, texts: Sequence[str]) -> list[tuple[int, ...] | None]:
-        try:
-            return list(encode(self.tokenizer, texts))
-        except Exception:  # noqa: BLE001  tokenizers raises Exception itself
-            return [self._encode_one(text) for text in texts]
-
-    def _encode_one(self, text: str) -> tuple[int, ...] | None:
-        try:
-            return encode(self.tokenizer, [text])[0]
-        except Exception:  # noqa: BLE001  tokenizers raises Exception itself
-            return None
-
-    def _tokenize_all(self, texts: Iterable[str]) -> Iterator[ExpertTrace | None]:
-        texts = list(texts)
-        try:
-            return iter(tokenize_traces(self.tokenizer, texts))
-        except LuffyError:
-            raise
-        except Exception:  # noqa: BLE001  tokenizers raises Exception itself
-            ids = [self._encode_one(text) for text in texts]
-            return iter(
-                [
-                    None if i is None else tokenize_traces(self.tokenizer, [text])[0]
-                    for i, text in zip(ids, texts, strict=True)
-                ]
-            )
 
 
 def understand(source: PromptSource, first: tuple[str, DataRow]) -> Understood:

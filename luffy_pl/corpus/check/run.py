@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from luffy_pl.corpus.check.defects import FIXES, Defect
 from luffy_pl.corpus.check.lengths import LengthSummary, summarize_lengths
@@ -14,15 +14,17 @@ from luffy_pl.corpus.check.repeats import Repeats, TestSet
 from luffy_pl.corpus.check.rows import CheckedRow, Reader, Understood, question_texts
 from luffy_pl.corpus.check.template import segments, template_notes
 from luffy_pl.corpus.check.texts import Limits, TextChecks
-from luffy_pl.data.chat import with_chat_template
+from luffy_pl.data.chat import (
+    Rendering,
+    TemplateKwargs,
+    check_template_kwargs,
+    with_chat_template,
+)
 from luffy_pl.data.prompts import PromptSource
-from luffy_pl.data.tokenizer import load_tokenizer
+from luffy_pl.data.tokenizer import generation_stop_ids, load_tokenizer, longest_context
 from luffy_pl.errors import DataError
 from luffy_pl.records import Verdict
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # A trace with one of these has no answer that could be graded, or one that nobody would see.
 UNGRADED = {"trace_empty", "think_unclosed", "think_doubled", "eos_inside", "unknown_token"}
@@ -69,6 +71,8 @@ def check_data(
     reward: RewardConfig,
     *,
     max_response_tokens: int | None,
+    max_model_len: int | None = None,
+    chat_template_kwargs: TemplateKwargs | None = None,
     against: Sequence[PromptSource] = (),
     num_probabilities: int = 0,
     on_progress: Callable[[str], None] = lambda text: None,
@@ -77,25 +81,28 @@ def check_data(
 
     Args:
         max_response_tokens: limit of a trace, EOS included; None sets no limit.
+        max_model_len: tokens of prompt and answer together; None takes the model's own limit.
+        chat_template_kwargs: what the chat template is given beside the messages.
         against: test sets that must not occur in it.
         num_probabilities: traces whose probability under the model is measured; 0 loads none.
     """
     tokenizer = with_chat_template(load_tokenizer(model_path), source.chat_template)
+    check_template_kwargs(tokenizer, chat_template_kwargs, where="chat_template_kwargs")
     limits = Limits(
-        source.max_prompt_tokens, max_response_tokens, reward.think_end, source.require_trace
+        source.max_prompt_tokens,
+        max_response_tokens,
+        reward.think_end,
+        source.require_trace,
+        max_model_len=max_model_len or longest_context(model_path),
+        stop_ids=frozenset(generation_stop_ids(model_path)),
     )
     verifier = build_verifier(reward)
-    reader = Reader(source, tokenizer, needs_answer=verifier.reads_gold)
+    rendering = Rendering(tokenizer, chat_template_kwargs or {})
+    reader = Reader(source, rendering, needs_answer=verifier.reads_gold)
     checks = TextChecks(tokenizer, limits)
     repeats = Repeats(TestSet(pair for one in against for pair in question_texts(one)))
     found = read_all(reader, checks, repeats, on_progress)
-    if not found.rows or reader.understood is None:
-        raise DataError(
-            source.path,
-            f"no row of {reader.num_rows} can be read"
-            + (f"; the first: {reader.defects[0].what}" if reader.defects else ""),
-            fix="name the columns: --source.columns.prompt and --source.columns.answer",
-        )
+    understood = check_readable(reader, found)
     on_progress(f"grading the traces of {len(found.rows)} rows")
     wrong, num_right = grade(found, verifier)
     probabilities = None
@@ -108,13 +115,25 @@ def check_data(
         num_rows=reader.num_rows,
         num_traces=sum(len(row.traces) for row in found.rows),
         num_right=num_right,
-        understood=reader.understood,
+        understood=understood,
         prompt=tuple(segments(tokenizer, found.rows[0].prompt_ids)),
-        notes=tuple(notes(tokenizer, model_path, found.rows, limits)),
+        notes=tuple(notes(rendering, model_path, found.rows, limits)),
         lengths=measured(found.rows, limits),
         defects=in_order([*reader.defects, *found.defects, *wrong]),
         probabilities=probabilities,
     )
+
+
+def check_readable(reader: Reader, found: Pass) -> Understood:
+    """How the columns were read; a DataError if no row can be."""
+    if not found.rows or reader.understood is None:
+        raise DataError(
+            reader.source.path,
+            f"no row of {reader.num_rows} can be read"
+            + (f"; the first: {reader.defects[0].what}" if reader.defects else ""),
+            fix="name the columns: --source.columns.prompt and --source.columns.answer",
+        )
+    return reader.understood
 
 
 def read_all(
@@ -168,20 +187,17 @@ def trace_defect(verdict: Verdict) -> tuple[str, str]:
 
 
 def notes(
-    tokenizer: PreTrainedTokenizerBase, model_path: str, rows: Sequence[CheckedRow], limits: Limits
+    rendering: Rendering, model_path: str, rows: Sequence[CheckedRow], limits: Limits
 ) -> Iterator[str]:
     """What holds for the whole file."""
-    from transformers import AutoConfig
-
-    yield from template_notes(tokenizer, model_path, rows[0])
-    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
-    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    yield from template_notes(rendering, model_path, rows[0])
+    window = limits.max_model_len
     longest = max(
         len(row.prompt_ids) + max((len(t.token_ids) for t in row.traces if t), default=0)
         for row in rows
     )
     if window is not None and longest > window:
-        yield f"the longest row has {longest} tokens, the model's window {window}"
+        yield f"the longest row has {longest} tokens, the window {window}"
     bare = sum(not row.traces for row in rows)
     if bare and not limits.require_trace:
         yield f"{bare} of {len(rows)} rows have no trace: their groups hold rollouts alone"
@@ -191,9 +207,7 @@ def measured(rows: Sequence[CheckedRow], limits: Limits) -> tuple[LengthSummary,
     """Prompts and traces in tokens."""
     traces = [len(trace.token_ids) for row in rows for trace in row.traces if trace is not None]
     found = (
-        summarize_lengths(
-            "prompt", [len(row.prompt_ids) for row in rows], limits.max_prompt_tokens
-        ),
+        summarize_lengths("prompt", [len(row.prompt_ids) for row in rows], limits.prompt_tokens),
         summarize_lengths("trace", traces, limits.max_response_tokens),
     )
     return tuple(one for one in found if one is not None)

@@ -6,13 +6,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from luffy_pl.corpus.check.rows import CheckedRow
-from luffy_pl.data.chat import TEMPLATE_DATE
+from luffy_pl.data.chat import ANSWER, Rendering
 from luffy_pl.data.tokenizer import generation_stop_ids
+from luffy_pl.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-ANSWER = "The answer is 7."
 
 
 def segments(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> list[tuple[str, bool]]:
@@ -30,11 +29,12 @@ def segments(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> list[t
     return pieces
 
 
-def template_notes(
-    tokenizer: PreTrainedTokenizerBase, model_path: str, row: CheckedRow
-) -> list[str]:
+def template_notes(rendering: Rendering, model_path: str, row: CheckedRow) -> list[str]:
     """What is not wrong in itself, and worth knowing before training."""
-    notes = []
+    notes, tokenizer = [], rendering.tokenizer
+    if rendering.kwargs:
+        given = ", ".join(f"{name}={value!r}" for name, value in rendering.kwargs.items())
+        notes.append(f"the template is given {given} (chat_template_kwargs)")
     decoded = tokenizer.decode(
         row.prompt_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
@@ -43,7 +43,7 @@ def template_notes(
     bos = tokenizer.bos_token_id
     if bos is not None and list(row.prompt_ids[:2]) == [bos, bos]:
         notes.append("the template writes BOS twice")
-    notes += turn_notes(tokenizer, row)
+    notes += turn_notes(rendering, row)
     stops = generation_stop_ids(model_path)
     if stops and tokenizer.eos_token_id not in stops:
         names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops)))
@@ -58,16 +58,12 @@ def template_notes(
     return notes
 
 
-def turn_notes(tokenizer: PreTrainedTokenizerBase, row: CheckedRow) -> list[str]:
+def turn_notes(rendering: Rendering, row: CheckedRow) -> list[str]:
     """Whether a finished turn begins as the prompt ends, and what closes it."""
-    from jinja2 import TemplateError
-
     answered = [*row.question.messages, {"role": "assistant", "content": ANSWER}]
     try:
-        text = str(
-            tokenizer.apply_chat_template(answered, tokenize=False, date_string=TEMPLATE_DATE)
-        )
-    except (TemplateError, TypeError, ValueError):
+        (text,) = rendering.texts([answered], add_generation_prompt=False)
+    except ModelError:
         return ["the template cannot render an assistant's turn, so it serves single turns only"]
     if ANSWER not in text:
         return ["the template leaves out the assistant's turn, so it serves single turns only"]
@@ -78,6 +74,6 @@ def turn_notes(tokenizer: PreTrainedTokenizerBase, row: CheckedRow) -> list[str]
             f"a finished turn begins {before[-30:]!r}, a prompt ends {row.prompt_text[-30:]!r}"
         )
     closing = behind.strip()
-    if closing and closing != tokenizer.eos_token:
+    if closing and closing != rendering.tokenizer.eos_token:
         notes.append(f"the template closes a turn with {closing!r}, a trace with EOS alone")
     return notes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from luffy_pl.corpus.check.defects import Defect, shorten
 from luffy_pl.corpus.check.rows import CheckedRow
 from luffy_pl.data.chat import THINK
+from luffy_pl.data.expert_traces import early_end
 from luffy_pl.records import ExpertTrace
 
 if TYPE_CHECKING:
@@ -26,12 +27,23 @@ class Limits:
         max_response_tokens: of a trace, EOS included; None sets no limit.
         think_end: what closes a thought; None where there are none.
         require_trace: every row has a trace.
+        max_model_len: of prompt and answer together; None sets no limit.
+        stop_ids: tokens beside EOS that end a response.
     """
 
     max_prompt_tokens: int | None
     max_response_tokens: int | None
     think_end: str | None
     require_trace: bool
+    max_model_len: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of the longest prompt that a run would use."""
+        window = None if self.max_model_len is None else self.max_model_len - 1
+        limits = [limit for limit in (self.max_prompt_tokens, window) if limit is not None]
+        return min(limits, default=None)
 
 
 class TextChecks:
@@ -60,7 +72,7 @@ class TextChecks:
                 yield Defect(kind, row.question.where, row.question.id, name + what)
 
     def _prompt(self, row: CheckedRow) -> Iterator[tuple[str, str]]:
-        limit = self.limits.max_prompt_tokens
+        limit = self.limits.prompt_tokens
         if limit is not None and len(row.prompt_ids) > limit:
             yield "prompt_too_long", f"the prompt has {len(row.prompt_ids)} tokens of {limit}"
         for message in row.question.messages:
@@ -102,6 +114,11 @@ class TextChecks:
             return "trace_empty", "nothing but <think> and EOS"
         if self.eos in trace.text:
             return "eos_inside", f"EOS within the trace: {around(trace.text, self.eos)}"
+        if (place := early_end(trace, tuple(self.limits.stop_ids))) is not None:
+            end = self.decode(trace.token_ids[place : place + 1])
+            return "eos_inside", (
+                f"{end!r}, which ends a response, as token {place + 1} of {len(trace.token_ids)}"
+            )
         if token := self._control_token(trace.text):
             return "control_token", f"{token} in the trace: {around(trace.text, token)}"
         return self._thought(row, raw)

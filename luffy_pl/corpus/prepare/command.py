@@ -17,6 +17,7 @@ from luffy_pl.corpus.prepare.shards import begin_shards, fill, outcomes
 from luffy_pl.corpus.prepare.write import REPORT, corpus_summary, write_data_report, write_files
 from luffy_pl.data.rows import JSON_LINES, PARQUET, DataRow, read_rows
 from luffy_pl.errors import ConfigError, StorageError, first_line
+from luffy_pl.process.folder_lock import alone
 from luffy_pl.reward.reward import RewardConfig
 
 ROWS_PER_LINE = 4096
@@ -51,9 +52,10 @@ def main(argv: Sequence[str]) -> int:
     if path is None:
         raise ConfigError("path", "is missing", fix="name a file of your own")
     try:
-        report = prepare_corpus(
-            folder, job, path, workers=options.workers, overwrite=options.overwrite
-        )
+        with alone(folder, "prepare"):
+            report = prepare_corpus(
+                folder, job, path, workers=options.workers, overwrite=options.overwrite
+            )
     except OSError as error:
         raise StorageError(
             str(folder), f"cannot be written ({first_line(error)})", fix="give another --out"

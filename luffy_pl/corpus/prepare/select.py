@@ -38,7 +38,8 @@ class RowOutcome:
         reason: "kept", or why not: bad_row, no_gold, gold_unusable, test_overlap, no_trace.
         row: the training row, without traces if the reason is no_trace; None if it cannot be used.
         text: the question, to find it again in other rows.
-        lost: traces, by reason: not_verified, not_complete, too_long, wrong.
+        lost: traces, by reason: not_verified, not_complete, too_long, wrong,
+            unknown_token.
         num_tokens: of each trace that is kept, EOS included; empty without a tokenizer.
     """
 
@@ -72,7 +73,7 @@ def select_row(job: SelectionJob, where: str, row: DataRow, verifier: Verifier) 
     if job.against and (found := test_set(job.against).overlap(text)) is not None:
         return RowOutcome(where, "test_overlap", what=found[0])
     traces, lost = surviving(job, candidate, verifier)
-    tokens = num_tokens(job.recipe.tokenizer, traces)
+    traces, tokens = counted(job.recipe.tokenizer, traces, lost)
     limit = job.recipe.max_trace_tokens
     if limit is not None:
         short = [(t, n) for t, n in zip(traces, tokens, strict=True) if n <= limit]
@@ -129,11 +130,16 @@ def training_row(job: SelectionJob, candidate: Candidate, traces: Sequence[str])
     return row
 
 
-def num_tokens(tokenizer: str | None, traces: Sequence[str]) -> list[int]:
-    """Of each trace with EOS; nothing without a tokenizer."""
+def counted(
+    tokenizer: str | None, traces: list[str], lost: Counter[str]
+) -> tuple[list[str], list[int]]:
+    """The traces that the tokenizer has tokens for, and how many with EOS; none without it."""
     if tokenizer is None:
-        return []
-    return [len(trace.token_ids) for trace in tokenize_traces(loaded(tokenizer), list(traces))]
+        return traces, []
+    encoded = tokenize_traces(loaded(tokenizer), traces)
+    known = [(text, one) for text, one in zip(traces, encoded, strict=True) if one is not None]
+    lost["unknown_token"] += len(traces) - len(known)
+    return [text for text, _ in known], [len(one.token_ids) for _, one in known]
 
 
 @cache

@@ -91,8 +91,13 @@ def do_chunk(job: SelectionJob, chunk: Sequence[tuple[str, DataRow]], file: Path
 def outcomes(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """What became of every row, in order."""
     for file in files:
-        with file.open(encoding="ascii") as lines:
-            yield from map(json.loads, lines)
+        try:
+            with file.open(encoding="ascii") as lines:
+                yield from map(json.loads, lines)
+        except ValueError:
+            raise StorageError(
+                str(file), "is broken", fix="remove it: its rows are prepared again"
+            ) from None
 
 
 def _missing(

@@ -14,12 +14,12 @@ from luffy_pl.report.outcomes import EvaluationOutcome
 from luffy_pl.report.page.answers import AnswerLengths
 from luffy_pl.report.page.charts import Chart, Series, histogram, line_chart
 from luffy_pl.report.page.expert_figures import metric_series
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 ConfidenceInterval = dict[str, float]
 
 
-def curves(runs: Sequence[Run], over: Measure) -> list[Chart]:
+def curves(runs: Sequence[RunHistory], over: Measure) -> list[Chart]:
     """The panels of curves.png, one line per run; a panel without a point is left out."""
     charts = []
     for title, metric in {**PANELS, **watched_panels(runs)}.items():
@@ -53,7 +53,7 @@ TIMINGS = {
 }
 
 
-def timing_figures(runs: Sequence[Run]) -> list[Chart]:
+def timing_figures(runs: Sequence[RunHistory]) -> list[Chart]:
     """Where the time of a phase goes; a chart without a point is left out."""
     charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in TIMINGS.items()]
     return [chart for chart in charts if chart]
@@ -98,10 +98,10 @@ def temperature_figures(outcomes: Sequence[tuple[str, EvaluationOutcome]]) -> li
 def pass_at(benchmark: dict[str, Any]) -> dict[int, ConfidenceInterval]:
     """Estimates by k: of `pass_at`, or the one pass@k there is; numbers that exist."""
     metrics = benchmark["metrics"]
-    estimates = metrics.get("pass_at")
-    if estimates is None:
-        estimates = {benchmark["k"]: metrics["pass"]} if "pass" in metrics else {}
-    return {int(k): one for k, one in estimates.items() if one["value"] is not None}
+    estimates = benchmark.get("pass_at")
+    if not estimates and "pass" in metrics and benchmark.get("k") is not None:
+        estimates = {benchmark["k"]: metrics["pass"]}
+    return {int(k): one for k, one in (estimates or {}).items() if one["value"] is not None}
 
 
 def pass_series(k: int, points: dict[float, ConfidenceInterval]) -> Series:

@@ -1,0 +1,132 @@
+"""Worker processes for what others wrote: a model's answer, a chat template.
+
+Such text may take for ever, eat all memory or crash, so it is handled by processes with a memory
+limit and no secrets, which can be killed.
+
+Why spawn: fork copies the locks of the trainer's threads (torch, vLLM), and a forkserver outlives
+the pool. A worker starts in a fraction of a second, since it imports neither.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+_KEPT_ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "TZ"})
+
+WorkerDied = ProcessExpired
+"""Raised for a task whose worker ended before it had answered; `exitcode` as Python has it."""
+
+
+class KillablePool:
+    """A running pool of workers; `stop` leaves nothing behind.
+
+    Args:
+        workers: number of processes.
+        initializer: called in each worker before its first task; it calls `confine`.
+        max_tasks: a worker is replaced after so many tasks; 0 keeps it.
+    """
+
+    def __init__(
+        self, *, workers: int, initializer: Callable[[], None], max_tasks: int = 0
+    ) -> None:
+        # A worker dies with the thread that started it (PR_SET_PDEATHSIG counts threads), so
+        # one thread that lives as long as the pool starts them all.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
+        self._pool: ProcessPool = self._starter.submit(
+            _new_pool, workers, initializer, max_tasks
+        ).result()
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes tasks; a pool is given up if a worker dies while none has a task."""
+        return bool(self._pool.active)
+
+    def schedule(
+        self,
+        function: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Future[Any]:
+        """Have a worker call `function`; it is killed after `timeout` seconds."""
+        return self._pool.schedule(function, args=args, kwargs=dict(kwargs or {}), timeout=timeout)
+
+    def stop(self) -> None:
+        """End all workers."""
+        self._pool.stop()
+        self._pool.join()
+        self._starter.shutdown()
+
+
+def confine(memory_bytes: int) -> None:
+    """Give up what a worker does not need, before it reads a stranger's text.
+
+    Its standard input is /dev/null already: multiprocessing sees to that.
+
+    Args:
+        memory_bytes: limit of its address space.
+    """
+    # pebble's handler would run Python first, which a hung worker does not.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with_parent()
+    for name in set(os.environ) - _KEPT_ENVIRONMENT:
+        del os.environ[name]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def do_nothing() -> None:
+    """A task that makes pebble start."""
+
+
+def _new_pool(workers: int, initializer: Callable[[], None], max_tasks: int) -> ProcessPool:
+    pool = ProcessPool(
+        max_workers=workers,
+        max_tasks=max_tasks,
+        initializer=initializer,
+        context=_LeanContext(),
+    )
+    pool.schedule(do_nothing)  # pebble starts its processes with the first task
+    return pool
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the trainer is gone, however it went."""
+    if sys.platform != "linux":
+        return
+    pr_set_pdeathsig = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it was gone before this was asked
+        os._exit(1)
+
+
+class _LeanProcess(SpawnProcess):
+    """A spawned process that leaves the parent's script alone, which may import torch."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        # The start-up data names the module of __main__, or nothing if it is an empty one.
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            return SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = script
+
+
+class _LeanContext(SpawnContext):
+    Process = _LeanProcess
