@@ -53,30 +53,32 @@ def check_base_first(files: Sequence[SettingSource]) -> None:
 
 
 def check_one_recipe(files: Sequence[SettingSource]) -> None:
-    """Refuse a recipe over another one."""
-    below: SettingSource | None = None
-    for file in files:
-        name = file.values.get(RECIPE)
-        if not isinstance(name, str) or name.startswith(ADD_ON):
+    """Refuse a recipe over anything but LUFFY of a base, or itself."""
+    for number, file in enumerate(files):
+        name, before = file.values.get(RECIPE), files[:number]
+        below = recipe_name(before)
+        if not isinstance(name, str) or name.startswith(ADD_ON) or below is None:
             continue
-        if below is not None and not goes_over(name, below):
-            first = next((file.name for file in files if is_base(file)), "conf/quickstart.yaml")
-            if below.name == first:
-                first = "conf/luffy.yaml"
-            raise ConfigError(
-                RECIPE,
-                f"of {file.name} would be laid over {below.values[RECIPE]} of {below.name}, and "
-                "the settings of both would mix",
-                value=name,
-                fix=f"choose one recipe: --config {first} --config {file.name}",
-            )
-        below = file
+        is_bare = below == BASE_RECIPE and all(is_base(one) for one in before if method(one))
+        if is_bare or below.split(ADD_ON)[0] == name.split(ADD_ON)[0]:
+            continue
+        last = next(one for one in reversed(before) if method(one))
+        first = next((one.name for one in before if is_base(one)), "conf/quickstart.yaml")
+        if first == last.name:
+            first = "conf/luffy.yaml"
+        raise ConfigError(
+            RECIPE,
+            f"of {file.name} would be laid over {below} of {last.name}, and the settings of both "
+            "would mix",
+            value=name,
+            fix=f"choose one recipe, and add-ons after it: --config {first} --config {file.name}",
+        )
 
 
-def goes_over(name: str, below: SettingSource) -> bool:
-    """Whether a recipe may be laid over what `below` holds: itself, or LUFFY of a base."""
-    method = str(below.values[RECIPE]).split(ADD_ON)[0]
-    return method == name.split(ADD_ON)[0] or (is_base(below) and method == BASE_RECIPE)
+def method(file: SettingSource) -> str | None:
+    """What a file says of the recipe."""
+    name = file.values.get(RECIPE)
+    return None if name is None else str(name)
 
 
 def is_base(file: SettingSource) -> bool:
@@ -100,7 +102,9 @@ def recipe_name(sources: Sequence[SettingSource]) -> str | None:
                 RECIPE, "may hold letters, digits and _ . = - alone", value=name, fix="rename it"
             )
         if name is None or not str(name).startswith(ADD_ON):
-            found = None if name is None else str(name)
+            # A run that is laid over again by its recipe keeps its add-ons.
+            if name is None or found is None or found.split(ADD_ON)[0] != name:
+                found = None if name is None else str(name)
             continue
         parts = found.split(ADD_ON) if found else []
         added = [part for part in str(name).split(ADD_ON)[1:] if part not in parts]

@@ -60,13 +60,20 @@ def test_add_ons_go_with_any_recipe_and_are_named():
 
 
 @pytest.mark.parametrize(
-    ("below", "above"), [("hpt", "chord_mu"), ("dapo", "on_policy"), ("on_policy", "luffy")]
+    ("below", "above"),
+    [("hpt", "chord_mu"), ("dapo", "on_policy"), ("on_policy", "luffy"), ("luffy", "dapo")],
 )
 def test_two_recipes_are_refused(below, above):
     error = refused(LUFFY, recipe(below), recipe(above))
     assert error.where == "recipe"
     assert f"laid over {below} of {recipe(below)}" in error.what
     assert error.fix.endswith(f"--config {LUFFY} --config {recipe(above)}")
+
+
+def test_an_add_on_comes_after_the_recipe():
+    error = refused(QUICKSTART, recipe("kl_in_loss"), recipe("grpo_std"))
+    assert f"laid over luffy+kl_in_loss of {recipe('kl_in_loss')}" in error.what
+    assert "add-ons after it" in error.fix
 
 
 def test_a_recipe_over_a_run_of_another_recipe_is_refused(tmp_path, command_line):
