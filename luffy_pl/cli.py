@@ -8,11 +8,17 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from luffy_pl.errors import LuffyError
 
 DEBUG = "--debug"
 RUN = "luffy_pl.run.command"
+QUICKSTART = "quickstart"
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
+    QUICKSTART: (RUN, "train the small world that comes with the package; options as of fit"),
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
     "validate": (
         RUN,
@@ -43,14 +49,15 @@ COMMANDS = {
     "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
 }
 WITH_PLUGINS = (
-    "fit", "validate", "test", "predict", "sweep", "data", "traces", "verify", "estimate",
+    QUICKSTART, "fit", "validate", "test", "predict",
+    "sweep", "data", "traces", "verify", "estimate",
 )  # fmt: skip
 """Commands that compose a configuration or grade answers; the others take no `--plugin`."""
 
 
 def usage() -> str:
     """Shown by --help."""
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "luffy-pl: learning to reason under off-policy guidance",
@@ -87,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
+    from luffy_pl.bundled import resolve_configs
     from luffy_pl.errors import ConfigError, LuffyError, first_line
     from luffy_pl.process.files import all_written, standard_streams, storage_error
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
@@ -99,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[0] not in COMMANDS:
             raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
         announce(args)
+        args = resolve_configs(spelled_out(args))
         is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
         with (
             standard_streams(are_the_result=not is_run),
@@ -117,8 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             imports_done()
             own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
     except LuffyError as error:
-        say(error, f"error [{error.exit_code}] {error}", debug=debug)
-        return error.exit_code
+        return end_with(error, debug=debug)
     except KeyboardInterrupt:
         sys.stderr.write(f"luffy-pl: interrupted [{INTERRUPTED}]\n")
         return INTERRUPTED
@@ -127,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
         if (of_disk := storage_error(error)) is not None:
-            say(error, f"error [{of_disk.exit_code}] {of_disk}", debug=debug)
-            return of_disk.exit_code
+            return end_with(of_disk, debug=debug)
         where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
@@ -162,9 +169,24 @@ def announce(args: Sequence[str]) -> None:
         sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
 
 
+def spelled_out(args: Sequence[str]) -> list[str]:
+    """`quickstart` is short for a `fit`."""
+    is_short = args[0] == QUICKSTART
+    return ["fit", "--config", "bundled:quickstart", *args[1:]] if is_short else list(args)
+
+
 def writes_text(args: Sequence[str]) -> bool:
     """Whether what a run prints is what was asked for."""
     return any(argument.startswith(WRITE_TEXT) for argument in args)
+
+
+def end_with(error: LuffyError, *, debug: bool) -> int:
+    """Say what ended the command, and to the process that started it; returns the exit code."""
+    from luffy_pl.errors import leave
+
+    leave(error)
+    say(error, f"error [{error.exit_code}] {error}", debug=debug)
+    return error.exit_code
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

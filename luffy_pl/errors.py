@@ -4,6 +4,13 @@ Anything else that is raised is a defect of ours; its traceback is in the run's 
 `--debug`.
 """
 
+import json
+import os
+from pathlib import Path
+
+ERROR_FILE = "LUFFY_PL_ERROR_FILE"
+"""Environment variable: where a process that started a command reads the error that ended it."""
+
 
 class LuffyError(Exception):
     """An error in the user's world.
@@ -69,6 +76,14 @@ class DeviceMemoryError(LuffyError):
     """Not enough memory for what was asked."""
 
     exit_code = 9
+
+
+def leave(error: LuffyError) -> None:
+    """Write an error to the file that the process which started this one reads, if it named one."""
+    if file := os.environ.get(ERROR_FILE):
+        fields = {name: getattr(error, name) for name in ("where", "what", "fix", "value")}
+        text = json.dumps({"kind": type(error).__name__, **fields}, default=str)
+        Path(file).write_text(text, encoding="utf-8")
 
 
 def printable(text: str, *, keep: str = "") -> str:

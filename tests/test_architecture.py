@@ -9,7 +9,7 @@ PACKAGE = ROOT / "luffy_pl"
 GROUND = {"records", "errors", "bundled", "bounds", "registry", "process"}
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
-    "objective": "", "policy": "", "reward": "", "miniature": "",
+    "objective": "", "policy": "", "answer": "", "reward": "answer", "miniature": "",
     "rollout": "policy",
     "data": "policy",
     "experience": "data objective reward rollout",
@@ -26,6 +26,7 @@ ARROWS = {
     "run": "callbacks cli config estimate experience run_dir training",
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
+    "api": "config run_dir sweep",
     "cli": "",
 }  # fmt: skip
 HOME_OF = {

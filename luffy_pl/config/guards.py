@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
+from luffy_pl.bundled import CONFIG_FLAGS
 from luffy_pl.config.data_files import holds_rows
 from luffy_pl.errors import ConfigError, StorageError
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_CONFIG_NODES = 100_000
-CONFIG_FLAGS = ("--config", "-c")
 FROM_THE_CALLER = ("plugin", "allow_import")
 """Options that have code of others run; a file cannot set them."""
 COMMANDS = ("fit", "validate", "test", "predict")

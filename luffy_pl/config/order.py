@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from luffy_pl.config.guards import CONFIG_FLAGS
+from luffy_pl.bundled import CONFIG_FLAGS
 from luffy_pl.config.sources import COMMAND_LINE, SettingSource, options
 from luffy_pl.errors import ConfigError
 

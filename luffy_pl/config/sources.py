@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from luffy_pl.config.guards import CONFIG_FLAGS
+from luffy_pl.bundled import CONFIG_FLAGS
 
 COMMAND_LINE = "the command line"
 

@@ -35,7 +35,7 @@ _MOVED_MODULES = {
     "evaluation.page -> report.page": """answers build charts cost_figures embed expert_figures
         figures token_values""",
     "objective -> policy": "logprobs:head product",
-    "reward -> reward.answer": """gate intervals leaves math_answer:compare normalize
+    "reward -> answer": """gate intervals leaves math_answer:compare normalize
         policy:tolerance rational structure symbolic units""",
     "reward -> reward.released": """released_compare:compare released_text:text
         released_verifier:verifier""",
@@ -59,7 +59,7 @@ _MOVED_NAMES = {
     "evaluation.problems -> evaluation.problems": "Outcome:ProblemOutcome",
     "guards -> process.safe_start": """MIN_LIGHTNING QUIET_ENVIRONMENT UNSAFE_ENVIRONMENT
         check_lightning make_start_safe""",
-    "reward.policy -> reward.answer.tolerance": "Policy:Tolerance",
+    "reward.policy -> answer.tolerance": "Policy:Tolerance",
     "status -> run_dir.status": "Status:RunStatus",
     "training.settings -> objective.settings": """EntropyConfig KlConfig NormalizerConfig
         ObjectiveConfig OffPolicyConfig OnPolicyConfig SftConfig""",

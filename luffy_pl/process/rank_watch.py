@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -135,41 +137,48 @@ class RankWatch:
 
     def _judge(self) -> None:
         while not self._has_left.wait(LOOK_S):
-            if (error := self._verdict(time.monotonic())) is not None:
+            if (found := self._verdict(time.monotonic())) is not None:
                 self._has_left.set()
-                self._end(error)
+                rank, what = found
+                sign = self._seen.get(rank)
+                if sign is not None:
+                    kill_here(sign)
+                self._end(gone(rank, sign, what))
                 return
 
-    def _verdict(self, now_s: float) -> EngineError | None:
-        """The rank that is gone, if one is."""
-        ranks = sorted(self._seen.copy().items())
-        for rank, seen in ranks:
-            pid, where = seen.process
-            if seen.state == "left":
-                continue
-            if seen.state == "failed":
-                if now_s - seen.at_s > self._failed_s:
-                    return gone(rank, seen, "ended with an error")
-            elif where == place() and not is_running(pid):
-                return gone(rank, seen, "has ended")
-        silent = [
-            (rank, seen)
-            for rank, seen in ranks
-            if self._is_over(now_s - seen.at_s) and isinstance(seen.state, int)
-        ]
-        is_silent = self._is_broken or self._is_over(now_s - self._answered_s)
-        first = self._seen.get(0)
-        has_left = first is not None and first.state == "left"
-        if is_silent and self._rank != 0 and not has_left and now_s - self._answered_s > LAST_S:
+    def _verdict(self, now_s: float) -> tuple[int, str] | None:
+        """The rank that is gone and what is known of it, if one is."""
+        signs = sorted(self._seen.copy().items())
+        for rank, sign in signs:
+            pid, where = sign.process
+            if sign.state == "failed":
+                if now_s - sign.at_s > self._failed_s:
+                    return rank, "ended with an error"
+            elif sign.state != "left" and where == place() and not is_running(pid):
+                return rank, "has ended"
+        if self._is_broken or self._is_over(now_s - self._answered_s):
             # The store is that of rank 0, or of what started the ranks.
-            return gone(0, first, "does not answer any more")
-        if silent and not is_silent:
-            rank, seen = silent[0]
-            return gone(rank, seen, f"shows no sign of life for {now_s - seen.at_s:.0f} s")
+            first = self._seen.get(0)
+            has_left = first is not None and first.state == "left"
+            is_late = now_s - self._answered_s > LAST_S
+            return (
+                (0, "does not answer any more") if self._rank and is_late and not has_left else None
+            )
+        for rank, sign in signs:
+            if isinstance(sign.state, int) and self._is_over(now_s - sign.at_s):
+                return rank, f"shows no sign of life for {now_s - sign.at_s:.0f} s"
         return None
 
     def _is_over(self, silent_s: float) -> bool:
         return self.deadline_s is not None and silent_s > self.deadline_s
+
+
+def kill_here(sign: Sign) -> None:
+    """End a rank of this machine that stands still: it keeps its device, and its launcher waits."""
+    pid, where = sign.process
+    if isinstance(sign.state, int) and where == place():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def gone(rank: int, seen: Sign | None, what: str) -> EngineError:

@@ -66,7 +66,7 @@ def devices_asked(trainer: Any) -> int | None:
         return len(devices)
     if str(devices).isdigit():
         return int(devices)
-    return 1 if trainer.accelerator == "cpu" else None
+    return 1 if getattr(trainer, "accelerator", "auto") == "cpu" else None
 
 
 def group_timeout(deadline_s: float | None) -> timedelta:

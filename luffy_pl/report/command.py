@@ -23,7 +23,7 @@ from luffy_pl.report.published import (
     compare_published,
     published_table,
 )
-from luffy_pl.run_dir.read import Run, read_run
+from luffy_pl.run_dir.read import RunHistory, read_run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def print_runs(runs: Sequence[Run], folders: Sequence[Path]) -> None:
+def print_runs(runs: Sequence[RunHistory], folders: Sequence[Path]) -> None:
     """Accuracies, what they cost, and each later run against the first, problem by problem."""
     console = Console()
     console.print(comparison(runs))
@@ -82,7 +82,7 @@ def print_runs(runs: Sequence[Run], folders: Sequence[Path]) -> None:
         console.print(paired_table(folders[0], after))
 
 
-def print_published(runs: Sequence[Run], folders: Sequence[Path]) -> None:
+def print_published(runs: Sequence[RunHistory], folders: Sequence[Path]) -> None:
     """The paper's rows beside ours, or why there are none."""
     outcomes = [
         (run.name, outcome)
@@ -97,7 +97,7 @@ def print_published(runs: Sequence[Run], folders: Sequence[Path]) -> None:
         Console().print(CAVEAT)
 
 
-def comparison(runs: Sequence[Run]) -> Table:
+def comparison(runs: Sequence[RunHistory]) -> Table:
     """One line per run and benchmark: first and last evaluation, first and last entropy."""
     has_recipes = len(runs) > 1 and any(run.recipe for run in runs)
     table = plain_table(

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from luffy_pl.errors import StorageError
 from luffy_pl.evaluation.tables import percent, plain_table
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 REWARD = "on_off_metrics/on_score"
 
@@ -45,7 +45,7 @@ TOTALS = {
 """Columns of the table of costs."""
 
 
-def position(run: Run, phase: int, over: Measure) -> float | None:
+def position(run: RunHistory, phase: int, over: Measure) -> float | None:
     """Where a phase lies on the axis; None if the run kept no ledger of it."""
     if over.metric is None:
         return phase
@@ -55,13 +55,13 @@ def position(run: Run, phase: int, over: Measure) -> float | None:
     return None if total is None else total / over.unit
 
 
-def series_over(run: Run, metric: str, over: Measure) -> list[tuple[float, float]]:
+def series_over(run: RunHistory, metric: str, over: Measure) -> list[tuple[float, float]]:
     """Points of one metric; phases without a place on the axis are left out."""
     phases, values = run.series(metric)
     return placed(run, list(zip(phases, values, strict=True)), over)
 
 
-def accuracy_over(run: Run, benchmark: str, over: Measure) -> list[tuple[float, float]]:
+def accuracy_over(run: RunHistory, benchmark: str, over: Measure) -> list[tuple[float, float]]:
     """Accuracy in percent of every evaluation of one benchmark that could be graded."""
     rows = [row for row in run.evaluations if row["benchmark"] == benchmark]
     graded = [(row["phase"], 100 * row["avg"]) for row in rows if row["avg"] is not None]
@@ -69,14 +69,14 @@ def accuracy_over(run: Run, benchmark: str, over: Measure) -> list[tuple[float, 
 
 
 def placed(
-    run: Run, by_phase: Sequence[tuple[int, float]], over: Measure
+    run: RunHistory, by_phase: Sequence[tuple[int, float]], over: Measure
 ) -> list[tuple[float, float]]:
     """Phase and value as points of a curve."""
     points = [(position(run, phase, over), value) for phase, value in by_phase]
     return [(x, value) for x, value in points if x is not None]
 
 
-def check_measured(runs: Sequence[Run], over: Measure) -> None:
+def check_measured(runs: Sequence[RunHistory], over: Measure) -> None:
     """Every run can be drawn over it."""
     for run in runs:
         if over.metric is not None and not run.series(over.metric)[0]:
@@ -87,18 +87,18 @@ def check_measured(runs: Sequence[Run], over: Measure) -> None:
             )
 
 
-def has_ledger(run: Run) -> bool:
+def has_ledger(run: RunHistory) -> bool:
     """Whether the run can be compared by cost."""
     return total(run, MEASURES["flops"]) is not None
 
 
-def total(run: Run, measure: Measure) -> float | None:
+def total(run: RunHistory, measure: Measure) -> float | None:
     """At the end of the run."""
     _, values = run.series(measure.metric or "")
     return values[-1] / measure.unit if values else None
 
 
-def cost_rows(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, str]], list[str]]]:
+def cost_rows(runs: Sequence[RunHistory]) -> list[tuple[str, list[tuple[str, str]], list[str]]]:
     """Name, final accuracy in percent by benchmark, and totals, of runs that kept a ledger."""
     return [
         (
@@ -111,7 +111,7 @@ def cost_rows(runs: Sequence[Run]) -> list[tuple[str, list[tuple[str, str]], lis
     ]
 
 
-def cost_table(runs: Sequence[Run]) -> Table | None:
+def cost_table(runs: Sequence[RunHistory]) -> Table | None:
     """One line per run and benchmark; the totals stand beside the first. None without a ledger."""
     rows = cost_rows(runs)
     if not rows:

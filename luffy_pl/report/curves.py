@@ -10,7 +10,7 @@ from typing import Any
 
 from luffy_pl.process.files import write_file
 from luffy_pl.report.cost import PHASE, Measure, series_over
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 NUM_COLUMNS = 3
 PANELS = {
@@ -23,7 +23,7 @@ WATCHED = "entropy/"
 USUAL = {"entropy/rollout_nats", "entropy/expert_nats"}
 
 
-def plot_runs(runs: Sequence[Run], path: Path, *, over: Measure = PHASE) -> None:
+def plot_runs(runs: Sequence[RunHistory], path: Path, *, over: Measure = PHASE) -> None:
     """Write a PNG with one panel per quantity and one line per run."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def plot_runs(runs: Sequence[Run], path: Path, *, over: Measure = PHASE) -> None
     write_file(path, picture.getvalue())
 
 
-def watched_panels(runs: Sequence[Run]) -> dict[str, str]:
+def watched_panels(runs: Sequence[RunHistory]) -> dict[str, str]:
     """A panel for each watched group of tokens that some run logged."""
     names = {name for run in runs for row in run.metrics.values() for name in row}
     watched = sorted(n for n in names if n.startswith(WATCHED) and n not in USUAL)

@@ -20,7 +20,7 @@ from luffy_pl.run_dir.fields import (
     is_text,
     or_null,
 )
-from luffy_pl.run_dir.read import Run, read_setting
+from luffy_pl.run_dir.read import RunHistory, read_setting
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class EvaluationOutcome:
     recipe: str | None
 
 
-def read_outcomes(folder: Path, run: Run) -> list[EvaluationOutcome]:
+def read_outcomes(folder: Path, run: RunHistory) -> list[EvaluationOutcome]:
     """The last evaluation within fit, and those of validate and test; each only if it exists."""
     outcomes = []
     if (folder / "evaluation.jsonl").exists() and run.evaluations:

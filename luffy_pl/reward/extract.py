@@ -2,7 +2,8 @@ r"""The answer inside a model's text, found in one pass.
 
 No regular expression here can backtrack: a hostile text of n characters costs O(n).
 One answer is taken from a text, never several to choose from: the last box counts, and boxes
-that stand in a row ("\boxed{1} or \boxed{2}") are one answer with several elements.
+that stand in a row ("\boxed{1} or \boxed{2}") are one answer with several elements. Where both a
+box and a choice are asked for, `ANSWER: C` counts unless a later box holds a letter.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from luffy_pl.answer.choice import Claim, read_claim
+from luffy_pl.reward.choices import FoundChoice, labelled_choice, unlabelled_choice
+
 AnswerForm = Literal["boxed", "hash", "choice", "final"]
-"""boxed: `\\boxed{x}`. hash: `#### x` (GSM8K). choice: `ANSWER: C`. final: `Final answer: x`."""
+"""boxed: `\\boxed{x}`. hash: `#### x` (GSM8K). choice: `ANSWER: C`, `the answer is (C)`, a last
+line `C`. final: `Final answer: x`."""
 
 ExtractionStatus = Literal["ok", "no_answer", "truncated"]
 
@@ -27,7 +32,6 @@ _GAP = re.compile(
     r"(?:[\s$*,;&]|\\[()\[\],;!]|\\q?quad|\\text\s?\{ ?(?:and|or) ?\}|and\b|or\b"
     r"|[A-Za-z](?:_\{?\d\}?)?\s?=)*"
 )
-_CHOICE = re.compile(r"answer[ \t]?:[ \t*$(]{0,8}(?:\\text\{)?\(?([A-J])\b", re.IGNORECASE)
 _FINAL = re.compile(r"(?:\banswer(?: is)?[ \t]?:|\bfinal answer is\b|\bthe answer is\b)", re.I)
 _IN_DOLLARS = re.compile(r"\$([^$]+)\$")
 _MINERVA_END = ". I hope it is correct"
@@ -66,11 +70,25 @@ def extract_answer(
         _, closed, text = text.rpartition(think_end)
         if not closed:
             return _NO_ANSWER
+    if "choice" in forms and "boxed" in forms[: forms.index("choice")]:
+        said = labelled_choice(text)
+        if said is not None and _is_behind_boxes(text, said):
+            return _found(said.letter)
     for form in forms:
         found = _EXTRACTORS[form](text)
         if found.status != "no_answer":
             return found
     return _NO_ANSWER
+
+
+def _is_behind_boxes(text: str, said: FoundChoice) -> bool:
+    """Whether no box behind the claim, and no box at all that holds a letter, says it better."""
+    boxes, unclosed = _scan_boxes(text)
+    last = max([box.start for box in boxes if box.content] + [unclosed or 0], default=0)
+    if last < said.start:
+        return True
+    claim = read_claim(boxes[-1].content) if boxes else Claim(several=unclosed is not None)
+    return not (claim.letter or claim.several or unclosed is not None)
 
 
 def _boxed(text: str) -> Extraction:
@@ -124,8 +142,8 @@ def _hash(text: str) -> Extraction:
 
 
 def _choice(text: str) -> Extraction:
-    letters = _CHOICE.findall(text)
-    return _found(letters[-1].upper()) if letters else _NO_ANSWER
+    said = labelled_choice(text) or unlabelled_choice(text)
+    return _found(said.letter) if said is not None else _NO_ANSWER
 
 
 def _final(text: str) -> Extraction:

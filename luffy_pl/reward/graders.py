@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from luffy_pl.answer.tolerance import Tolerance
 from luffy_pl.registry import register
-from luffy_pl.reward.answer.tolerance import Tolerance
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.reward.released.text import RELEASED, Released
 from luffy_pl.reward.released.verifier import ReleasedVerifier

@@ -3,32 +3,35 @@
     text -> extract -> cheap tiers -> gate -> sympy in a worker -> Verdict
 
 A pair of answer and gold is graded once, however often it occurs. A gold that does not
-verify against itself grades nobody: its verdicts have `correct=None`.
+verify against itself grades nobody: its verdicts have `correct=None`. A gold whose check ran out
+of time is none of those: what a busy machine does is no property of the data.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from luffy_pl.answer.compare import compare_cheaply, is_gradable
+from luffy_pl.answer.gate import refusal
+from luffy_pl.answer.symbolic import compare_symbolically
+from luffy_pl.answer.tolerance import Tolerance
 from luffy_pl.records import Progress, Prompt, Verdict
-from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
-from luffy_pl.reward.answer.gate import refusal
-from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.answer.tolerance import Tolerance
 from luffy_pl.reward.closing import Closing
 from luffy_pl.reward.extract import AnswerForm, Extraction, extract_answer
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.row_verifier import gold_of
 from luffy_pl.reward.worker import Comparison
 
-CACHED_PAIRS = 1 << 16
-"""Verdicts and golds remembered across calls; about 50 MB at most."""
+CACHED_PAIRS = 1 << 13
+"""Verdicts, and golds that sympy reads, remembered across calls; about 10 MB at most."""
+GOLD_TRIES = 3
+"""A gold that could not be checked in time so often is not checked again."""
 
 Value = TypeVar("Value")
 
@@ -75,6 +78,7 @@ class MathVerifier(Closing):
         )
         self._verdicts: _Remembered[tuple[str, str], Verdict] = _Remembered(CACHED_PAIRS)
         self._gradable: _Remembered[str, bool] = _Remembered(CACHED_PAIRS)
+        self._tries: Counter[str] = Counter()
 
     def grade(
         self, items: Sequence[tuple[str, Prompt | str]], on_progress: Progress | None = None
@@ -89,14 +93,15 @@ class MathVerifier(Closing):
         for place, ((text, _), gold) in enumerate(zip(items, golds, strict=True)):
             extraction = extract_answer(text, think_end=self.think_end, forms=self.forms)
             batch.places.setdefault((extraction, gold), []).append(place)
-        self.check_golds(golds)
+        usable = dict(zip(golds, self.check_golds(golds), strict=True))
         undecided: list[tuple[Extraction, str]] = []
         for key in batch.places:
-            verdict = self._grade_cheaply(*key)
+            verdict = self._grade_cheaply(*key, is_usable=usable[key[1]])
             if verdict is None:
                 undecided.append(key)
             else:
                 batch.settle(key, verdict)
+        self._pool.count_decided(len(batch.places) - len(undecided))
         self._grade_symbolically(undecided, batch)
         return [verdict for verdict in batch.verdicts if verdict is not None]
 
@@ -106,26 +111,31 @@ class MathVerifier(Closing):
 
     def check_golds(self, golds: Sequence[str]) -> list[bool]:
         """`check_gold` of many, at once."""
-        found = {gold: self._gradable.get(gold) for gold in dict.fromkeys(golds)}
+        found = {gold: is_gradable(gold) for gold in dict.fromkeys(golds)}
         for gold in [gold for gold, known in found.items() if known is None]:
-            found[gold] = is_gradable(gold)
+            found[gold] = self._gradable.get(gold)
         undecided = [gold for gold, known in found.items() if known is None]
-        compared = self._pool.compare([(gold, gold) for gold in undecided])
-        for gold, comparison in zip(undecided, compared, strict=True):
-            found[gold] = comparison.equal
-        for gold, known in found.items():
-            self._gradable.put(gold, bool(known))
-        return [bool(found[gold]) for gold in golds]
+        tried = [gold for gold in undecided if self._tries[gold] < GOLD_TRIES]
+        compared = self._pool.compare([(gold, gold) for gold in tried])
+        for gold, comparison in zip(tried, compared, strict=True):
+            if comparison.status == "ok":
+                found[gold] = comparison.equal
+                self._gradable.put(gold, comparison.equal)
+            else:
+                self._tries[gold] += 1
+        return [found[gold] is not False for gold in golds]
 
     def close(self) -> None:
         """End the worker processes."""
         self._pool.close()
 
-    def _grade_cheaply(self, extraction: Extraction, gold: str) -> Verdict | None:
+    def _grade_cheaply(
+        self, extraction: Extraction, gold: str, *, is_usable: bool
+    ) -> Verdict | None:
         """A verdict without sympy, None if it takes sympy."""
         start = time.perf_counter()
         answer = extraction.answer
-        if not self._gradable.get(gold):
+        if not is_usable:
             return Verdict(None, "gold_bad", "gold", answer, gold)
         if answer is None:
             return Verdict(False, extraction.status, "extract", None, gold)

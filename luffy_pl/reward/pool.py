@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
+from luffy_pl.answer.symbolic import compare_symbolically
 from luffy_pl.errors import VerifierError
 from luffy_pl.process.killable import KillablePool, WorkerDied
-from luffy_pl.reward.answer.symbolic import compare_symbolically
 from luffy_pl.reward.worker import Comparison, compare_timed, harden_worker
 
 MAX_TASKS_PER_WORKER = 2000
@@ -32,9 +33,13 @@ POLL_S = 1.0
 """Seconds between two looks at whether the pool still lives."""
 STALL_GRACE_S = 60
 """Seconds beyond all deadlines after which a pool without a result counts as broken."""
-BREAKER_SHARE, BREAKER_MIN_BATCH, BREAKER_WINDOW = 0.25, 40, 256
-"""At least so many, and at most the last so many, comparisons with more than this share of failures
-are a broken set-up. Answers come in small pieces, hence not the failures of one call."""
+BREAKER_SHARE, BREAKER_MIN, BREAKER_WINDOW = 0.25, 40, 1024
+"""Of at least so many, and at most the last so many, answers: more than this share of failures is
+no model's doing. Then a call compares a few pairs, and the rest only if one of those succeeds."""
+
+log = logging.getLogger(__name__)
+
+OnDone = Callable[[int, Comparison], None]
 
 _SELF_TEST = (
     ("x+\\frac{1}{2}", "0.5+x", True),
@@ -63,17 +68,21 @@ class ComparisonPool:
         self._compare = compare
         self._lock = threading.Lock()
         self._pool: KillablePool | None = None
-        self._recent: deque[Comparison] = deque(maxlen=BREAKER_WINDOW)
+        self._recent: deque[bool] = deque(maxlen=BREAKER_WINDOW)  # whether each answer failed
+        self._is_warned = False
 
     def compare(
         self,
         pairs: Sequence[tuple[str, str]],
-        on_done: Callable[[int, Comparison], None] | None = None,
+        on_done: OnDone | None = None,
     ) -> list[Comparison]:
         """One comparison per pair, in order; `on_done` gets each one's index as it comes.
 
+        A comparison that fails is a "timeout" or a "crash", and so is, unseen, one that a pool does
+        not try because nearly all have failed (`BREAKER_SHARE`).
+
         Raises:
-            VerifierError: the workers cannot start, or too many comparisons fail.
+            VerifierError: the workers cannot start.
         """
         if not pairs:
             return []
@@ -81,10 +90,47 @@ class ComparisonPool:
             if self._pool is None:
                 self._start()
                 self._self_test()
-            compared = self._run(self._compare, pairs, on_done)
-            self._recent.extend(compared)
-            _check_failures(self._recent)
+            num_tried = self.workers if self._is_broken() else len(pairs)
+            compared = self._run(self._compare, pairs[:num_tried], on_done)
+            self._recent.extend(found.status != "ok" for found in compared)
+            left = pairs[num_tried:]
+            if any(found.status == "ok" for found in compared):
+                compared += self._run(self._compare, left, _behind(on_done, num_tried))
+            else:
+                compared += [self._given_up(num_tried + i, on_done) for i in range(len(left))]
+            self._recent.extend(found.status != "ok" for found in compared[num_tried:])
+            self._warn()
         return compared
+
+    def count_decided(self, number: int) -> None:
+        """Answers that needed no worker: the share of failures is one of all answers."""
+        self._recent.extend([False] * min(number, BREAKER_WINDOW))
+
+    def _is_broken(self) -> bool:
+        is_enough = len(self._recent) >= BREAKER_MIN
+        return is_enough and sum(self._recent) > BREAKER_SHARE * len(self._recent)
+
+    def _given_up(self, index: int, on_done: OnDone | None) -> Comparison:
+        given_up = Comparison(False, "timeout", 0.0)
+        if on_done is not None:
+            on_done(index, given_up)
+        return given_up
+
+    def _warn(self) -> None:
+        """One line when too many answers fail, and one when they no longer do."""
+        is_broken = self._is_broken()
+        if is_broken != self._is_warned:
+            failed, number = sum(self._recent), len(self._recent)
+            log.warning(
+                "data.reward: %d of the last %d answers could not be compared, which no model does "
+                "by itself; they count as wrong, with the status timeout or crash. Fix: look at "
+                "data.reward.timeout_s and at what else uses this machine"
+                if is_broken
+                else "data.reward: answers are compared again (%d of the last %d failed)",
+                failed,
+                number,
+            )
+        self._is_warned = is_broken
 
     def close(self) -> None:
         """End all workers; the next comparison would start new ones."""
@@ -121,9 +167,11 @@ class ComparisonPool:
         self,
         compare: Callable[[str, str], bool],
         pairs: Sequence[tuple[str, str]],
-        on_done: Callable[[int, Comparison], None] | None,
+        on_done: OnDone | None,
     ) -> list[Comparison]:
         """All pairs; pebble gives a pool up if a worker dies while none has a task."""
+        if not pairs:
+            return []
         compared: dict[int, Comparison] = {}
         for _ in range(1 + MAX_RESTARTS):
             missing = [index for index in range(len(pairs)) if index not in compared]
@@ -183,12 +231,7 @@ class ComparisonPool:
             return None
 
 
-def _check_failures(compared: Collection[Comparison]) -> None:
-    failed = [comparison.status for comparison in compared if comparison.status != "ok"]
-    if len(compared) >= BREAKER_MIN_BATCH and len(failed) > BREAKER_SHARE * len(compared):
-        raise VerifierError(
-            "data.reward",
-            f"{len(failed)} of {len(compared)} comparisons failed, which no model does by itself",
-            value={status: failed.count(status) for status in set(failed)},
-            fix="look at data.reward.timeout_s and at what else uses this machine",
-        )
+def _behind(on_done: OnDone | None, number: int) -> OnDone | None:
+    if on_done is None:
+        return None
+    return lambda index, found: on_done(index + number, found)

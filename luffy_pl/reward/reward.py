@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, get_args
 
 from luffy_pl import registry
+from luffy_pl.answer.tolerance import Units
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
 from luffy_pl.records import Progress, Prompt, Verdict
-from luffy_pl.reward.answer.tolerance import Units
 from luffy_pl.reward.extract import AnswerForm
 from luffy_pl.reward.functions import asks_for, check_function, parameters, with_settings
 from luffy_pl.reward.released.text import RELEASED, THINK_END
@@ -60,7 +60,8 @@ class RewardConfig:
         think_end: what ends the thinking; only text behind it counts, and a text without it
             has no answer. null: the whole text counts.
         forms: how an answer is marked, in order of preference: boxed (`\boxed{x}`), hash
-            (`#### x`, GSM8K), choice (`ANSWER: C`), final (`Final answer: x`).
+            (`#### x`, GSM8K), choice (`ANSWER: C` and its like, which a box without a letter never
+            replaces), final (`Final answer: x`).
         workers: processes that run sympy; none starts while the exact tiers suffice.
         timeout_s: seconds for one answer, then its worker is killed and the answer is wrong.
         grader: math is ours; luffy_v0 to luffy_v4 and oat are the released ones, for comparison

@@ -2,7 +2,8 @@
 
 A line holds `prediction` and `gold`, or is one that a run wrote under `rollouts/`: `response`, and
 the gold in `verdict`. A grader that reads no gold needs none; it gets the line as the columns
-of the prompt. Each line is written back in its place, with its new `verdict`.
+of the prompt. Each line is written back in its place, with its new `verdict`, as soon as its block
+is graded: memory holds one block, and a call that was cut off goes on with `--resume`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from luffy_pl.errors import DataError, StorageError
-from luffy_pl.records import Prompt, Verdict
+from luffy_pl.errors import ConfigError, DataError, StorageError
+from luffy_pl.records import Prompt
 from luffy_pl.reward.released.text import RELEASED, THINK_END
-from luffy_pl.reward.reward import RewardConfig, build_verifier
+from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
+
+BLOCK = 512
+"""Lines that are graded and written at once."""
+CHECKED_AGAIN = 16
+"""Lines of an earlier call that are graded again, to see that it graded like this one."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,32 @@ def main(argv: Sequence[str]) -> int:
         help="math is ours; luffy_v0 to luffy_v4 and oat are the released ones, which find the "
         "answer by rules of their own; or one of a package or a plugin",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the lines that --out has, and grade the others"
+    )
     args = parser.parse_args(argv)
     config = config_of(args)
+    if args.out.exists() and args.pairs.exists() and args.out.samefile(args.pairs):
+        raise ConfigError(
+            "--out", "is the file of --pairs", value=str(args.out), fix="name another"
+        )
+    summary = VerdictCounts()
     with build_verifier(config) as verifier:
+        if args.pairs.is_file():  # a pipe is read once
+            for _ in read_items(args.pairs, reads_gold=verifier.reads_gold):
+                pass
         items = read_items(args.pairs, reads_gold=verifier.reads_gold)
-        verdicts = verifier.grade([(item.text, item.prompt) for item in items])
-    write_verdicts(args.out, items, verdicts)
-    sys.stdout.write("\n".join(verdict_summary(items, verdicts)) + "\n")
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            if args.resume and args.out.exists():
+                keep_lines(args.out, items, verifier, summary)
+            with args.out.open("a" if args.resume else "w", encoding="ascii") as file:
+                grade_lines(items, verifier, file, summary)
+        except OSError as error:
+            raise StorageError(
+                str(args.out), f"cannot be written ({error.strerror})", fix="give another --out"
+            ) from None
+    sys.stdout.write("\n".join(summary.lines()) + "\n")
     return 0
 
 
@@ -76,20 +102,18 @@ def config_of(args: argparse.Namespace) -> RewardConfig:
     return RewardConfig(think_end=think_end, forms=forms, workers=args.workers, grader=args.grader)
 
 
-def read_items(path: Path, *, reads_gold: bool = True) -> list[ResponseLine]:
-    """Every line of the file; an error names the line."""
+def read_items(path: Path, *, reads_gold: bool = True) -> Iterator[ResponseLine]:
+    """Every line of the file, one after the other; an error names the line."""
     try:
-        # Not splitlines: it also splits at characters that JSON may hold inside a string.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        # newline: a line ends at nothing else that JSON may hold inside a string.
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield read_item(line, where=f"{path}:{number}", reads_gold=reads_gold)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             str(path), f"cannot be read ({error})", fix="give a file of JSON Lines in UTF-8"
         ) from None
-    return [
-        read_item(line, where=f"{path}:{number}", reads_gold=reads_gold)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
 
 
 def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine:
@@ -121,37 +145,106 @@ def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine
     return ResponseLine(row, text, prompt, known)
 
 
-def write_verdicts(path: Path, items: Sequence[ResponseLine], verdicts: Sequence[Verdict]) -> None:
-    """The lines as they were read, each with its verdict."""
+def grade_lines(
+    items: Iterator[ResponseLine], verifier: Verifier, file: TextIO, summary: VerdictCounts
+) -> None:
+    """Grade block by block; each is in the file before the next one begins."""
+    while block := list(islice(items, BLOCK)):
+        verdicts = verifier.grade([(item.text, item.prompt) for item in block])
+        for item, verdict in zip(block, verdicts, strict=True):
+            found = dataclasses.asdict(verdict)
+            file.write(_written(item, found))
+            summary.add(item.known, found)
+        file.flush()
+
+
+def _written(item: ResponseLine, verdict: dict[str, Any]) -> str:
+    return json.dumps({**item.row, "verdict": verdict}) + "\n"
+
+
+def keep_lines(
+    out: Path, items: Iterator[ResponseLine], verifier: Verifier, summary: VerdictCounts
+) -> None:
+    """Take the lines that an earlier call wrote as done; a last one that is torn is cut off.
+
+    Raises:
+        DataError: they are not the first lines of --pairs, or were graded in another way.
+    """
+    whole = 0
+    last: list[tuple[ResponseLine, dict[str, Any]]] = []
+    with out.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            row = _row_of(line)
+            if row is None:
+                break
+            item = next(items, None)
+            if item is None or _written(item, row["verdict"]).encode() != line:
+                raise DataError(
+                    f"{out}:{number}", "is no line of --pairs", fix="leave out --resume, or name "
+                    "the --pairs and --out of the call that was cut off",
+                )  # fmt: skip
+            whole += len(line)
+            summary.add(item.known, row["verdict"])
+            last = [*last[1 - CHECKED_AGAIN :], (item, row["verdict"])]
+    _check_same_grader(out, last, verifier)
+    with out.open("r+b") as file:
+        file.truncate(whole)
+
+
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """The object of a line that was written to its end."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="ascii") as file:
-            for item, verdict in zip(items, verdicts, strict=True):
-                row = {**item.row, "verdict": dataclasses.asdict(verdict)}
-                file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise StorageError(
-            str(path), f"cannot be written ({error.strerror})", fix="give another --out"
-        ) from None
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("verdict"), dict) else None
 
 
-def verdict_summary(items: Sequence[ResponseLine], verdicts: Sequence[Verdict]) -> list[str]:
+def _check_same_grader(
+    out: Path, lines: Sequence[tuple[ResponseLine, dict[str, Any]]], verifier: Verifier
+) -> None:
+    verdicts = verifier.grade([(item.text, item.prompt) for item, _ in lines])
+    names = ("extracted", "tier", "gold")
+    for (_, earlier), verdict in zip(lines, verdicts, strict=True):
+        now = dataclasses.asdict(verdict)
+        if [earlier.get(name) for name in names] != [now[name] for name in names]:
+            raise DataError(
+                str(out), "was graded with other settings",
+                value=f"{earlier.get('extracted')!r} by {earlier.get('tier')}, now "
+                f"{verdict.extracted!r} by {verdict.tier}",
+                fix="leave out --resume, or give the settings of the call that was cut off",
+            )  # fmt: skip
+
+
+@dataclass
+class VerdictCounts:
     """Counts by status and tier; agreement with the verdicts that the file brought along."""
-    lines = [f"{len(verdicts)} answers: {sum(v.correct is True for v in verdicts)} correct"]
-    for name in ("status", "tier"):
-        counts = Counter(getattr(verdict, name) for verdict in verdicts)
-        lines.append(f"{name}: " + ", ".join(f"{n} {value}" for value, n in counts.most_common()))
-    pairs = [
-        (verdict.correct is True, item.known)
-        for item, verdict in zip(items, verdicts, strict=True)
-        if item.known is not None
-    ]
-    if pairs:
-        false_positives = sum(found and not known for found, known in pairs)
-        false_negatives = sum(known and not found for found, known in pairs)
-        agreed = len(pairs) - false_positives - false_negatives
-        lines.append(
-            f"agreement with the file: {agreed} of {len(pairs)} "
-            f"({false_positives} false positives, {false_negatives} false negatives)"
-        )
-    return lines
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    tiers: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[tuple[bool, bool]] = field(default_factory=Counter)
+    right: int = 0
+
+    def add(self, known: bool | None, verdict: dict[str, Any]) -> None:
+        """Count a verdict, and whether it is the known one (None: none is known)."""
+        is_right = verdict["correct"] is True
+        self.right += is_right
+        self.statuses[verdict["status"]] += 1
+        self.tiers[verdict["tier"]] += 1
+        if known is not None:
+            self.pairs[is_right, bool(known)] += 1
+
+    def lines(self) -> list[str]:
+        """What a person wants to know."""
+        number = self.statuses.total()
+        lines = [f"{number} answers: {self.right} correct"]
+        for name, counts in (("status", self.statuses), ("tier", self.tiers)):
+            lines.append(f"{name}: " + ", ".join(f"{n} {v}" for v, n in counts.most_common()))
+        if self.pairs:
+            false_positives, false_negatives = self.pairs[True, False], self.pairs[False, True]
+            agreed = self.pairs.total() - false_positives - false_negatives
+            lines.append(
+                f"agreement with the file: {agreed} of {self.pairs.total()} "
+                f"({false_positives} false positives, {false_negatives} false negatives)"
+            )
+        return lines

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from luffy_pl.answer.symbolic import compare_symbolically
 from luffy_pl.process.killable import confine
-from luffy_pl.reward.answer.symbolic import compare_symbolically
 
 MEMORY_LIMIT_BYTES = 1 << 30
 """Address space of one worker; the libraries take less than a tenth of it."""

@@ -27,6 +27,7 @@ from luffy_pl.callbacks.interruption import Interruption
 from luffy_pl.callbacks.ledger import Ledger
 from luffy_pl.callbacks.ranks import RankWatching, leave_ranks
 from luffy_pl.callbacks.released_metrics import ReleasedMetrics
+from luffy_pl.callbacks.replacement import Replacement
 from luffy_pl.callbacks.throughput import Throughput
 from luffy_pl.config.cross_checks import (
     check_checkpoint,
@@ -66,14 +67,9 @@ register_kinds()
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
 """Those that numpy takes, too."""
 ALWAYS_THERE = (
-    RankWatching,
-    ErrorReport,
-    Interruption,
-    ReleasedMetrics,
-    Health,
-    Throughput,
-    Ledger,
-)
+    RankWatching, ErrorReport, Interruption, ReleasedMetrics, Health, Throughput, Ledger,
+    Replacement,
+)  # fmt: skip
 """Callbacks without settings."""
 
 
@@ -245,6 +241,8 @@ class LuffyCLI(LightningCLI):
         if not config.resume:
             if not config.dry_run:
                 run_dir.begin(folder, overwrite=config.overwrite)
+                if is_first_rank():
+                    self.locks.callback(run_dir.undo_begin, folder)
             return
         saved = run_dir.find_resumed(folder, config)
         num_phases = config.data.rollout.num_phases

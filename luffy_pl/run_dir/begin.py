@@ -28,6 +28,7 @@ from luffy_pl.run_dir.checkpoints import (
     remove,
 )
 from luffy_pl.run_dir.read import whole_lines
+from luffy_pl.run_dir.replaced import bring_back, set_aside
 from luffy_pl.run_dir.saved_state import check_continues, read_checkpoint
 from luffy_pl.run_dir.status import read_status
 
@@ -38,7 +39,7 @@ CONFIG, METRICS, EVALUATION, RESUMES = (
 )  # fmt: skip
 # By phase: rollouts/phase-000012.jsonl, evaluation/phase-000020-heldout.jsonl.
 PHASE_FILES = ("rollouts/phase-*.jsonl", "evaluation/phase-*.jsonl")
-RESULTS = (METRICS, EVALUATION, RESUMES, "evaluation", "tb", "rollouts", FOLDER)
+RESULTS = (CONFIG, METRICS, EVALUATION, RESUMES, "evaluation", "tb", "rollouts", FOLDER)
 
 # What makes a run this run: with another value the data order or the samples would be others. What
 # the data, the tokenizer and the template really give is in the checkpoint (`data/fingerprint.py`).
@@ -75,7 +76,7 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
 
 
 def begin(run_dir: Path, *, overwrite: bool) -> None:
-    """Never mix two runs in one folder."""
+    """Never mix two runs in one folder; `undo_begin` brings a run back that was overwritten."""
     if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
         return
     if not overwrite:
@@ -85,8 +86,12 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
             value=str(run_dir),
             fix="--resume true, --overwrite true, or another --run_dir",
         )
-    for name in RESULTS:
-        remove(run_dir / name)
+    set_aside(run_dir, RESULTS)
+
+
+def undo_begin(run_dir: Path) -> None:
+    """Bring back the run that was overwritten by one that has not trained a phase."""
+    bring_back(run_dir, RESULTS)
 
 
 def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:

@@ -23,7 +23,7 @@ EVALUATIONS = ("evaluation.jsonl", "validate.jsonl", "test.jsonl")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunHistory:
     """Metrics by phase, the rows of every evaluation, and the method by its names."""
 
     name: str
@@ -49,7 +49,7 @@ class Run:
         return max((row["phase"] for row in self.evaluations), default=0)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunHistory:
     """Read metrics.jsonl and evaluations; later lines of a phase win, as after a resume.
 
     Raises:
@@ -68,7 +68,7 @@ def read_run(folder: Path) -> Run:
         (row["phase"], row["benchmark"]): row
         for row in (read_lines(evaluations, EVALUATION_ROW) if evaluations else [])
     }
-    return Run(
+    return RunHistory(
         folder.absolute().name,
         hyperparameters.get("ablation"),
         metrics,

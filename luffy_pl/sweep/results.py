@@ -20,7 +20,7 @@ from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
 from luffy_pl.run_dir.fields import EVALUATION_ROW
-from luffy_pl.run_dir.read import Run, read_lines, read_metrics, read_setting
+from luffy_pl.run_dir.read import RunHistory, read_lines, read_metrics, read_setting
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.values import check_names
@@ -76,7 +76,7 @@ def check_axes(grid: Grid) -> None:
                               value=axis, fix="rename the axis")  # fmt: skip
 
 
-def read_cell(cell: Cell) -> Run:
+def read_cell(cell: Cell) -> RunHistory:
     """What the cell's run left; fit logs metrics, validate and test do not."""
     command = cell.arguments[0]
     metrics_file = cell.run_dir / "metrics.jsonl"
@@ -88,10 +88,10 @@ def read_cell(cell: Cell) -> Run:
     lines = read_lines(rows_file, EVALUATION_ROW) if rows_file.exists() else []
     rows = {(row["phase"], row["benchmark"]): row for row in lines}
     recipe = read_setting(cell.run_dir, RECIPE)
-    return Run(cell.name, None, metrics, list(rows.values()), recipe)
+    return RunHistory(cell.name, None, metrics, list(rows.values()), recipe)
 
 
-def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
+def result_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
     """One row per benchmark of the last evaluation."""
     last = run.evaluation(run.last_phase)
     check_names(grid.metrics, tuple(row["benchmark"] for row in last), f"{grid.path}: metrics")
@@ -115,7 +115,7 @@ def result_rows(grid: Grid, cell: Cell, run: Run) -> Iterator[ResultRow]:
         }
 
 
-def curve_rows(cell: Cell, run: Run) -> Iterator[ResultRow]:
+def curve_rows(cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
     """One row per phase that trained."""
     for phase, logged in sorted(run.metrics.items()):
         values = {name: rounded(logged.get(metric)) for name, metric in SERIES.items()}
@@ -129,7 +129,7 @@ def cell_columns(cell: Cell) -> ResultRow:
     return {"cell": cell.name, "group": cell.group, "seed": cell.seed}
 
 
-def entropy_ends(run: Run) -> ResultRow:
+def entropy_ends(run: RunHistory) -> ResultRow:
     """First and last of every logged entropy."""
     names = sorted({n for row in run.metrics.values() for n in row if n.startswith("entropy/")})
     ends = {}

@@ -120,7 +120,7 @@ def test_the_notebook_runs(work_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(work_dir())
     cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]
     code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    small = {'"outputs/notebook"': repr(str(tmp_path)), '"20"': '"2"'}
+    small = {'"outputs/notebook"': repr(str(tmp_path)), 'phases": 20': 'phases": 2'}
     names: dict = {}
     for source in code:
         for old, new in small.items():

@@ -74,11 +74,13 @@ def test_files_of_one_benchmark(tmp_path):
     assert [path.stem for path in answer_files(tmp_path, "a")] == ["a-0", "a-1"]
 
 
-@pytest.mark.parametrize("change", [{"prompt": "other?"}, {"verdict": {"gold": "9"}}])
-def test_answers_to_another_problem(tmp_path, change):
+@pytest.mark.parametrize("place", ["prompt", "gold"])
+def test_answers_to_another_problem(tmp_path, place):
     path = tmp_path / "b-0.jsonl"
     write_groups(path, [group(0)])
     lines = [json.loads(line) for line in path.read_text().split("\n") if line]
-    path.write_text("".join(json.dumps({**line, **change}) + "\n" for line in lines))
+    for line in lines:
+        (line if place == "prompt" else line["verdict"])[place] = "other"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(StorageError, match="another text or gold of this problem, got 'p/0'"):
         read_kept_answers(tmp_path, "b", problems=[problem(0)], samples=2)

@@ -4,7 +4,7 @@ import json
 
 from luffy_pl.evaluation.results import write_results
 from luffy_pl.report.outcomes import read_outcomes
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 ROW = {"benchmark": "aime24", "n": 30, "k": 32, "avg": 0.25, "low": 0.125, "high": 0.375}
 ROW |= {"temperature": 0.6, "out_of_distribution": False}
@@ -75,7 +75,7 @@ def test_a_test_and_a_validation_leave_each_others_results_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "results.json", "results.md", "test_results.json", "test_results.md",
     ]  # fmt: skip
-    outcomes = read_outcomes(tmp_path, Run("r", None, {}, []))
+    outcomes = read_outcomes(tmp_path, RunHistory("r", None, {}, []))
     assert [(o.title, o.benchmarks[0]["metrics"]["avg"]["value"]) for o in outcomes] == [
         ("results.json, phase 7", 0.25),
         ("test_results.json, phase 7", 0.5),

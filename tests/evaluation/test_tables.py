@@ -7,7 +7,7 @@ from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.tables import results_table
 from luffy_pl.report.command import comparison
 from luffy_pl.report.compare import paired_table
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 ROW = {
     "benchmark": "gpqa_diamond", "n": 1172, "k": 32, "avg": 1.0, "low": 0.999, "high": 1.0,
@@ -47,7 +47,7 @@ def test_names_are_no_markup():
     assert MARKUP in printed(results_table([ROW | {"benchmark": MARKUP}], title="phase 0"))
     assert MARKUP in printed(results_table([ROW], title=MARKUP))
     rows = [{"phase": 0, **ROW, "benchmark": MARKUP + "of"}]
-    table = printed(comparison([Run(MARKUP, None, {}, rows)]), 120)
+    table = printed(comparison([RunHistory(MARKUP, None, {}, rows)]), 120)
     assert f" {MARKUP}  {MARKUP}of " in table
 
 

@@ -75,6 +75,14 @@ def test_dropout_is_off_and_said(caplog, recompute):
     assert gap(policy, tiny_model("gpt2"), *CASES[2]) < 1e-4
 
 
+def test_a_recomputed_layer_drops_nothing_by_itself():
+    """Its own mode is that of training, and OPT's layers call dropout as a function."""
+    model = tiny_model("opt", dropout=0.5)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy = Policy(model).train()
+    assert gap(policy, tiny_model("opt"), *CASES[2]) < 1e-4
+
+
 def test_a_recomputed_layer_has_the_gradient_of_a_kept_one():
     """Recomputed in the backward pass, when no packing is current any more."""
     gradients = []

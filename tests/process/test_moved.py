@@ -58,8 +58,8 @@ def test_import_statements(caplog):
     from luffy_pl.teacher import settings
 
     from luffy_pl import teacher
+    from luffy_pl.answer import units as new_units
     from luffy_pl.reward import units
-    from luffy_pl.reward.answer import units as new_units
     from luffy_pl.traces import settings as new_settings
 
     assert teacher.settings is settings

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 
@@ -92,6 +93,15 @@ def test_one_that_is_silent_is_named_at_the_deadline(watch):
     assert str(errors[0]).startswith("rank 1: shows no sign of life for 0 s")
     assert errors[0].exit_code == 5
     assert errors[0].value == f"process {os.getpid()} on other host"
+
+
+def test_one_that_stands_still_here_is_killed(watch):
+    still = subprocess.Popen(["sleep", "60"])
+    show(watch.store, 7, pid=still.pid)
+    _, errors = watch(0)
+    assert within(3, lambda: errors)
+    assert str(errors[0]).startswith("rank 1: shows no sign of life")
+    assert still.wait(5) == -9
 
 
 def test_one_that_has_ended_here_is_named_at_once_and_without_a_deadline(watch):

@@ -14,7 +14,7 @@ from luffy_pl.report.cost import (
     short,
 )
 from luffy_pl.report.page.expert_figures import expert_figures
-from luffy_pl.run_dir.read import Run, read_lines, read_run
+from luffy_pl.run_dir.read import RunHistory, read_lines, read_run
 
 
 def add_metrics(folder, *lines):
@@ -46,7 +46,7 @@ def test_curves_over_every_measure_by_hand(costly):
     assert series_over(run, REWARD, MEASURES["flops"]) == [(4, 0.25), (8, 0.5)]
     # An evaluation before training has cost nothing.
     assert accuracy_over(run, "heldout", MEASURES["flops"]) == [(0, 50), (8, 50)]
-    bare = Run("bare", None, {1: {REWARD: 1.0}}, [])
+    bare = RunHistory("bare", None, {1: {REWARD: 1.0}}, [])
     assert series_over(bare, REWARD, MEASURES["flops"]) == []
 
 

@@ -11,8 +11,8 @@ import pytest
 from hostile_cases import HOSTILE
 from reward_cases import ALL
 
-from luffy_pl.reward.answer.compare import compare_cheaply
-from luffy_pl.reward.answer.gate import refusal
+from luffy_pl.answer.compare import compare_cheaply
+from luffy_pl.answer.gate import refusal
 from luffy_pl.reward.extract import extract_answer
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.reward.worker import MEMORY_LIMIT_BYTES

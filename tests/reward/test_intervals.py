@@ -1,6 +1,6 @@
 import pytest
 
-from luffy_pl.reward.answer.compare import compare_cheaply
+from luffy_pl.answer.compare import compare_cheaply
 
 
 @pytest.mark.parametrize(

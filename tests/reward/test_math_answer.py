@@ -5,8 +5,8 @@ import time
 import pytest
 from reward_cases import ALL, CHEAP, HANGING
 
-from luffy_pl.reward.answer.compare import compare_cheaply, is_gradable
-from luffy_pl.reward.answer.gate import refusal
+from luffy_pl.answer.compare import compare_cheaply, is_gradable
+from luffy_pl.answer.gate import refusal
 
 
 @pytest.mark.parametrize(("answer", "gold", "equal"), CHEAP)

@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001 (signs that look like others are the subject)
 import pytest
 
-from luffy_pl.reward.answer.normalize import normalize
-from luffy_pl.reward.answer.units import Quantity, split_unit
+from luffy_pl.answer.normalize import normalize
+from luffy_pl.answer.units import Quantity, split_unit
 
 
 @pytest.mark.parametrize(

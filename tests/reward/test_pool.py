@@ -13,16 +13,19 @@ import psutil
 import pytest
 from reward_cases import HANGING
 
+from luffy_pl.answer import symbolic
+from luffy_pl.answer.symbolic import compare_symbolically
 from luffy_pl.errors import VerifierError
 from luffy_pl.reward import pool as pool_module
 from luffy_pl.reward import worker as worker_module
+from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.reward.pool import ComparisonPool
 from luffy_pl.reward.worker import Comparison
 
 pytestmark = pytest.mark.runs
 
 EQUAL, DIFFERENT = ("x+1", "1+x"), ("x+1", "x+2")
-HANG = "10000000!"
+HANG = r"\int_0^1 \frac{\sin(x^x)}{\ln(x+e^{x^2})} dx"
 
 
 def workers(process=None):
@@ -251,32 +254,100 @@ def test_a_failed_self_test_is_an_error(monkeypatch):
     pool.close()
 
 
-@pytest.mark.parametrize(("num_failed", "num_pairs", "breaks"), [(10, 40, False), (11, 40, True)])
-def test_the_circuit_breaker(num_failed, num_pairs, breaks):
-    compared = [Comparison(False, "timeout", 0.0)] * num_failed
-    compared += [Comparison(True, "ok", 0.0)] * (num_pairs - num_failed)
-    if breaks:
-        with pytest.raises(VerifierError, match="11 of 40"):
-            pool_module._check_failures(compared)
-    else:
-        pool_module._check_failures(compared)
-    pool_module._check_failures(compared[: 40 - 1])  # too small a batch to judge
+FAILED, DONE = Comparison(False, "timeout", 0.0), Comparison(True, "ok", 0.0)
 
 
-def test_the_circuit_breaker_counts_over_small_pieces(monkeypatch):
-    """Answers come a few at a time; eleven failures of forty are too many all the same."""
-    pool = ComparisonPool(workers=1, timeout_s=6)
+@pytest.fixture
+def idle_pool(monkeypatch):
+    """A pool whose workers answer what `pool.answers` says, and that counts what they are asked."""
+    pool = ComparisonPool(workers=2, timeout_s=6)
+    pool.answers, pool.asked = FAILED, 0
+
+    def run(compare, pairs, on_done):
+        pool.asked += len(pairs)
+        for index in range(len(pairs)):
+            if on_done is not None:
+                on_done(index, pool.answers)
+        return [pool.answers] * len(pairs)
+
     monkeypatch.setattr(pool, "_start", lambda: setattr(pool, "_pool", "running"))
     monkeypatch.setattr(pool, "_self_test", lambda: None)
-    failed, done = Comparison(False, "timeout", 0.0), Comparison(True, "ok", 0.0)
-    monkeypatch.setattr(pool, "_run", lambda compare, pairs, on_done: [failed])
+    monkeypatch.setattr(pool, "_run", run)
+    return pool
+
+
+def test_failures_are_a_share_of_all_answers_and_end_nothing(idle_pool, caplog):
+    idle_pool.count_decided(3000)
+    assert idle_pool.compare([EQUAL] * 44) == [FAILED] * 44
+    assert idle_pool.asked == 44
+    assert idle_pool.compare([EQUAL] * 100) == [FAILED] * 100
+    assert idle_pool.asked == 144  # 144 of the last 1,024 are no quarter
+    assert caplog.messages == []
+
+
+def test_a_broken_pool_tries_a_few_and_recovers(idle_pool, caplog):
+    """Answers come a few at a time; eleven failures of forty are too many all the same."""
     for _ in range(11):
-        pool.compare([EQUAL])
-    monkeypatch.setattr(pool, "_run", lambda compare, pairs, on_done: [done])
-    for _ in range(28):
-        pool.compare([EQUAL])
-    with pytest.raises(VerifierError, match="11 of 40"):
-        pool.compare([EQUAL])
+        idle_pool.compare([EQUAL])
+    idle_pool.count_decided(29)
+    settled = {}
+    assert idle_pool.compare([EQUAL] * 100, settled.__setitem__) == [FAILED] * 100
+    assert idle_pool.asked == 11 + 2
+    assert settled == dict.fromkeys(range(100), FAILED)
+    [line] = caplog.messages
+    assert line.startswith("data.reward: 111 of the last 140 answers could not be compared")
+    idle_pool.answers = DONE
+    assert idle_pool.compare([EQUAL] * 100) == [DONE] * 100
+    assert idle_pool.asked == 11 + 2 + 100
+    idle_pool.compare([EQUAL] * 1000)
+    assert len(caplog.messages) == 2
+    assert "answers are compared again" in caplog.messages[1]
+
+
+def test_a_gold_whose_check_ran_out_of_time_is_not_bad(monkeypatch):
+    checks = []
+
+    def compare(pairs, on_done=None):
+        checks.extend(pairs)
+        return [FAILED if len(checks) < 3 else DONE for _ in pairs]
+
+    with MathVerifier(think_end=None, workers=1) as verifier:
+        monkeypatch.setattr(verifier._pool, "compare", compare)
+        gold = r"2\sqrt{3}"
+        assert [verifier.check_gold(gold) for _ in range(4)] == [True] * 4
+        assert checks == [(gold, gold)] * 3  # then it is known
+        [verdict] = verifier.grade([(r"\boxed{2\sqrt{3}}", gold)])
+        assert (verdict.correct, verdict.status) == (True, "ok")
+
+
+def test_a_gold_that_cannot_be_checked_is_not_checked_for_ever(monkeypatch):
+    checks = []
+    with MathVerifier(think_end=None, workers=1) as verifier:
+        monkeypatch.setattr(verifier._pool, "compare", lambda pairs, on_done=None: [
+            checks.append(pair) or FAILED for pair in pairs
+        ])  # fmt: skip
+        assert [verifier.check_gold(r"2\sqrt{3}") for _ in range(6)] == [True] * 6
+        assert len(checks) == 3
+
+
+def test_a_gold_that_cannot_be_read_is_bad():
+    with MathVerifier(think_end=None, workers=1) as verifier:
+        assert verifier.check_golds([r"2\sqrt{3", r"2\sqrt{3}"]) == [False, True]
+
+
+def busy():
+    while True:
+        pass
+
+
+def test_a_comparison_is_given_its_own_time_and_not_that_of_others(monkeypatch):
+    """A comparison that waits uses none of its seconds."""
+    monkeypatch.setattr(symbolic, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(symbolic, "_are_equal", lambda mine, theirs: time.sleep(0.7) or True)
+    assert compare_symbolically("x+1", "x+2")
+    monkeypatch.setattr(symbolic, "_are_equal", lambda mine, theirs: busy())
+    with pytest.raises(TimeoutError):
+        compare_symbolically("x+1", "x+2")
 
 
 def test_a_busy_machine_delays_the_warm_up_and_ends_no_worker(monkeypatch):

@@ -1,8 +1,8 @@
 import pytest
 
-from luffy_pl.reward.answer.compare import compare_cheaply
-from luffy_pl.reward.answer.symbolic import compare_symbolically
-from luffy_pl.reward.answer.tolerance import Tolerance
+from luffy_pl.answer.compare import compare_cheaply
+from luffy_pl.answer.symbolic import compare_symbolically
+from luffy_pl.answer.tolerance import Tolerance
 from luffy_pl.reward.math_verifier import MathVerifier
 
 IGNORE = Tolerance(units="ignore")

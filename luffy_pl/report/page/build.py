@@ -33,13 +33,13 @@ from luffy_pl.report.page.figures import (
 )
 from luffy_pl.report.page.token_values import packed
 from luffy_pl.report.published import CAVEAT, HEADINGS, compare_published
-from luffy_pl.run_dir.read import Run, read_setting
+from luffy_pl.run_dir.read import RunHistory, read_setting
 
 HERE = Path(__file__).parent
 
 
 def write_page(
-    runs: Sequence[Run], folders: Sequence[Path], path: Path, *, over: Measure = PHASE
+    runs: Sequence[RunHistory], folders: Sequence[Path], path: Path, *, over: Measure = PHASE
 ) -> None:
     """Write the page of `runs`, which were read from `folders`, with its curves over a measure.
 
@@ -56,7 +56,7 @@ def write_page(
         ) from error
 
 
-def render_page(runs: Sequence[Run], folders: Sequence[Path], over: Measure) -> str:
+def render_page(runs: Sequence[RunHistory], folders: Sequence[Path], over: Measure) -> str:
     """The page as text."""
     by_name = dict(zip(names(folders), folders, strict=True))
     runs = [dataclasses.replace(run, name=name) for run, name in zip(runs, by_name, strict=True)]
@@ -113,7 +113,7 @@ def differences(by_name: Mapping[str, Path]) -> list[tuple[str, str, list[list[s
     ]
 
 
-def header(run: Run, folder: Path) -> Mapping[str, Any]:
+def header(run: RunHistory, folder: Path) -> Mapping[str, Any]:
     """What a run was."""
     config = folder / "config.yaml"
     return {

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from luffy_pl.report.cost import MEASURES, REWARD, accuracy_over, has_ledger, series_over
 from luffy_pl.report.page.charts import Chart, Series, line_chart
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 
-def cost_figures(runs: Sequence[Run]) -> list[Chart]:
+def cost_figures(runs: Sequence[RunHistory]) -> list[Chart]:
     """For each quantity one chart per measure, with a line per run that kept a ledger."""
     runs = [run for run in runs if has_ledger(run)]
     benchmarks = dict.fromkeys(row["benchmark"] for run in runs for row in run.evaluations)

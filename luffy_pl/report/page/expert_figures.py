@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from luffy_pl.report.page.charts import Chart, Series, line_chart
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 # Titles, and a metric by the name of its line; a line without a name is the run's own.
 PANELS: Mapping[str, Mapping[str, str]] = {
@@ -33,7 +33,7 @@ HISTOGRAMS = {
 EXPERT = "expert/"
 
 
-def expert_figures(runs: Sequence[Run]) -> list[Chart]:
+def expert_figures(runs: Sequence[RunHistory]) -> list[Chart]:
     """Of runs that trained on given tokens; charts without a point are left out."""
     runs = [run for run in runs if guided(run)]
     charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in PANELS.items()]
@@ -42,12 +42,12 @@ def expert_figures(runs: Sequence[Run]) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def guided(run: Run) -> bool:
+def guided(run: RunHistory) -> bool:
     """Whether anything was logged of given tokens."""
     return any(name.startswith(EXPERT) for row in run.metrics.values() for name in row)
 
 
-def metric_series(runs: Sequence[Run], metrics: Mapping[str, str]) -> list[Series]:
+def metric_series(runs: Sequence[RunHistory], metrics: Mapping[str, str]) -> list[Series]:
     """One for each run and metric."""
     return [
         Series(
@@ -59,7 +59,7 @@ def metric_series(runs: Sequence[Run], metrics: Mapping[str, str]) -> list[Serie
     ]
 
 
-def histogram_chart(run: Run, name: str, *, several: bool) -> Chart | None:
+def histogram_chart(run: RunHistory, name: str, *, several: bool) -> Chart | None:
     """Percent of given tokens in each bin, drawn at its middle: first, middle and last phase."""
     prefix = HISTOGRAMS[name]
     phases = [

@@ -14,12 +14,12 @@ from luffy_pl.report.outcomes import EvaluationOutcome
 from luffy_pl.report.page.answers import AnswerLengths
 from luffy_pl.report.page.charts import Chart, Series, histogram, line_chart
 from luffy_pl.report.page.expert_figures import metric_series
-from luffy_pl.run_dir.read import Run
+from luffy_pl.run_dir.read import RunHistory
 
 ConfidenceInterval = dict[str, float]
 
 
-def curves(runs: Sequence[Run], over: Measure) -> list[Chart]:
+def curves(runs: Sequence[RunHistory], over: Measure) -> list[Chart]:
     """The panels of curves.png, one line per run; a panel without a point is left out."""
     charts = []
     for title, metric in {**PANELS, **watched_panels(runs)}.items():
@@ -53,7 +53,7 @@ TIMINGS = {
 }
 
 
-def timing_figures(runs: Sequence[Run]) -> list[Chart]:
+def timing_figures(runs: Sequence[RunHistory]) -> list[Chart]:
     """Where the time of a phase goes; a chart without a point is left out."""
     charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in TIMINGS.items()]
     return [chart for chart in charts if chart]

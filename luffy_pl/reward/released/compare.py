@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from luffy_pl.reward.answer.normalize import normalize
+from luffy_pl.answer.normalize import normalize
 from luffy_pl.reward.released.text import Released
 
 OAT_TIMEOUT_S = 1

@@ -10,10 +10,12 @@ import math
 import re
 from fractions import Fraction
 
-MAX_DIGITS = 200
+MAX_DIGITS = 4000
 """Longest numerator or denominator, in decimal digits; longer ones are left to sympy."""
 MAX_DEPTH = 24
 """Deepest nesting of brackets."""
+MAX_COUNT = 2000
+"""Largest factorial and binomial coefficient."""
 _MAX_BITS = int(MAX_DIGITS * math.log2(10))
 
 _TOKEN = re.compile(
@@ -149,7 +151,7 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def _number(token: str) -> Fraction:
-    if len(token) > 2 * MAX_DIGITS:
+    if len(token) > MAX_DIGITS:
         raise _NotRational
     digits, _, repeating = token.partition("\\overline{")
     exponent = int(re.split("[eE]", digits)[1]) if "e" in digits.lower() else 0
@@ -176,13 +178,13 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
 
 
 def _factorial(value: Fraction) -> Fraction:
-    if value.denominator != 1 or not 0 <= value <= MAX_DIGITS:
+    if value.denominator != 1 or not 0 <= value <= MAX_COUNT:
         raise _NotRational
     return _bounded(Fraction(math.factorial(int(value))))
 
 
 def _binomial(above: Fraction, below: Fraction) -> Fraction:
-    if above.denominator != 1 or below.denominator != 1 or not 0 <= below <= above <= 1000:
+    if above.denominator != 1 or below.denominator != 1 or not 0 <= below <= above <= MAX_COUNT:
         raise _NotRational
     return _bounded(Fraction(math.comb(int(above), int(below))))
 

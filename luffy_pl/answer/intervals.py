@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from luffy_pl.reward.answer.leaves import INFINITIES, rational_of
-from luffy_pl.reward.answer.structure import Answer
+from luffy_pl.answer.leaves import INFINITIES, rational_of
+from luffy_pl.answer.structure import Answer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from luffy_pl.reward.answer.normalize import normalize
+from luffy_pl.answer.spelling import spell
 
 MAX_DEPTH = 24
 """Nested brackets; 200 hang the parser."""
@@ -37,7 +37,7 @@ _OPERATOR = re.compile(r"\\(?:i{0,2}int|oint|sum|prod|lim)(?![A-Za-z])")
 
 def refusal(answer: str, gold: str) -> str | None:
     """Why `answer` must not be evaluated, None if it may."""
-    plain_answer, plain_gold = normalize(answer), normalize(gold)
+    plain_answer, plain_gold = spell(answer), spell(gold)
     for name, pattern in _FEATURES.items():
         if pattern.search(plain_answer) and not pattern.search(plain_gold):
             return name

@@ -6,23 +6,24 @@ training process. Comparisons have three values; None is "needs sympy".
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from functools import lru_cache
 
-from luffy_pl.reward.answer.rational import read_rational
-from luffy_pl.reward.answer.units import split_unit
+from luffy_pl.answer.choice import read_claim, read_option
+from luffy_pl.answer.rational import read_rational
+from luffy_pl.answer.units import split_unit
 
 MAX_TEXT_WORDS = 3
 """A gold of more words is prose, which no string comparison can grade."""
 
-_CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
-_CHOICE_NAME = re.compile(r"(?:option|choice|answer)\s*:?\s*(?=\(?[A-J]\b)", re.IGNORECASE)
-_CHOICE_AND_TEXT = re.compile(r"(?:\(([A-J])\)|([A-J])[.):])(?=\W|$)(.*)", re.DOTALL)
-_CHOICE_MARK = re.compile(r"\([A-J]\)|(?<![A-Za-z])[A-J][.):]")
-_CLOCK = re.compile(r"0?(\d{1,2}):(\d\d)(?::(\d\d))? ?([ap]\.?m)?", re.IGNORECASE)
+_CLOCK = re.compile(r"0?(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?([ap])?\.?(?: ?m\.?)?", re.IGNORECASE)
+_SMALL_WORDS = frozenset(["yes", "no", "dne", "odd"])
+_DATE = re.compile(r"(?=.*\d)(?=.*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))[\w ,.]+")
 _TEXT = re.compile(r"[^\W\d_]+(?:[ '\-][^\W\d_]+)*")
 _RATIO = re.compile(r"[^:]+(?::[^:]+){2,}")
+DOTS = "\\ldots"
 INFINITIES = {"\\infty": 1, "+\\infty": 1, "-\\infty": -1}
 _EMPTY = frozenset(
     ["\\emptyset", "no solution", "no solutions", "no real solution", "no real solutions"]
@@ -43,10 +44,10 @@ def compare_leaves(answer: str, gold: str) -> bool | None:
         return True
     if _RATIO.fullmatch(answer) or _RATIO.fullmatch(gold):
         return _are_proportional(answer.split(":"), gold.split(":"))
-    if (clock := _CLOCK.fullmatch(gold)) is not None:
-        # A time is no ratio: 12:00 has no value.
-        shown = _CLOCK.fullmatch(_without_text_macro(answer))
-        return shown is not None and shown.groups() == clock.groups()
+    if (clock := _time_of(gold)) is not None:
+        shown = _time_of(answer)
+        if shown == clock or not _is_reduced_ratio(gold):
+            return shown == clock
     answer_value, gold_value = rational_of(answer), rational_of(gold)
     if answer_value is UNDEFINED or gold_value is UNDEFINED:
         return False
@@ -54,15 +55,18 @@ def compare_leaves(answer: str, gold: str) -> bool | None:
         return answer_value == gold_value
     if gold in INFINITIES or answer in INFINITIES:
         return _compare_infinities(answer, gold, answer_value or gold_value)
-    if letter := _choice_of(gold):
-        return _compare_choice(answer, letter, is_number=answer_value is not None)
+    if DOTS in gold:
+        # A pattern that goes on is what it is written as.
+        return False
+    if (choice := read_option(gold)) and not choice.text:
+        return _compare_choice(answer, choice.letter, is_number=answer_value is not None)
     return _compare_texts(answer, gold)
 
 
 def is_gradable_value(value: str) -> bool | None:
     """Whether an answer can be compared with this gold value; None: sympy has to try."""
     quantity = split_unit(value)
-    if _CLOCK.fullmatch(quantity.value):
+    if _time_of(quantity.value) or DOTS in value or _are_same_date(value, value):
         return True
     number = rational_of(quantity.value)
     if number is UNDEFINED or not value:
@@ -87,7 +91,7 @@ def tier_of(value: str) -> str:
     """What decides a comparison with this gold value."""
     if isinstance(rational_of(value), Fraction):
         return "rational"
-    return "choice" if _choice_of(value) else "text"
+    return "choice" if read_option(value) else "text"
 
 
 def _are_proportional(mine: list[str], theirs: list[str]) -> bool | None:
@@ -109,43 +113,87 @@ def _compare_infinities(answer: str, gold: str, number: object) -> bool | None:
     return False if isinstance(number, Fraction) else None
 
 
-def _choice_of(gold: str) -> str:
-    """The letter a gold chooses, "" if it is none; a lower-case letter is a variable."""
-    plain = _without_text_macro(gold)
-    return plain.strip("()") if _CHOICE.fullmatch(plain) and plain.upper() == plain else ""
+def _time_of(value: str) -> tuple[int, int, int, str] | None:
+    r"""Hours, minutes, seconds and "a" or "p"; None if it is no time of the day.
+
+    A time inside one \text is a string of words, as for other graders.
+    """
+    if not value[:1].isdigit():
+        return None
+    match = _CLOCK.fullmatch(_without_text_macro(value))
+    if match is None or (match[2] is None and match[4] is None):
+        return None
+    hours, minutes, seconds = (int(group or 0) for group in match.groups()[:3])
+    return hours, minutes, seconds, (match[4] or "").lower()
+
+
+def _is_reduced_ratio(gold: str) -> bool:
+    """9:16, but not 12:30: whoever gives a ratio reduces it, and 12:00 has no value."""
+    match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", gold)
+    return match is not None and math.gcd(int(match[1]), int(match[2])) == 1
 
 
 def _compare_choice(answer: str, letter: str, *, is_number: bool) -> bool | None:
-    r"""`C`, `c`, `(C)`, `\text{C}`, `(C) 12` and `C. twelve` choose C."""
-    plain = _CHOICE_NAME.sub("", _without_text_macro(answer), count=1)
-    if chosen := _CHOICE.fullmatch(plain):
-        return chosen.group(1).upper() == letter
-    chosen = _CHOICE_AND_TEXT.fullmatch(plain)
-    if chosen and not _CHOICE_MARK.search(chosen.group(3)):
-        return (chosen.group(1) or chosen.group(2)) == letter
-    return False if is_number or chosen or _TEXT.fullmatch(plain) else None
+    claim = read_claim(answer)
+    if claim.letter or claim.several:
+        return claim.letter == letter
+    return False if is_number or _TEXT.fullmatch(_without_text_macro(answer)) else None
 
 
 def _compare_texts(answer: str, gold: str) -> bool | None:
     mine, theirs = _words(answer), _words(gold)
     if any(mine in same and theirs in same for same in (_EMPTY, _NO_VALUE)):
         return True
+    if _are_same_date(answer, gold):
+        return True
     if not theirs:
         return False if mine and rational_of(gold) is not None else None
-    if sorted(mine.split(" and ")) == sorted(theirs.split(" and ")):
+    if _said(answer, gold) == _said(gold, answer):
         return True
     if _is_text(gold) or _is_text(answer):
         return False
     # Few letters may be a product of variables: xy is yx.
-    return sorted(mine) == sorted(theirs) if mine else None
+    return sorted(_letters(answer)) == sorted(_letters(gold)) if mine else None
+
+
+def _said(value: str, other: str) -> list[str]:
+    """The words of a value in any order of its parts; case counts where letters are symbols."""
+    is_text = "\\text" in value + other and _letters(value)[1:] == _letters(other)[1:]
+    folds = all(map(_is_word, _letters(value).split())) or (is_text and len(_letters(value)) == 3)
+    words = _letters(value).lower() if folds else _letters(value)
+    return sorted(words.split(" and "))
+
+
+def _is_word(letters: str) -> bool:
+    """Words may begin with a capital; CO and Co are symbols, and so are R and r."""
+    is_cased = letters.islower() or letters.istitle() or letters.isupper()
+    return (len(letters) > 3 and is_cased) or letters.lower() in _SMALL_WORDS | {
+        "and",
+        "the",
+        "of",
+        "to",
+    }
+
+
+def _are_same_date(answer: str, gold: str) -> bool:
+    """March 5 and 5 March."""
+    sides = [_without_text_macro(side).lower() for side in (answer, gold)]
+    if not all(map(_DATE.fullmatch, sides)):
+        return False
+    first, second = (sorted(re.findall(r"\d+|[a-z]{3}(?=[a-z]*)", s)) for s in sides)
+    return first == second
 
 
 def _words(value: str) -> str:
     """The words of a value that is nothing but words, in lower case; "" for any other."""
+    return _letters(value).lower()
+
+
+def _letters(value: str) -> str:
     plain = _without_text_macro(value)
     if plain in _EMPTY:
         return plain
-    return plain.lower().replace("-", " ") if _TEXT.fullmatch(plain) else ""
+    return plain.replace("-", " ") if _TEXT.fullmatch(plain) else ""
 
 
 def _is_text(value: str) -> bool:

@@ -1,0 +1,87 @@
+"""The wheel alone, in an empty folder: a command and the tutorial need nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("luffy_pl", "conf", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SMALL = [
+    "--data.engine.kind", "hf", "--data.rollout.num_phases", "2", "--data.benchmarks", "[]",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What the wheel holds, in a folder."""
+    clone, wheels, site = (tmp_path_factory.mktemp(name) for name in ("clone", "wheels", "site"))
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, clone / name)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, str(clone)], check=True, cwd=clone
+    )
+    [wheel] = wheels.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
+
+
+@pytest.fixture
+def python(installed, tmp_path):
+    """Run Python in an empty folder, with the package from the wheel."""
+
+    def run(*args):
+        environment = os.environ | {"PYTHONPATH": str(installed)}
+        return subprocess.run(
+            [sys.executable, *args], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_package_has_types_configurations_and_its_licence(installed):
+    assert (installed / "luffy_pl" / "py.typed").exists()
+    shipped = {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.*")}
+    assert all((installed / "luffy_pl" / "conf" / file).is_file() for file in shipped)
+    assert list(installed.glob("*.dist-info/licenses/LICENSE"))
+
+
+def test_the_quickstart_trains_in_an_empty_folder(python, tmp_path):
+    done = python("-m", "luffy_pl.cli", "quickstart", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs" / "quickstart" / "metrics.jsonl").exists()
+
+
+def test_the_tutorial_runs_as_it_is_written(python, tmp_path):
+    page = (ROOT / "docs" / "tutorials" / "python.md").read_text()
+    blocks = re.findall(r"```python(?: title=\"(.*?)\")?\n(.*?)```", page, re.DOTALL)
+    reward, train, error = (text for _, text in blocks)
+    assert [name for name, _ in blocks] == ["my_reward.py", "train.py", ""]
+    (tmp_path / "my_reward.py").write_text(reward)
+    shorter = {
+        '"data.rollout.num_phases": 20': '"data.rollout.num_phases": 2',
+        "overrides={": 'overrides={"data.engine.kind": "hf", "evaluation.every_n_phases": None, ',
+    }
+    for old, new in shorter.items():
+        assert old in train
+        train = train.replace(old, new)
+    (tmp_path / "train.py").write_text(train + error)
+    done = python("train.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for benchmark in ("heldout", "longer", "shorter"):
+        assert any(line.startswith(f"2 {benchmark} ") for line in lines)
+    assert lines[-1] == "bundled:recipe/htp did you mean bundled:recipe/hpt?"
