@@ -160,10 +160,9 @@ class RankWatch:
             # The store is that of rank 0, or of what started the ranks.
             first = self._seen.get(0)
             has_left = first is not None and first.state == "left"
-            is_late = now_s - self._answered_s > LAST_S
-            return (
-                (0, "does not answer any more") if self._rank and is_late and not has_left else None
-            )
+            if self._rank == 0 or has_left or now_s - self._answered_s <= LAST_S:
+                return None
+            return 0, "does not answer any more"
         for rank, sign in signs:
             if isinstance(sign.state, int) and self._is_over(now_s - sign.at_s):
                 return rank, f"shows no sign of life for {now_s - sign.at_s:.0f} s"

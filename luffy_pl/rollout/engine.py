@@ -109,7 +109,8 @@ class EngineConfig:
     """Run without captured graphs: starts faster, samples slower on a GPU (vllm)."""
     deadline_s: float | None = bounded(3600.0, above=0, at_most=1e9)
     """Seconds without any progress after which a hanging engine is replaced, the second time the
-    run ended; null waits for ever."""
+    run ended, and seconds of silence after which another rank counts as gone; null waits for
+    ever."""
     remote_code: str | None = None
     """Linked from `model.policy`."""
 
