@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: the command line, and a model of random weights."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 pytest_plugins = ["plan", "outside"]
 
+# A shell has its background ignore SIGINT, and what a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Two processes with two threads each on two cores wait for each other at every barrier.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

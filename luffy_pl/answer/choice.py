@@ -33,7 +33,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _HEAD = re.compile(
-    rf"\({_L}\)|{_L}(?=$|[.):,;：，。、](?!\d))|{_UPPER}(?=\s+[-–—]\s*.*[A-Za-z]{{3}}|\s*[–—]|\s*\()"
+    rf"\({_L}\)|{_L}(?=$|[),;，。、：](?!\d)|[.:](?:\s|$|[^\W\d_]{{2}}))"
+    rf"|{_UPPER}(?=\s+[-–—]\s*.*[A-Za-z]{{3}}|\s*[–—]|\s+\()"
     rf"|{_UPPER}(?=\s+(?:is\b|because\b|since\b|as\b))"
 )
 _SAID = re.compile(

@@ -74,11 +74,19 @@ def split_unit(text: str) -> Quantity:
     if (match := _SUFFIX.fullmatch(text)) and not _TRIGONOMETRIC.search(text):
         return Quantity(match["value"], spelling(match["unit"]))
     if match := _BASE.fullmatch(text):
-        base = match["base"] or match["name"] or match["spoken"]
-        return Quantity(match["value"] or match["digits"], f"{BASE} {_BASE_NAMES.get(base, base)}")
+        name = match["base"] or match["name"] or match["spoken"]
+        base, digits = str(_BASE_NAMES.get(name, name)), match["value"] or match["digits"]
+        if _are_digits(digits, base):
+            return Quantity(digits, f"{BASE} {base}")
     if match := _MODULUS.fullmatch(text):
         return Quantity(match["value"], f"mod {match['modulus']}")
     return _split_words(text)
+
+
+def _are_digits(digits: str, base: str) -> bool:
+    """Whether a number can be written so: `E_1` and `A_{12}` are variables."""
+    is_number = len(digits) > 1 or digits.isdigit()
+    return is_number and base.isdigit() and all(int(digit, 16) < int(base) for digit in digits)
 
 
 def _split_words(text: str) -> Quantity:

@@ -64,10 +64,10 @@ def check_config_file(
         is_config: it is read as a configuration, whatever its name ends in.
     """
     path = Path(file)
-    is_config = is_config or path.suffix in (".yaml", ".yml", ".json")
-    if file in seen or not is_config or not path.is_file():
+    may_be_config = is_config or path.suffix in (".yaml", ".yml", ".json")
+    if file in seen or not may_be_config or not path.is_file():
         return
-    if path.suffix == ".json" and holds_rows(path):
+    if not is_config and path.suffix == ".json" and holds_rows(path):
         return
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(

@@ -56,7 +56,8 @@ LATER = {
 
 
 def test_a_run_says_at_once_what_it_loads_and_loads_little_before_its_settings_are_read():
-    command = [sys.executable, "-X", "importtime", "-m", "luffy_pl.cli", "fit", "--no.such", "1"]
+    command = [sys.executable, "-X", "importtime", "-m", "luffy_pl.cli", "fit"]
+    command += ["--config", "bundled:quickstart", "--no.such", "1"]
     environment = {name: value for name, value in os.environ.items() if "RANK" not in name}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2, done.stderr[-500:]

@@ -150,7 +150,8 @@ def test_a_worker_that_no_signal_reaches_is_killed(pool, monkeypatch):
 
 @pytest.mark.slow
 def test_a_pool_that_stalls_is_rebuilt(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "STALL_GRACE_S", 10)
+    monkeypatch.setattr(pool_module, "STALL_GRACE_S", 3)
+    monkeypatch.setattr(pool, "timeout_s", 2)
     assert is_healthy(pool)
     for worker in pool.own_workers():
         worker.suspend()  # before they take a task, so that no deadline runs

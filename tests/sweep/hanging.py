@@ -15,14 +15,11 @@ HANGING = {"good": {}, "hang": {"set": {"fake.do": "hang"}}, "last": {}}
 def sweep_process(path, tmp_path, cell, *, launcher="local"):
     """A sweep in a process group of its own, returned when the cell hangs; and the cell's id."""
     program = f"""
-        import signal
         import sys
         from types import SimpleNamespace
         from luffy_pl.cli import main
         from luffy_pl.sweep import launch_slurm, plan
         plan.PROGRAM = {FAKE!r}
-        if {launcher!r} == "slurm":  # whose jobs on this machine inherit what their parent ignores
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.modules["luffy_pl.sweep.check"] = SimpleNamespace(check_cells=lambda cells, grid: None)
         launch_slurm.CLUSTER, launch_slurm.POLL_S = "local", 0.1
         sys.exit(main(["sweep", {str(path)!r}, "--launcher", {launcher!r}]))
