@@ -107,7 +107,8 @@ class RankWatch:
         Returns only if none is.
         """
         self.deadline_s, self._failed_s = min(self.deadline_s or SILENT_S, SILENT_S), 0.0
-        self._has_left.wait(SILENT_S + 2 * BEAT_S)
+        # Not for the event: this thread must not go on while the other one ends the process.
+        self._judging.join(SILENT_S + 2 * BEAT_S)
 
     def _value(self, state: int | str) -> str:
         return json.dumps([state, os.getpid(), place()])
