@@ -24,7 +24,10 @@ LONGEST = [
     "end_to_end/test_quickstart.py",
     "distributed/test_two_ranks.py",
     "distributed/test_stopped_ranks.py",
+    "reward/test_pool.py",
     "recipes/test_runs.py",
+    "end_to_end/test_adapters.py",
+    "sweep/test_killed_sweep.py",
     "sweep/test_experiments.py",
 ]
 

@@ -50,9 +50,10 @@ def test_a_run_is_evaluated_and_exported(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_error_has_its_class_and_fields():
+def test_an_error_has_its_class_and_fields(tmp_path):
+    wrong = {"model.optimizer.lr": -1.0, "run_dir": tmp_path}
     with pytest.raises(ConfigError) as caught:
-        luffy_pl.fit("bundled:quickstart", overrides={"model.optimizer.lr": -1.0})
+        luffy_pl.fit("bundled:quickstart", overrides=wrong)
     assert (caught.value.where, caught.value.exit_code) == ("model.optimizer.lr", 2)
     assert caught.value.value == -1.0
 
