@@ -22,6 +22,7 @@ from luffy_pl.experience.answering import GradedChunk
 from luffy_pl.process.files import append_to_file
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
+from luffy_pl.run_dir.begin import cut_evaluation
 from luffy_pl.run_dir.checkpoints import run_of
 from luffy_pl.run_dir.read import read_setting
 from luffy_pl.training.module import LuffyModule
@@ -49,9 +50,11 @@ class Evaluation(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """The row every later one is compared with; and an evaluation that was cut off."""
         phase = module.phases_trained
-        if (self.before_training and phase == 0) or (
-            phase > 0 and self.is_due(trainer, phase) and self.evaluated_phase != phase
-        ):
+        if phase > 0 and self.is_due(trainer, phase) and self.evaluated_phase != phase:
+            if trainer.is_global_zero:
+                cut_evaluation(Path(trainer.default_root_dir), phase)
+            validate_within_fit(trainer)
+        elif self.before_training and phase == 0:
             validate_within_fit(trainer)
 
     def on_train_batch_end(

@@ -165,6 +165,17 @@ def cut_results(run_dir: Path, phase: int | None) -> None:
         remove(run_dir / "tb")
 
 
+def cut_evaluation(run_dir: Path, phase: int) -> None:
+    """Remove what an evaluation wrote that comes again, as its checkpoint does not know of it."""
+
+    def is_kept(line: dict[str, Any]) -> bool:
+        names = line.keys() - {"step"}
+        return line.get("step") != phase or not all(name.startswith("val/") for name in names)
+
+    keep_lines(run_dir / METRICS, is_kept, fields.METRICS_LINE, fields.HYPERPARAMETERS_LINE)
+    keep_lines(run_dir / EVALUATION, lambda line: line["phase"] != phase, fields.EVALUATION_ROW)
+
+
 def keep_lines(
     path: Path, is_kept: Callable[[dict[str, Any]], bool], *kinds: fields.Fields
 ) -> None:

@@ -1,6 +1,7 @@
 """A run that is asked to stop, at any moment, goes on later as if it had not been."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -129,6 +130,23 @@ def test_stopped_and_resumed_is_the_run_that_was_not(
     rows = [(row["phase"], row["benchmark"]) for row in read_lines(tmp_path / "evaluation.jsonl")]
     assert rows == [(0, "b"), (2, "b"), (4, "b")]
     assert not list((tmp_path / "logs").iterdir())
+
+
+def test_an_evaluation_that_comes_again_is_kept_once(command_line, tmp_path, monkeypatch, whole):
+    """Stopped within it, resumed past it, and killed before the next checkpoint."""
+    with monkeypatch.context() as patch:
+        disturb(patch, "evaluate", signal.SIGTERM)
+        assert command_line("fit", *RUN, "--run_dir", tmp_path / "run").returncode == 143
+    checkpoints = tmp_path / "run" / "checkpoints"
+    shutil.copytree(checkpoints, tmp_path / "kept", symlinks=True)
+    resume = ("fit", "--resume", "true", "--run_dir", tmp_path / "run")
+    assert command_line(*resume).returncode == 0
+    shutil.rmtree(checkpoints)
+    shutil.copytree(tmp_path / "kept", checkpoints, symlinks=True)
+    assert command_line(*resume).returncode == 0
+    assert differences(whole, tmp_path / "run") == []
+    rows = read_lines(tmp_path / "run" / "evaluation.jsonl")
+    assert [(row["phase"], row["benchmark"]) for row in rows] == [(0, "b"), (2, "b"), (4, "b")]
 
 
 def doubled_steps(run_dir):
