@@ -26,7 +26,7 @@ ARROWS = {
     "run": "callbacks cli config estimate experience run_dir training",
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
-    "api": "config run_dir sweep",
+    "api": "config run_dir",
     "cli": "",
 }  # fmt: skip
 HOME_OF = {

@@ -19,7 +19,7 @@ from typing import Any
 
 from luffy_pl import errors
 from luffy_pl.errors import ERROR_FILE, LuffyError
-from luffy_pl.sweep.process import before_exec
+from luffy_pl.process.parent import before_exec
 
 CHUNK_BYTES = 65536
 STOPPED = (130, 143)

@@ -14,11 +14,12 @@ from luffy_pl.api.child import override_arguments, run_command
 from luffy_pl.bundled import resolve
 from luffy_pl.config.sources import read_sources
 from luffy_pl.errors import StorageError
+from luffy_pl.run_dir import DEFAULT_RUN_DIR
 from luffy_pl.run_dir.read import read_lines, read_run
 
 PathLike = str | os.PathLike[str]
 
-RUN_DIR, DEFAULT_RUN_DIR = "run_dir", "outputs/run"
+RUN_DIR = "run_dir"
 
 
 @dataclass(frozen=True)

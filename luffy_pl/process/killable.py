@@ -9,7 +9,6 @@ the pool. A worker starts in a fraction of a second, since it imports neither.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import resource
@@ -22,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
+
+from luffy_pl.process.parent import die_with_parent
 
 _KEPT_ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "TZ"})
 
@@ -81,7 +82,7 @@ def confine(memory_bytes: int) -> None:
     """
     # pebble's handler would run Python first, which a hung worker does not.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
+    _leave_no_worker()
     for name in set(os.environ) - _KEPT_ENVIRONMENT:
         del os.environ[name]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -103,14 +104,13 @@ def _new_pool(workers: int, initializer: Callable[[], None], max_tasks: int) -> 
     return pool
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the trainer is gone, however it went."""
-    if sys.platform != "linux":
-        return
-    pr_set_pdeathsig = 1  # linux/prctl.h
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+def _leave_no_worker() -> None:
+    """Leave no worker behind when the trainer is gone, however it went."""
+    die_with_parent()
     parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:  # it was gone before this was asked
+    if (
+        sys.platform == "linux" and parent is not None and os.getppid() != parent.pid
+    ):  # it was gone before this was asked
         os._exit(1)
 
 

@@ -53,6 +53,7 @@ from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
 from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
+from luffy_pl.run_dir import DEFAULT_RUN_DIR
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import check_adapters, check_continues, read_checkpoint
@@ -100,7 +101,9 @@ class LuffyCLI(LightningCLI):
             default=None,
             help="name of the method, which conf/recipe sets; kept with all results",
         )
-        parser.add_argument("--run_dir", type=str, default="outputs/run", help="all files of a run")
+        parser.add_argument(
+            "--run_dir", type=str, default=DEFAULT_RUN_DIR, help="all files of a run"
+        )
         parser.add_argument(
             "--resume",
             type=bool,

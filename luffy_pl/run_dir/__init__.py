@@ -1,0 +1,3 @@
+"""The files of a run."""
+
+DEFAULT_RUN_DIR = "outputs/run"

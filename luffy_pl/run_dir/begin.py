@@ -19,7 +19,7 @@ from yaml import YAMLError
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.registry import check_same_plugins
-from luffy_pl.run_dir import fields
+from luffy_pl.run_dir import DEFAULT_RUN_DIR, fields
 from luffy_pl.run_dir.checkpoints import (
     FOLDER,
     SavedPhase,
@@ -65,7 +65,7 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c")
     parser.add_argument("--resume", default="false")
-    parser.add_argument("--run_dir", default="outputs/run")
+    parser.add_argument("--run_dir", default=DEFAULT_RUN_DIR)
     known, _ = parser.parse_known_args(args[1:])
     if known.resume.lower() != "true" or known.config is not None:
         return args

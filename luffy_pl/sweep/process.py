@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import signal
@@ -13,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
+from luffy_pl.process.parent import before_exec
+
 POLL_S = 0.1
 GRACE_S = 15.0
-LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -68,18 +67,6 @@ def start_process(job: CellJob) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             preexec_fn=before_exec,
         )
-
-
-def before_exec() -> None:
-    """Let the kernel end this process with its parent: no cell outlives a killed sweep.
-
-    A shell starts what is in its background with SIGINT ignored, and a Ray worker may block it;
-    both would be inherited, and the cell could not be interrupted.
-    """
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if hasattr(LIBC, "prctl"):  # Linux; elsewhere a cell that is not told to stop goes on
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run(job: CellJob) -> Ended:

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from luffy_pl.cli import main
+from luffy_pl.process import parent
 from luffy_pl.process.folder_lock import alone
-from luffy_pl.sweep import process, runner
+from luffy_pl.sweep import runner
 from luffy_pl.sweep.state import JOURNAL, read_state
 from sweep.hanging import HANGING, is_running, sweep_process
 
@@ -56,7 +57,7 @@ def test_a_cell_starts_where_the_system_cannot_end_it_with_its_sweep(
     grid_file, fake_cells, tmp_path, monkeypatch
 ):
     """prctl is Linux's own."""
-    monkeypatch.setattr(process, "LIBC", object())
+    monkeypatch.setattr(parent, "LIBC", object())
     assert main(["sweep", str(grid_file(seeds=[0]))]) == 0
     assert ("good-seed0", "finished") in events(tmp_path)
 
