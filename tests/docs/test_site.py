@@ -30,6 +30,7 @@ RUN_BY = {
     "luffy-pl export": "model/test_export.py",
     "luffy-pl bench learner": "bench/test_learner.py",
     "luffy-pl bench ": "bench/test_kinds.py",
+    "luffy-pl fit --config conf/luffy.yaml --config judged.yaml": "plugins/test_judge_reward.py",
     "luffy-pl serve MODEL": "rollout/test_server_pool.py",
     "torchrun": "distributed/test_two_ranks.py",
     "mkdir -p ~/.local/share/bash-completion/completions": "docs/test_site.py",
