@@ -18,7 +18,7 @@ from luffy_pl.data.chat import Message
 from luffy_pl.data.conversation import as_messages
 from luffy_pl.data.options import letter_of_label, with_options, with_right_first
 from luffy_pl.data.text_lines import DataRow
-from luffy_pl.data.values import MEND, as_text, check_encodable, is_missing, refuse_row
+from luffy_pl.data.values import FIX_ROW, as_text, check_encodable, is_missing, refuse_row
 from luffy_pl.errors import ConfigError, DataError
 
 Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", "alpaca", "plain"]
@@ -158,7 +158,7 @@ def read_question(
             raise DataError(
                 where,
                 f"{name} is missing or null (column {getattr(columns, name)})",
-                fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {MEND}",
+                fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {FIX_ROW}",
             )
     answer = _as_answer(found["answer"], where) if has_answer else ""
     answer = _by_schema(schema, answer, row=row, found=found, where=where)

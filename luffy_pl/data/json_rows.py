@@ -17,7 +17,7 @@ LISTS = {"data", "rows", "examples", "items", "instances", "questions", "problem
 def json_lines(path: str, on_broken: OnBroken) -> Rows:
     """Rows of JSON Lines; a file named .json may hold one array instead."""
     # Parsed by us, line by line: the loaders of `datasets` and pandas report neither the file
-    # nor the line of a broken row, and that is what whoever has to mend it needs.
+    # nor the line of a broken row, and that is what whoever has to fix it needs.
     if ending(Path(path)) == ".json":
         if _begins(path, b"["):
             yield from _array_rows(path, on_broken)

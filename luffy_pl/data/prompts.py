@@ -292,7 +292,7 @@ class _Loader:
             raise DataError(
                 self.source.path,
                 f"{bad.count} of {report.rows} rows are bad, more than max_bad_share={share}",
-                fix="mend them, or max_bad_share="
+                fix="fix them, or max_bad_share="
                 f"{math.ceil(100 * bad.count / report.rows) / 100}; "
                 f"the first: {bad.first[0]}",
             )

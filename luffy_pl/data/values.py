@@ -8,9 +8,9 @@ from typing import NoReturn
 
 from luffy_pl.errors import DataError
 
-MEND = "mend the row, or on_bad_row=skip"
+FIX_ROW = "fix the row, or on_bad_row=skip"
 MAX_CHARACTERS = 4_000_000
-"""Of one text: about a million tokens. A longer one is a mistake, and takes minutes to encode."""
+"""Length of one text: about a million tokens. A longer one is a mistake."""
 
 
 def is_missing(value: object) -> bool:
@@ -47,4 +47,4 @@ def check_encodable(value: object, field: str, where: str) -> None:
 def refuse_row(where: str, what: str, value: object) -> NoReturn:
     """Raise what is wrong with a row."""
     shown = value if len(repr(value)) <= 60 else repr(value)[:60]
-    raise DataError(where, what, value=shown, fix=MEND)
+    raise DataError(where, what, value=shown, fix=FIX_ROW)
