@@ -39,7 +39,7 @@ class ReleasedMetrics(L.Callback):
         values = mean_over_ranks(trainer, pairs)
         values["actor/lr"] = as_list(module.optimizers())[0].param_groups[0]["lr"]
         values["actor/entropy_coeff"] = module.entropy_controller.coef
-        if module.reference is not None:
+        if module.objective.kl.coef > 0:
             values["actor/kl_coef"] = module.kl_controller.coef
         if module.kl_controller.kl_nats is not None:
             values["critic/kl"] = module.kl_controller.kl_nats

@@ -141,10 +141,12 @@ class EntropyConfig:
 
 @dataclass(frozen=True)
 class KlConfig:
-    """Distance from the reference policy: the model that the run starts from."""
+    """Distance from a reference policy."""
 
     coef: float = bounded(0.0, at_least=0, at_most=1e6)
     """Factor of the KL; 0 loads no reference."""
+    model: str = "start"
+    """The reference: a name of `model.frozen`, or `start`."""
     place: Literal["loss", "reward"] = "loss"
     """loss: a term of its own, the mean over tokens; reward: the sum over a row's tokens is taken
     off its reward before rewards are compared."""
@@ -191,6 +193,10 @@ class ObjectiveConfig:
     """Whose log-probability of a rollout token is the denominator of its ratio: recomputed by
     the trainer where a phase has several optimizer steps, or the engine's as sampled."""
 
+    def frozen_models(self) -> dict[str, str]:
+        """The frozen models that the loss needs: setting that names one, and the name."""
+        return frozen_models(self)
+
     def __post_init__(self) -> None:
         check_bounds(self, "model.objective")
         if self.on_policy.mismatch_cap is not None and self.old_logprob == "sampler":
@@ -209,3 +215,11 @@ class ObjectiveConfig:
                 value="policy",
                 fix="set old_logprob: trainer, or behaviour: certain",
             )
+
+
+def frozen_models(objective: Any) -> dict[str, str]:
+    """The frozen models that an objective needs, built or parsed: setting, and the name in it."""
+    found = {}
+    if objective.kl.coef > 0:
+        found["model.objective.kl.model"] = objective.kl.model
+    return found
