@@ -27,6 +27,7 @@ $(VENV)/.installed: requirements-cpu.lock pyproject.toml
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md luffy_pl docs conf experiments
 	$(BIN)/mypy
 
 # While one works on the code: lint, types, and tests without a process, a composition or a run.
@@ -59,7 +60,7 @@ families: install
 dist: install
 	$(BIN)/python release/dist.py
 
-# The locks for GPUs and for systems without vLLM, made anew; that for CPUs is kept by hand. Asks the package index.
+# The locks for GPUs and for systems without vLLM, made again; that for CPUs is kept by hand. Asks the package index.
 locks: install
 	$(BIN)/python release/locks.py write
 

@@ -1,4 +1,4 @@
-"""The locks: `make locks` writes those that pip resolves, `make check-locks` resolves all of them.
+"""The locks: `make locks` writes two of them, `make check-locks` resolves all three.
 
     requirements-cpu.lock  Linux on x86-64, vLLM for CPUs; kept by hand, since no index resolves it
     requirements-hf.lock   Linux and macOS without vLLM: the pins of the one above that are needed
@@ -22,7 +22,8 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11.5", "3.12", "3.13")
+"""The oldest release of each that every pin takes."""
 TORCH, CPU_TORCH = "torch", "+cpu"
 LINUX, MAC = "manylinux_2_35_x86_64", "macosx_14_0_arm64"
 OLDER_LINUX = ("manylinux2014_x86_64", *(f"manylinux_2_{n}_x86_64" for n in range(34, 4, -1)))
@@ -58,7 +59,20 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write() -> int:
-    """Resolve anew. The lock without vLLM keeps the versions of that for CPUs."""
+    """Both, that of GPUs resolved by pip."""
+    write_hf()
+    try:
+        found = resolve(wanted(GPU_EXTRAS), Target("3.12", LINUX))
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(error.stderr)
+        return 1
+    lines = [f"{name}=={version}" for name, version in found.items()]
+    save("gpu", "For NVIDIA GPUs: CUDA 13, driver 580 or newer", lines)
+    return 0
+
+
+def write_hf() -> None:
+    """The lock without vLLM: the versions of that for CPUs."""
     cpu = pins(ROOT / "requirements-cpu.lock")
     needed = closure(wanted(HF_EXTRAS))
     save("hf", "Without vLLM, for Linux and macOS", [
@@ -66,14 +80,6 @@ def write() -> int:
         f'{TORCH}=={cpu[TORCH]} ; sys_platform == "linux"',
         f'{TORCH}=={cpu[TORCH].removesuffix(CPU_TORCH)} ; sys_platform == "darwin"',
     ])  # fmt: skip
-    try:
-        found = resolve(wanted(GPU_EXTRAS), Target("3.12", LINUX))
-    except subprocess.CalledProcessError as error:
-        sys.stderr.write(error.stderr)
-        return 1
-    save("gpu", "For NVIDIA GPUs: CUDA 13, driver 580 or newer",
-         [f"{name}=={version}" for name, version in found.items()])  # fmt: skip
-    return 0
 
 
 def closure(requirements: Sequence[str]) -> set[str]:
@@ -100,7 +106,7 @@ def is_needed(requirement: Requirement, extras: Collection[str]) -> bool:
     # One system is enough: what Linux has beside the others are libraries of CUDA.
     system = {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64"}
     return any(
-        requirement.marker.evaluate({**system, "python_version": python, "extra": extra})
+        requirement.marker.evaluate({**system, "python_version": python[:4], "extra": extra})
         for python in PYTHONS
         for extra in ("", *extras)
     )
