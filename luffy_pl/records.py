@@ -75,7 +75,7 @@ class Verdict:
 
     `correct` is None when no grade is possible because the gold is unusable; such a row is
     left out of rewards and of metrics, never paid. `status` is one of ok, no_answer,
-    truncated, refused, timeout, crash, gold_bad, ungraded (the grader is `none`: nothing is right
+    truncated, refused, timeout, crash, gold_bad, no_grader (the grader is `none`: nothing is right
     or wrong, and terms alone pay); `tier` names the comparison that decided.
     `reward` is what the grader itself pays for the answer; None: 1 if correct, else 0.
     """
@@ -89,14 +89,14 @@ class Verdict:
     reward: float | None = None
 
     @property
-    def is_ungraded(self) -> bool:
+    def has_no_grader(self) -> bool:
         """Whether nobody was to say if the answer is right."""
-        return self.status == "ungraded"
+        return self.status == "no_grader"
 
     @property
     def is_payable(self) -> bool:
         """Whether the answer gets a reward."""
-        return self.correct is not None or self.is_ungraded
+        return self.correct is not None or self.has_no_grader
 
 
 @dataclass(frozen=True)

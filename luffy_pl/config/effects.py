@@ -91,6 +91,17 @@ IMITATION = any_of(
     f"{ROLLOUT}.sft_phases",
     f"{ROLLOUT}.imitation_buffer",
 )
+GRADER = "data.reward.grader"
+GRADED = Need(
+    (GRADER,),
+    "answers that are right or wrong (data.reward.grader is none)",
+    lambda values: values.get(GRADER) != "none",
+)
+COUNTED = Need(
+    (GRADER,),
+    GRADED.text,
+    lambda values: GRADED.holds(values) or values.get(f"{ROLLOUT}.routing.kind") != "solve_count",
+)
 POLICY_COEF = is_set(f"{OBJECTIVE}.off_policy.policy_coef")
 SFT = is_set(f"{OBJECTIVE}.sft.coef")
 KL = is_set(f"{OBJECTIVE}.kl.coef")
@@ -129,6 +140,9 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "model.optimizer.sft.schedule.decay_steps": (falls("model.optimizer.sft"),),
     "model.optimizer.sft.schedule.floor": (falls("model.optimizer.sft"),),
     "data.advantage.baseline": (GIVEN_ROWS,),
+    f"{ROLLOUT}.replay": (GRADED,),
+    f"{ROLLOUT}.imitation_buffer": (GRADED,),
+    f"{ROLLOUT}.routing": (COUNTED,),
     f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine"),),
     f"{ROLLOUT}.prefix.max_ratio": (
         one_of(STRATEGY, "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"),

@@ -71,7 +71,11 @@ def check_config_file(
         return
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError(
-            file, "is no configuration", value=f"{path.stat().st_size} bytes", fix="keep below 1 MB"
+            file,
+            "is no configuration" if is_config else "is no configuration, and no rows of data",
+            value=f"{path.stat().st_size} bytes",
+            fix="keep below 1 MB" if is_config else "write rows as one array or as JSON Lines; a "
+            "configuration has at most 1 MB",
         )
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):

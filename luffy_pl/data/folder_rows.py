@@ -143,7 +143,11 @@ def saved_rows(folder: Path, split: str | None, usual: str) -> Rows:
             )
         for number, row in enumerate(loaded, start=1):
             yield f"{where}:{number}", row
-    except (datasets.exceptions.DatasetsError, pa.ArrowException, OSError, ValueError) as error:
+    # A description that was damaged is missed as a key, an argument or an attribute.
+    except (
+        datasets.exceptions.DatasetsError, pa.ArrowException, OSError, ValueError, LookupError,
+        TypeError, AttributeError,
+    ) as error:  # fmt: skip
         raise DataError(
             f"{where}:{number + 1}" if number else where,
             f"cannot be read as a folder of save_to_disk ({first_line(error)})",

@@ -45,7 +45,12 @@ def read_rows(
     A generator: what is wrong with the file is raised when the first row is asked for.
     """
     place = Path(path).expanduser()
-    is_hub = not place.exists()
+    try:
+        is_hub = not place.exists()
+    except OSError as error:
+        raise DataError(
+            path[:80], f"cannot be opened ({error.strerror})", fix="correct path"
+        ) from None
     if place.is_dir():
         is_hub = has_configurations(place)
     elif place.exists() and split is not None:

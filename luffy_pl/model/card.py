@@ -163,7 +163,8 @@ def data_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             continue
         file = Path(resolve(path))
         name = path if path.startswith(PREFIX) else table_cell(path)
-        yield role, name, sha256(file) if file.is_file() else "not a file of this machine"
+        kind = "a folder" if file.is_dir() else "not a file of this machine"
+        yield role, name, sha256(file) if file.is_file() else kind
 
 
 def sha256(file: Path) -> str:

@@ -33,7 +33,7 @@ def math(config: RewardConfig) -> MathVerifier:
 @register("grader", "none")
 def none(prompt: Prompt, text: str) -> Verdict:
     """Nothing is right or wrong: terms alone pay, and no row needs a gold answer."""
-    return Verdict(None, "ungraded", "none", None, "")
+    return Verdict(None, "no_grader", "none", None, "")
 
 
 def released(config: RewardConfig, *, grader: Released) -> ReleasedVerifier:

@@ -151,7 +151,7 @@ def trace_row(
     whole = [answer for answer in answered.answers if answer.is_complete]
     prompt = prompt_of(question, text=question.messages[-1]["content"], token_ids=())
     verdicts = verifier.grade([(answer.text, prompt) for answer in whole])
-    right = [a for a, v in zip(whole, verdicts, strict=True) if v.correct or v.is_ungraded]
+    right = [a for a, v in zip(whole, verdicts, strict=True) if v.correct or v.has_no_grader]
     kept = chosen(right, config)
     traces = [answer.text for answer in kept]
     logprobs = [aligned(answer, tokenizer) for answer in kept]

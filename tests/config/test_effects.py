@@ -57,6 +57,10 @@ def quickstart(*overlays, **settings):
         (["recipe/on_policy"], {f"{OBJECTIVE}.off_policy.rare_exponent": 0.5},
          f"{OBJECTIVE}.off_policy.rare_exponent", "rows that the policy did not"),
         (["recipe/on_policy", "ablation/gamma_0.3"], {}, GAMMA, "rows that the policy did not"),
+        ([], {"data.reward": '{"grader": "none", "terms": {"overlong": 1.0}, '
+                             '"overlong_buffer_share": 0.1}',
+              f"{ROLLOUT}.replay": '{"share": 0.25}'},
+         f"{ROLLOUT}.replay.share", "answers that are right or wrong"),
         ([], {"model.optimizer.sft.lr": 0.1}, "model.optimizer.sft.lr", "steps that imitate"),
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ def judged(judge):
     load_plugins([str(JUDGE)])
     term = find("reward", "judged", where="")
     term.__globals__["PAUSE_S"] = 0.0
-    verdict = Verdict(None, "ungraded", "none", None, "")
+    verdict = Verdict(None, "no_grader", "none", None, "")
 
     def of(*texts):
         prompt = Prompt("p", "Why?", (), "", columns={"rubric": "brevity"})
@@ -133,7 +133,7 @@ def test_a_run_without_golds_is_paid_by_a_judge(command_line, judge, tmp_path):
     assert len(lines) == 16
     for line in lines:
         assert line["reward"] == pytest.approx(points(line["response"].strip()) / 5)
-        assert line["verdict"]["status"] == "ungraded"
+        assert line["verdict"]["status"] == "no_grader"
     for line in read_lines(run / "evaluation.jsonl"):
         assert line["n"] == 0
         assert 0 < line["metrics"]["reward"]["value"] <= 2

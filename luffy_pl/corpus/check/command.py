@@ -64,7 +64,7 @@ def parse_options(argv: Sequence[str]) -> Any:
         {"source": PromptSource, "reward": RewardConfig},
     )
     parser.add_argument(
-        "file", nargs="?", help="JSON Lines, Parquet, or a hub name with --source.split"
+        "file", nargs="?", help="file, folder or hub name: docs/data.md has all formats"
     )
     parser.add_argument("--model", type=str | None, help="folder or hub name: tokenizer, template")
     parser.add_argument(

@@ -170,7 +170,7 @@ def grade(found: Pass, verifier: Verifier) -> tuple[list[Defect], int]:
         ]
         verdicts = verifier.grade([(text, row.prompt) for row, _, text in graded])
     for (row, place, _), verdict in zip(graded, verdicts, strict=True):
-        if verdict.correct is not True and not verdict.is_ungraded:
+        if verdict.correct is not True and not verdict.has_no_grader:
             name = f"trace {place + 1}: " if len(row.traces) > 1 else ""
             kind, what = trace_defect(verdict)
             defects.append(Defect(kind, row.question.where, row.question.id, name + what))

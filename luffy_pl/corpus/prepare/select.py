@@ -108,7 +108,7 @@ def surviving(
     ]
     prompt = prompt_of(question, text=user_text(question), token_ids=())
     verdicts = verifier.grade([(trace, prompt) for trace in given])
-    right = [t for t, v in zip(traces, verdicts, strict=True) if v.correct or v.is_ungraded]
+    right = [t for t, v in zip(traces, verdicts, strict=True) if v.correct or v.has_no_grader]
     lost["wrong"] += len(traces) - len(right)
     return right, lost
 
