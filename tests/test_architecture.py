@@ -18,7 +18,7 @@ ARROWS = {
     "report": "evaluation run_dir",
     "callbacks": "evaluation experience objective policy report rollout run_dir training",
     "bench": "experience objective policy reward rollout training",
-    "estimate": "bench policy training",
+    "estimate": "bench objective policy training",
     "config": "experience objective policy",
     "run_dir": "config",
     "corpus": "config data policy report reward",
@@ -27,6 +27,8 @@ ARROWS = {
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
     "api": "config run_dir",
+    "project": "",
+    "chat": "data model policy rollout",
     "cli": "",
 }  # fmt: skip
 HOME_OF = {

@@ -225,7 +225,8 @@ class PhaseCheckpoint(Checkpoint):
             weight.numel()
             * weight.element_size()
             * (STATES_PER_WEIGHT if weight.requires_grad else 1)
-            for weight in module.policy.parameters()
+            for part in (module.policy, module.following)
+            for weight in part.parameters()
         )
         return int(sum(states) * SPARE)
 
@@ -248,7 +249,7 @@ class PhaseCheckpoint(Checkpoint):
         return {"best": self._best_entry()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Another metric begins anew."""
+        """Start over if the metric changed."""
         best = state_dict.get("best")
         if best is not None and best["metric"] == self.best:
             self.best_value = best["value"]

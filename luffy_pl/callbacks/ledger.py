@@ -21,8 +21,8 @@ class Ledger(L.Callback):
     ledger/trained_rollout_tokens, ledger/trained_given_tokens: tokens with a loss that the policy
         sampled in their phase, and that it did not (expert, prefix, replay).
     ledger/optimizer_steps: those that `skip_grad_norm` left out count, for they were computed.
-    ledger/model_flops: sampling, training, and the passes without gradient (old and reference
-        log-probabilities, entropies of answers to replay); see `policy/flops.py`.
+    ledger/model_flops: sampling, training, and the passes without gradient (old log-probabilities,
+        those of frozen models, entropies of answers to replay); see `policy/flops.py`.
     ledger/seconds: of generating, scoring and training, mean over ranks.
 
     An evaluation, the copying of weights with its probe, and a checkpoint are left out of all.
@@ -58,7 +58,7 @@ class Ledger(L.Callback):
 
 
 def phase_costs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[str, float]:
-    """Of one phase on this rank."""
+    """Counts of one phase on this rank."""
     given_NT = batch.off_policy_mask_NT
     return {
         "generated_tokens": float(sampled_tokens(batch)),
@@ -71,7 +71,7 @@ def phase_costs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[st
 
 
 def phase_flops(module: LuffyModule, batch: Experience) -> float:
-    """Of sampling, and of what went through the trainer since this was last asked."""
+    """FLOPs of sampling, and of what went through the trainer since the last call."""
     size = model_size(module.policy.language_model)
     # Selective checkpointing repeats what is no matrix product: that is not counted anywhere.
     is_repeated = module.policy_config.activation_checkpointing is True
@@ -82,4 +82,5 @@ def phase_flops(module: LuffyModule, batch: Experience) -> float:
         sampling_flops(size, batch.sampled)
         + passes * size.forward_flops(*module.forwards.take(trained=True))
         + size.forward_flops(*module.forwards.take(trained=False))
+        + module.frozen.take_flops()
     )

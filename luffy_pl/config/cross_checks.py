@@ -14,6 +14,8 @@ import torch
 
 from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
+from luffy_pl.objective.settings import frozen_models
+from luffy_pl.policy.frozen import check_frozen, frozen_configs
 from luffy_pl.process.ranks import count_ranks
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ CUDA_13_DRIVER = "CUDA 13 wants branch 580 or newer"
 def check_settings(config: Any) -> None:
     """Settings of two sections that contradict each other, or Lightning's that are not used."""
     check_trainer(config)
+    check_frozen(frozen_configs(config.model.frozen), frozen_models(config.model.objective))
     rollout, optimizer = config.data.rollout, config.model.optimizer
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
     longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
@@ -51,6 +54,15 @@ def check_settings(config: Any) -> None:
             value=rollout.prompts_per_phase,
             fix="each optimizer step takes the same number of prompts",
         )
+    for name, of in (("optimizer", optimizer), ("optimizer.sft", optimizer.sft)):
+        decays = of and of.schedule.kind != "constant" and of.schedule.decay_steps is None
+        if decays and rollout.imitation_buffer:
+            raise ConfigError(
+                f"model.{name}.schedule.decay_steps",
+                "is not set, and with data.rollout.imitation_buffer nobody knows how many steps a "
+                "run makes",
+                fix="set it to the number of optimizer steps of the fall",
+            )
     for name in ("sft_phases", "imitation_buffer", "routing"):
         if rollout[name] and not config.model.objective.sft.coef:
             raise ConfigError(
@@ -75,12 +87,16 @@ def check_recipe(config: Any) -> None:
     if rollout.overlap is not None:
         check_overlap(config)
     one_step = config.model.optimizer.steps_per_phase == 1
-    if objective.on_policy.clip and one_step and objective.old_logprob == "trainer":
-        log.warning(
-            "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
-            "with model.optimizer.steps_per_phase=1"
-        )
-    compares = hasattr(config.data.advantage, "baseline")  # a field of the kind group
+    on_policy = objective.on_policy
+    if one_step and objective.old_logprob == "trainer":
+        for name, acts in (("gate", on_policy.gate), ("ratio", on_policy.ratio == "sequence")):
+            if acts:
+                log.warning(
+                    "model.objective.on_policy.%s changes nothing: the ratio of every rollout "
+                    "token is 1 with model.optimizer.steps_per_phase=1",
+                    name,
+                )
+    compares = hasattr(config.data.advantage, "baseline")  # a built-in kind
     if rollout.group_size == 1 and compares and not objective.sft.coef:
         raise ConfigError(
             "data.rollout.group_size",
@@ -131,6 +147,13 @@ def check_overlap(config: Any) -> None:
             "the policy about it",
             value=value,
             fix="set kl.place: loss, or overlap: null",
+        )
+    if config.data.advantage.asks_ranks:
+        raise ConfigError(
+            field,
+            "collects a phase while the policy trains, and data.advantage asks the other ranks",
+            value=value,
+            fix="choose another data.advantage.kind, or overlap: null",
         )
     if config.data.engine.tensor_parallel_size > 1:
         raise ConfigError(
@@ -186,7 +209,7 @@ def why_no_gpu() -> tuple[str, str]:
     if torch.version.cuda is None:
         return (
             f"torch {torch.__version__} is built for CPUs and sees no CUDA GPU",
-            "install the build for GPUs (docs/scale.md)",
+            "install the build for GPUs (docs/install.md)",
         )
     if visible is not None and visible.strip() in ("", "-1"):
         return f"CUDA_VISIBLE_DEVICES={visible!r} leaves no CUDA GPU", "unset it"

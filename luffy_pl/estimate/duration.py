@@ -10,9 +10,9 @@ from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.flops import causal, training_passes
 
 TRAINING_SHARE = 0.4
-"""Of a device's FLOP/s that training is taken to reach: a usual value, not one measured here."""
+"""Share of a device's FLOP/s that training is assumed to reach: a usual value, not measured."""
 BANDWIDTH_SHARE = 0.6
-"""Of a device's bandwidth that decoding is taken to reach; the same."""
+"""Share of a device's bandwidth that decoding is assumed to reach; likewise."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,13 @@ def estimate_phase(
     again = plan.recomputes is True
     passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
-    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
-    forward = shape.size.forward_flops(row_tokens, causal(row_tokens))
+    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase
+    attended = causal(row_tokens)
+    frozen = sum(
+        part.passes * (part.size or shape.size).forward_flops(row_tokens, attended)
+        for part in plan.frozen
+    )
+    forward = shape.size.forward_flops(row_tokens, attended)
     return PhaseEstimate(
         rows=rows,
         sampled_tokens=float(rollouts * response_tokens),
@@ -53,14 +58,14 @@ def estimate_phase(
             rollouts=rollouts * plan.engine_ranks / plan.ranks,
             response_tokens=response_tokens,
         ),
-        train_s=rows * forward * passes / (plan.ranks * TRAINING_SHARE * flops),
+        train_s=rows * (forward * passes + frozen) / (plan.ranks * TRAINING_SHARE * flops),
     )
 
 
 def generate_seconds(
     shape: Shape, plan: RankPlan, device: Device, *, rollouts: float, response_tokens: int
 ) -> float:
-    """Of one engine: every step reads the weights and the caches of all sequences that run."""
+    """Time of one engine: every step reads the weights and the caches of all running sequences."""
     engine = engine_parts(shape, plan, device)
     context = plan.prompt_tokens + response_tokens / 2
     per_sequence = context * token_cache(shape, plan)

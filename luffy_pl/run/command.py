@@ -41,6 +41,7 @@ from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
+from luffy_pl.config.renamed import leaf_named_now
 from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -66,6 +67,7 @@ register_kinds()
 
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
+THREADS = Bound(at_least=1, at_most=1024)  # beyond what a process may start, OpenMP kills it
 """Those that numpy takes, too."""
 ALWAYS_THERE = (
     RankWatching, ErrorReport, Interruption, ReleasedMetrics, Health, Throughput, Ledger,
@@ -150,15 +152,16 @@ class LuffyCLI(LightningCLI):
         if ablation.name is not None or ablation.leaf is not None:
             check_leaf(ablation.name, ablation.leaf)
             after = self._lay(parser, [*args, as_argument(ablation.leaf, ablation.value)])
+            leaf = leaf_named_now(ablation.leaf)
             check_one_leaf(
                 flat(before.config),
                 flat(after.config),
-                leaf=ablation.leaf,
-                derived=LINKED | after.derived_from(ablation.leaf),
+                leaf=leaf,
+                derived=LINKED | after.derived_from(leaf),
             )
-        self.composed, self.dropped = before.config, after.dropped
+        self.composed, self.said = before.config, after.said()
         check_no_secrets(flat(after.config))
-        check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
+        check_bound("cpu_threads", after.config.cpu_threads, THREADS)
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
             own = self._parser(self.config.subcommand)
@@ -197,8 +200,8 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             check_devices(config.trainer)
         check_model(config)
-        for one in self.dropped:
-            log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
+        for line in self.said:
+            log.info("%s", line)
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)

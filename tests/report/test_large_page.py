@@ -56,7 +56,7 @@ def test_a_large_run(tmp_path, browser, work_dir):
     browser.wait_for("document.getElementById('place').dataset.answers === '1'", seconds=300)
     search_ms = browser.run("performance.now()") - read_ms
     size_mb = page.stat().st_size / 1e6
-    print(
+    print(  # noqa: T201
         f"\n{shown} answers of {NUM_BYTES} bytes: built in {used.ru_utime + used.ru_stime:.0f} s "
         f"of one core and {build_mb:.0f} MB; a page of {size_mb:.0f} MB opens in "
         f"{sorted(times_ms)[1]} ms, and a text is found in {search_ms / 1000:.1f} s"

@@ -11,19 +11,20 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
+from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig, SftConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.training.micro_batches import micro_batches, silent
-from luffy_pl.training.minibatch import Seen, backward_micro_batches
+from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
 
 ROWS = list(range(12))
 
 
 def run(experience, policy, *, silent_ones=0):
     """Forward and backward passes of a minibatch, as a run does them; returns the loss."""
-    on_policy, sft = OnPolicyConfig(clip=(0.2, 0.2)), SftConfig(coef=0.5)
+    on_policy, sft = OnPolicyConfig(gate=PpoClip()), SftConfig(coef=0.5)
     objective = ObjectiveConfig(on_policy=on_policy, sft=sft)
     micros = micro_batches(experience, ROWS, token_budget=40, shares_prompts=True)
     assert len(micros) > 2
@@ -40,8 +41,7 @@ def run(experience, policy, *, silent_ones=0):
         micros,
         step=step,
         forwards=ForwardCount(),
-        reference=None,
-        old_NT=old_NT,
+        before=Before(old_NT),
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )

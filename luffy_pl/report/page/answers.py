@@ -28,7 +28,7 @@ MAX_ANSWERS = 20_000
 MAX_CHARACTERS = 500_000_000
 MAX_ANSWER_CHARACTERS = 200_000
 MAX_TOKENS = 10_000_000
-"""Of these the page has the values."""
+"""Tokens whose values the page has."""
 # What the filters of a page use of a line and of its verdict; texts are in the blocks.
 OF_LINE = ("source", "tokens", "finish_reason", "reward", "advantage")
 OF_VERDICT = ("correct", "status", "tier")

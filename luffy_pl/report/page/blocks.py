@@ -18,7 +18,7 @@ from luffy_pl.report.page.token_values import TokenColumns
 # A block is closed when it has this many characters of text, or of groups.
 BLOCK_CHARACTERS, BLOCK_GROUPS = 1_000_000, 40
 FAST = 3
-"""Of gzip: a third of the time of its default for a tenth more bytes."""
+"""Level of gzip: it takes a third of the time of the default for a tenth more bytes."""
 
 
 class Blocks:

@@ -125,6 +125,6 @@ def axes_of(runs: Sequence[RunHistory]) -> dict[str, dict[str, Any]]:
 
 
 def places_of(run: RunHistory, measure: Measure) -> dict[int, float | None]:
-    """Of each phase that has a metric or an evaluation."""
+    """The place of each phase that has a metric or an evaluation."""
     phases = sorted({*run.metrics, *(row["phase"] for row in run.evaluations)})
     return {phase: position(run, phase, measure) for phase in phases}

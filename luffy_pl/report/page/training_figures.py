@@ -122,7 +122,7 @@ def training_figures(runs: Sequence[RunHistory]) -> list[Figure]:
 
 
 def expert_figures(runs: Sequence[RunHistory]) -> list[Figure]:
-    """Of runs that trained on an expert's tokens."""
+    """What an expert's tokens add, in runs that trained on them."""
     drawn = quantity_figures(runs, EXPERT)
     for run in runs:
         for name in HISTOGRAMS:
