@@ -22,7 +22,7 @@ PANELS = {
 EXPERT_PANELS = {"expert tokens: mean probability": "actor/off_policy_prob"}
 WATCHED = "entropy/"
 USUAL = {"entropy/rollout_nats", "entropy/expert_nats"}
-Points = Sequence[tuple[float, float]]
+Points = list[tuple[float, float]]
 Panel = dict[str, Points]
 """Points by the name of their line."""
 
