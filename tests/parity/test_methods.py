@@ -11,6 +11,7 @@ from .adapter import METHODS, run_method_advantage, run_method_case
 
 FOLDER = Path(__file__).parent / "golden_methods"
 CASES = {case["case"]: case["loss"] for case in json.loads((FOLDER / "cases.json").read_text())}
+READY = (*METHODS, "gkd")
 VALUE_IS_ANOTHER = ("cispo", "dppo")
 """Methods whose value carries a factor log p elsewhere, and is the weight of a token here."""
 
