@@ -45,6 +45,14 @@ class Divergence:
     tail: bool = False
 
 
+@dataclass(frozen=True)
+class Against:
+    """A teacher to compare with, and how."""
+
+    teacher: TeacherHead
+    divergence: Divergence
+
+
 def token_divergence(
     hidden_MH: Tensor,
     weight_VH: Tensor,
@@ -84,8 +92,8 @@ def token_divergence(
     with torch.autocast(device, enabled=False):
         if divergence.top_k is None:
             return _WholeVocabulary.apply(*own, *theirs, task)
-        picked = _TopWords.apply(*own, *theirs, task)
-        return _of_words(*picked, divergence)
+        picked_MK, teacher_MK, lse_M, teacher_lse_M = _TopWords.apply(*own, *theirs, task)
+        return _of_words(picked_MK, teacher_MK, lse_M, teacher_lse_M, divergence)
 
 
 @dataclass(frozen=True)

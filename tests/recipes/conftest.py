@@ -12,6 +12,11 @@ from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
 
+TEACHER = "tests/recipes/teacher.yaml"
+NAME_A_TEACHER = ("gkd",)
+"""Recipes that have no teacher by themselves."""
+
+
 @functools.cache
 def composed(*files):
     """The objects of `model` and `data` after all files."""
@@ -26,6 +31,7 @@ def composed(*files):
 @pytest.fixture
 def recipe():
     def compose(name):
-        return composed("conf/quickstart.yaml", f"conf/recipe/{name}.yaml")
+        more = [TEACHER] if name in NAME_A_TEACHER else []
+        return composed("conf/quickstart.yaml", f"conf/recipe/{name}.yaml", *more)
 
     return compose
