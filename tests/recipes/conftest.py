@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
-
 TEACHER = "tests/recipes/teacher.yaml"
 NAME_A_TEACHER = ("gkd",)
 """Recipes that have no teacher by themselves."""
