@@ -9,7 +9,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.gate import PpoClip
+from luffy_pl.objective.gate import Difference, PpoClip, Soft
 from luffy_pl.objective.settings import (
     DivergenceConfig,
     EntropyConfig,
@@ -20,7 +20,7 @@ from luffy_pl.objective.settings import (
     OnPolicyConfig,
     SftConfig,
 )
-from luffy_pl.objective.shaping import Log
+from luffy_pl.objective.shaping import Identity, Log
 from luffy_pl.policy.frozen import FrozenModels, WholeModel
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -151,7 +151,10 @@ def reordered_within_groups(experience):
 OBJECTIVES = {
     "luffy": ObjectiveConfig(),
     "token": ObjectiveConfig(
-        normalizer=NormalizerConfig(mode="token"), entropy=EntropyConfig(coef=0.5)
+        normalizer=NormalizerConfig(mode="token"),
+        entropy=EntropyConfig(coef=0.5),
+        on_policy=OnPolicyConfig(gate=Soft()),
+        off_policy=OffPolicyConfig(behaviour="mixture", shaping=Identity(), rare_exponent=0.5),
     ),
     "sequence": ObjectiveConfig(
         normalizer=NormalizerConfig(mode="sequence"),
@@ -162,7 +165,9 @@ OBJECTIVES = {
         on_policy=OnPolicyConfig(ratio="sequence", gate=PpoClip(3e-4, 4e-4)),
     ),
     "rl_with_sft": ObjectiveConfig(
-        off_policy=OffPolicyConfig(policy_coef=0.0), sft=SftConfig(coef=1.0)
+        off_policy=OffPolicyConfig(policy_coef=0.0),
+        sft=SftConfig(coef=1.0, token_weight="probability"),
+        on_policy=OnPolicyConfig(gate=Difference(0.01, 0.01)),
     ),
     "gkd": ObjectiveConfig(divergence=DivergenceConfig(beta=0.3)),
     "gkd_top": ObjectiveConfig(
