@@ -29,23 +29,28 @@ class PhaseEstimate:
 def estimate_phase(
     shape: Shape, plan: RankPlan, device: Device, *, response_tokens: int
 ) -> PhaseEstimate:
-    """With answers and traces of `response_tokens` tokens, prompts as long as they may be.
+    """With answers of `response_tokens` tokens.
 
     Scoring, weight sync and evaluation are not in it.
     """
-    rollouts = plan.prompts * plan.rollouts_per_prompt
-    rows = rollouts + plan.prompts * plan.given_per_prompt
-    row_tokens = plan.prompt_tokens + response_tokens
+    rollouts, given = (
+        plan.prompts * count for count in (plan.rollouts_per_prompt, plan.given_per_prompt)
+    )
+    prompt = mean_prompt(plan)
+    trace = response_tokens if plan.mean_trace_tokens is None else plan.mean_trace_tokens
     flops = device.flops_bf16 if plan.compute_bytes == 2 else device.flops_fp32
     again = plan.recomputes is True
     passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
     passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
-    forward = shape.size.forward_flops(row_tokens, causal(row_tokens))
+    forward = sum(
+        rows * shape.size.forward_flops(tokens, causal(tokens))
+        for rows, tokens in ((rollouts, prompt + response_tokens), (given, prompt + trace))
+    )
     return PhaseEstimate(
-        rows=rows,
+        rows=rollouts + given,
         sampled_tokens=float(rollouts * response_tokens),
-        trained_tokens=float(rows * row_tokens),
+        trained_tokens=float(rollouts * (prompt + response_tokens) + given * (prompt + trace)),
         generate_s=generate_seconds(
             shape,
             plan,
@@ -53,8 +58,13 @@ def estimate_phase(
             rollouts=rollouts * plan.engine_ranks / plan.ranks,
             response_tokens=response_tokens,
         ),
-        train_s=rows * forward * passes / (plan.ranks * TRAINING_SHARE * flops),
+        train_s=forward * passes / (plan.ranks * TRAINING_SHARE * flops),
     )
+
+
+def mean_prompt(plan: RankPlan) -> float:
+    """Tokens of a prompt: those of the data, or as many as it may have."""
+    return plan.prompt_tokens if plan.mean_prompt_tokens is None else plan.mean_prompt_tokens
 
 
 def generate_seconds(
@@ -62,7 +72,7 @@ def generate_seconds(
 ) -> float:
     """Of one engine: every step reads the weights and the caches of all sequences that run."""
     engine = engine_parts(shape, plan, device)
-    context = plan.prompt_tokens + response_tokens / 2
+    context = mean_prompt(plan) + response_tokens / 2
     per_sequence = context * token_cache(shape, plan)
     together = max(1.0, min(rollouts, engine["engine cache"] / per_sequence))
     read_s = (engine["engine weights"] + together * per_sequence) / (

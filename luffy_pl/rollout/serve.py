@@ -16,6 +16,7 @@ from importlib.util import find_spec
 import torch
 
 from luffy_pl.bundled import resolve
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import EngineError
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.start import INSTALL_VLLM
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What the trainer's `data.engine` must agree with, and where to listen."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="luffy-pl serve", epilog="Further options go to `vllm serve` as they are."
     )
     made.add_argument(

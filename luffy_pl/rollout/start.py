@@ -32,6 +32,24 @@ def start_supervised(
     return SupervisedEngine(start, deadline_s=config.deadline_s, stacks=stacks)
 
 
+def check_installed(config: EngineConfig) -> None:
+    """Refuse an engine that is not there, before data is read for it.
+
+    Raises:
+        EngineError: vLLM is asked for and not installed.
+    """
+    needs_vllm = config.kind == "vllm" or (
+        config.kind == "auto" and config.tensor_parallel_size > 1
+    )
+    if needs_vllm and find_spec("vllm") is None:
+        raise EngineError(
+            WHERE,
+            "vLLM is not installed",
+            value=config.kind,
+            fix=f"{INSTALL_VLLM}; or use data.engine.kind=hf",
+        )
+
+
 def start_engine(
     model_path: str, config: EngineConfig, *, stop_token_ids: Sequence[int]
 ) -> RolloutEngine:
@@ -59,13 +77,7 @@ def server(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int])
 @register("engine", "vllm")
 def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """VLLM in this process, or shared with neighbouring ranks."""
-    if find_spec("vllm") is None:
-        raise EngineError(
-            WHERE,
-            "vLLM is not installed",
-            value=config.kind,
-            fix=f"{INSTALL_VLLM}; or use data.engine.kind=hf",
-        )
+    check_installed(config)
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
     size = config.tensor_parallel_size

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import runner
@@ -58,7 +59,7 @@ def run(grid: Grid, cells: Sequence[Cell], out: Path, *, launcher: str, max_para
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl sweep",
         description="Run every cell of a grid; the same command continues a sweep that was ended.",
     )
