@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 HOMES = {
     "shaping": "luffy_pl.objective.shaping",
+    "gate": "luffy_pl.objective.gate",
     "advantage": "luffy_pl.objective.advantage",
     "loss_term": "luffy_pl.objective.terms",
     "router": "luffy_pl.experience.routing",

@@ -117,8 +117,15 @@ def collect_phase(
         steps=steps_of(groups, imitated, phase, rollout, steps_per_phase=steps_per_phase),
         masks_truncated=advantage.truncated == "mask",
     )
-    penalty_N = None if policy is None else policy.reward_penalty(experience)
-    return stopwatch.written_to(compare(experience, penalty_N, advantage))
+    if policy is None:
+        return stopwatch.written_to(compare(experience, None, advantage))
+    compared = compare(
+        experience,
+        policy.reward_penalty(experience),
+        advantage,
+        sum_over_ranks=policy.sum_over_ranks,
+    )
+    return stopwatch.written_to(compared)
 
 
 def guide(

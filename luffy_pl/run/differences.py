@@ -11,7 +11,7 @@ ABSENT = "absent"
 
 
 @dataclass(frozen=True)
-class Difference:
+class LeafDifference:
     """One leaf: its dotted name, and what it is here and was before, as text."""
 
     name: str
@@ -19,11 +19,11 @@ class Difference:
     before: str
 
 
-def different_leaves(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
+def different_leaves(before: Mapping[str, Any], here: Mapping[str, Any]) -> list[LeafDifference]:
     """Leaves that are not the same, in the order of `here`; those it lacks come last."""
     old, new = (dict(all_leaves(settings)) for settings in (before, here))
     return [
-        Difference(name, *(as_text(side.get(name, ABSENT)) for side in (new, old)))
+        LeafDifference(name, *(as_text(side.get(name, ABSENT)) for side in (new, old)))
         for name in [*new, *(name for name in old if name not in new)]
         if name not in old or name not in new or old[name] != new[name]
     ]

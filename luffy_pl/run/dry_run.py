@@ -17,14 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from luffy_pl.config.kinds import Dropped
 from luffy_pl.errors import LuffyError, printable
 from luffy_pl.estimate.estimate import estimate
 from luffy_pl.estimate.plan import RowLengths
 from luffy_pl.estimate.table import memory_line, model_line, time_line
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.ranks import count_ranks
-from luffy_pl.run.differences import Difference
+from luffy_pl.run.differences import LeafDifference
 from luffy_pl.training.policy_check import build_here
 
 MAX_DIFFERENCES = 12
@@ -40,7 +39,7 @@ class RunPlan:
 
     base: the configuration file that the run changes; None: it has none.
     differences: from it, or from the defaults.
-    dropped: settings of earlier files that have no effect.
+    said: settings that are not used as they were written, a line each.
     resumed_phase: after which it would go on; None: it would begin.
     warnings: what was said while it was composed and read.
     stops: what would stop it.
@@ -49,8 +48,8 @@ class RunPlan:
     subcommand: str
     config: Any
     base: str | None
-    differences: Sequence[Difference]
-    dropped: Sequence[Dropped]
+    differences: Sequence[LeafDifference]
+    said: Sequence[str]
     data: LuffyDataModule
     policy: Any
     resumed_phase: int | None
@@ -124,7 +123,7 @@ def differences(plan: RunPlan, found: Any) -> Lines:
         yield f"  {one.name}: {one.here} (was {one.before})"
     if (more := len(plan.differences) - MAX_DIFFERENCES) > 0:
         yield f"  and {more} more: --print_config shows all settings"
-    yield from (f"  {one}" for one in plan.dropped)
+    yield from (f"  {one}" for one in plan.said)
 
 
 def data_report(plan: RunPlan, found: Any) -> Lines:

@@ -40,6 +40,7 @@ from luffy_pl.config.kinds import flat
 from luffy_pl.config.messages import explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.order import base_file
+from luffy_pl.config.renamed import leaf_named_now
 from luffy_pl.config.sources import leaves, read_sources
 from luffy_pl.config.switches import switches_of
 from luffy_pl.config.trainer_checks import check_precision
@@ -117,13 +118,14 @@ class LuffyCLI(LightningCLI):
         if ablation.name is not None or ablation.leaf is not None:
             check_leaf(ablation.name, ablation.leaf)
             after = self._lay(parser, [*args, as_argument(ablation.leaf, ablation.value)])
+            leaf = leaf_named_now(ablation.leaf)
             check_one_leaf(
                 flat(before.config),
                 flat(after.config),
-                leaf=ablation.leaf,
-                derived=LINKED | after.derived_from(ablation.leaf),
+                leaf=leaf,
+                derived=LINKED | after.derived_from(leaf),
             )
-        self.composed, self.dropped = before.config, after.dropped
+        self.composed, self.said = before.config, after.said()
         check_no_secrets(flat(after.config))
         check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
@@ -167,8 +169,8 @@ class LuffyCLI(LightningCLI):
             check_loggers(config.loggers)
         self._refuse_unless_dry(lambda: check_devices(config.trainer))
         check_model(config)
-        for one in self.dropped:
-            log.info("%s", one)
+        for line in self.said:
+            log.info("%s", line)
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)
@@ -281,7 +283,7 @@ class LuffyCLI(LightningCLI):
             differences=different_leaves(
                 self._settings(self._composed_alone(base)), self._settings(config)
             ),
-            dropped=self.dropped,
+            said=self.said,
             data=self.datamodule,
             policy=self.model.policy_config,
             resumed_phase=getattr(self, "resumed_phase", None),
