@@ -82,7 +82,7 @@ def text(setting: DescribedSetting) -> str:
 
 
 def anchor(path: str) -> str:
-    """Of a heading in code, as the site makes it."""
+    """The anchor of a heading in code, as the site makes it."""
     return path.lower().replace(".", "")
 
 

@@ -71,7 +71,7 @@ from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
 
 MAX_MISSING_SHARE = 0.01
-"""Of the engine's log-probabilities of a phase."""
+"""Share of the engine's log-probabilities of a phase."""
 
 Work = Callable[[], list[Group]]
 

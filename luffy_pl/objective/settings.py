@@ -162,7 +162,7 @@ class EntropyConfig:
     """integral: the logarithm of the coefficient moves by lr * (target - entropy) each optimizer
     step; ratio: the coefficient is coef * target / entropy."""
     lr: float = bounded(0.01, above=0, at_most=1e3)
-    """Of the integral controller, per nat."""
+    """Step size of the integral controller, per nat."""
     max_coef: float | None = bounded(None, above=0, at_most=1e6)
     """Bound of the controlled coefficient; null sets none."""
 

@@ -1,4 +1,4 @@
-"""What can be turned on the training side; each section is one block under `model:`.
+"""Settings of the training side; each section is one block under `model:`.
 
 Bounds are checked on construction, so a wrong value is an error before any weight is loaded.
 """
