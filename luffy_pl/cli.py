@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from luffy_pl.errors import LuffyError
 
 DEBUG = "--debug"
+SLOW = ("sweep", "data", "traces", "model", "export", "estimate", "bench")
+"""Commands beside runs that import torch."""
 PRINT_CONFIG = "--print_config"
 SWITCHES = ("--resume", "--overwrite", "--dry_run")
 """Options of a run that are on or off; its settings of that kind are known to its parser."""
@@ -115,16 +117,18 @@ def checked(args: Sequence[str]) -> list[str]:
 
 
 def announce(args: Sequence[str]) -> None:
-    """Say what the first seconds of a run are spent on, before any of it is imported.
+    """Say what the first seconds are spent on, before any of it is imported.
 
-    It is said once, not by every rank, and not beside what `--print_config` and `--help` write
-    where that may go into a file together with stderr.
+    It is said once, not by every rank. Where nobody looks at a terminal, only a run says it: what
+    other commands, `--print_config` and `--help` write may go into a file together with stderr.
     """
     from luffy_pl.process.first_rank import is_first_rank
 
-    is_loaded, is_seen = "torch" in sys.modules, sys.stderr.isatty() or not writes_text(args)
-    if is_run(args[0]) and is_first_rank() and not is_loaded and is_seen:
-        sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+    command, runs = args[0], is_run(args[0])
+    is_said = sys.stderr.isatty() or (runs and not writes_text(args))
+    if is_said and is_first_rank() and "torch" not in sys.modules and (runs or command in SLOW):
+        what = "torch, Lightning and transformers" if runs else "torch and transformers"
+        sys.stderr.write(f"luffy-pl {command}: loading {what}\n")
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:

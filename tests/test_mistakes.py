@@ -73,15 +73,15 @@ MISTAKES = {
         "--config",
         "mean conf/ablation/no_shaping.yaml?",
     ),
-    "a file that comes with the package": (
+    "a file of a folder that is not there": (
         ["fit", "--config", "elsewhere/gsm8k_smollm.yaml"],
         "--config",
-        "mean bundled:gsm8k_smollm2?",
+        "mean conf/gsm8k_smollm2.yaml?",
     ),
     "a typo of a bundled file": (
-        ["fit", "--config", "bundled:recipe/dappo"],
-        "bundled:recipe/dappo",
-        "mean bundled:recipe/dapo?",
+        ["fit", "--config", "bundled:recipe/hptt"],
+        "bundled:recipe/hptt",
+        "mean bundled:recipe/hpt?",
     ),
     "a folder for a file": (["fit", "--config", "conf"], "--config", "is a folder"),
     "--config at the end": (["fit", "--config"], "--config", "has no value"),
@@ -285,7 +285,7 @@ MISTAKES = {
         "trainer.devices",
         "a number of processes",
     ),
-    "no folder": (setting("--run_dir", ""), "run_dir", "is no local folder"),
+    "a folder without a name": (setting("--run_dir", ""), "run_dir", "is no local folder"),
     "both ways to use a folder": (
         setting("--resume", "--overwrite", "--run_dir", "conf"),
         "overwrite",
