@@ -68,6 +68,7 @@ log = logging.getLogger(__name__)
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
 """Those that numpy takes, too."""
+THREADS = Bound(at_least=1, at_most=1024)  # beyond what a process may start, OpenMP kills it
 OF_THE_START = (*run_dir.OF_THE_START, "weights_only")
 """How a start is made; a dry run compares everything else."""
 ALWAYS_THERE = (
@@ -127,7 +128,7 @@ class LuffyCLI(LightningCLI):
             )
         self.composed, self.said = before.config, after.said()
         check_no_secrets(flat(after.config))
-        check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
+        check_bound("cpu_threads", after.config.cpu_threads, THREADS)
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
             shown = dict.fromkeys(print_flags, True)
