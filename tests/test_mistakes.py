@@ -256,12 +256,12 @@ MISTAKES = {
     "a typo of a strategy": (
         setting("--trainer.strategy", "ddpp"),
         "trainer.strategy",
-        "mean ddp?",
+        "use auto, ddp",
     ),
     "a typo of an accelerator": (
         setting("--trainer.accelerator", "gpuu"),
         "trainer.accelerator",
-        "did you mean gpu?",
+        "use one of auto, cpu, gpu",
     ),
     "a precision that there is not": (
         setting("--trainer.precision", "fp16"),

@@ -10,7 +10,6 @@ from itertools import pairwise
 from luffy_pl.config.other_names import OTHER_NAMES
 from luffy_pl.config.sources import read_sources
 from luffy_pl.errors import ConfigError
-from luffy_pl.registry import nearest
 
 UNKNOWN = re.compile(
     r"unrecognized arguments: -+([\w.-]+)|does not accept option '([\w.]+)'"
@@ -32,7 +31,6 @@ OPTIONAL = re.compile(
 NO_SECTION = re.compile(r"Unable to load config|Unexpected config")
 LOST = re.compile(r'Key "(?P<key>[\w.]+)" not found in namespace')
 UNKNOWN_BELOW = re.compile(r"Option '(?P<name>[\w.]+)' is not accepted")
-NO_STRATEGY = re.compile(r"invalid (?P<what>strategy|accelerator) name: `\w+='?(?P<value>[^`']*)")
 OURS = re.compile(r"(?P<where>[\w.\[\]]+): (?P<what>.*)\. Fix: (?P<fix>.*)", re.DOTALL)
 DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 WRITTEN = {
@@ -138,16 +136,6 @@ def explain_refusal(message: str) -> ConfigError:
     message = OPTIONAL.sub(r"\g<text>", message)
     if ours := OURS.fullmatch(message):
         return ConfigError(ours["where"], ours["what"], fix=ours["fix"])
-    if wrong := NO_STRATEGY.search(message):
-        what, value = wrong["what"], wrong["value"]
-        if what == "accelerator":
-            names = ["cpu", "gpu", "auto"]
-        else:
-            from lightning.pytorch.strategies import StrategyRegistry
-
-            names = ["auto", *StrategyRegistry.available_strategies()]
-        fix = nearest(value, names)
-        return ConfigError(f"trainer.{what}", f"is no {what}", value=value, fix=fix)
     return ConfigError("configuration", message, fix="correct the value")
 
 
