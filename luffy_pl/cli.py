@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from luffy_pl.errors import LuffyError
 
 DEBUG = "--debug"
-SLOW = ("sweep", "data", "traces", "model", "export", "estimate", "bench")
+SLOW = ("sweep", "data", "traces", "chat", "model", "export", "estimate", "bench")
 """Commands beside runs that import torch."""
 PRINT_CONFIG = "--print_config"
 SWITCHES = ("--resume", "--overwrite", "--dry_run")
