@@ -27,7 +27,8 @@ OTHER_NAMES = {
     "summary": "report", "plot": "report", "show": "view", "viewer": "view", "browse": "view",
     "grid": "sweep", "grade": "verify", "score": "verify", "check": "data check",
     "prepare": "data prepare", "dataset": "data", "convert": "model from-gguf",
-    "server": "serve", "new": "init", "create": "init", "talk": "chat", "memory": "estimate", "dry_run": "fit --dry_run", "demo": "quickstart",
+    "server": "serve", "new": "init", "create": "init", "talk": "chat",
+    "memory": "estimate", "dry_run": "fit --dry_run", "demo": "quickstart",
     "version": "--version", "info": "env", "doctor": "env", "usage": "--help",
 }  # fmt: skip
 """What other programs call a thing, and the command that does it here."""
