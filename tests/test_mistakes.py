@@ -299,7 +299,6 @@ MISTAKES = {
 }
 
 
-@pytest.mark.case(1, 5)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_where_and_the_fix(command_line, tmp_path, name):
     args, where, *words = MISTAKES[name]

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from luffy_pl.errors import LuffyError, printable
+from luffy_pl.errors import LuffyError, ModelError, printable
 from luffy_pl.estimate.estimate import estimate
 from luffy_pl.estimate.plan import RowLengths
 from luffy_pl.estimate.table import memory_line, model_line, time_line
@@ -64,12 +64,13 @@ def show_plan(plan: RunPlan) -> None:
         LuffyError: the first thing that would stop the run; others are printed before.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    warnings = list(plan.warnings)
+    warnings, found = list(plan.warnings), {}
     if plan.subcommand == "fit":
-        found = estimate(plan.config, USUAL, lengths=row_lengths(plan))
-        warnings += [f"by the estimate: {problem}" for problem in found["problems"]]
-    else:
-        found = {}
+        try:
+            found = estimate(plan.config, USUAL, lengths=row_lengths(plan))
+            warnings += [f"by the estimate: {problem}" for problem in found["problems"]]
+        except ModelError as error:  # the shape of a model whose own code was not run
+            warnings.append(f"no estimate: {error}")
     for label, lines in SECTIONS.items():
         for number, line in enumerate(lines(plan, found)):
             console.print(Text(label if not number else "", style="bold"), end="")
@@ -92,11 +93,13 @@ def what_runs(plan: RunPlan, found: Any) -> Lines:
     """The method, whether it begins, and where it writes."""
     config = plan.config
     method = f" of recipe {config.recipe}" if config.recipe else ""
-    start = "" if plan.subcommand == "fit" else f", of {config.ckpt_path or 'the untrained model'}"
-    if plan.subcommand == "fit":
-        begins = not plan.resumed_phase
-        start = ", from the beginning" if begins else f", goes on after phase {plan.resumed_phase}"
-    yield f"{plan.subcommand}{method}{start}, in {config.run_dir}"
+    if plan.subcommand != "fit":
+        start = f"of {config.ckpt_path or 'the untrained model'}"
+    elif plan.resumed_phase:
+        start = f"goes on after phase {plan.resumed_phase}"
+    else:
+        start = "from the beginning"
+    yield f"{plan.subcommand}{method}, {start}, in {config.run_dir}"
 
 
 def model(plan: RunPlan, found: Any) -> Lines:
