@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from luffy_pl.estimate.devices import Device
 from luffy_pl.estimate.memory import engine_parts, token_cache
 from luffy_pl.estimate.plan import RankPlan, Shape
-from luffy_pl.policy.flops import causal, training_passes
+from luffy_pl.policy.flops import ModelSize, causal, training_passes
 
 TRAINING_SHARE = 0.4
 """Share of a device's FLOP/s that training is assumed to reach: a usual value, not measured."""
@@ -42,11 +42,14 @@ def estimate_phase(
     again = plan.recomputes is True
     passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
-    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
-    forward = sum(
-        rows * shape.size.forward_flops(tokens, causal(tokens))
-        for rows, tokens in ((rollouts, prompt + response_tokens), (given, prompt + trace))
-    )
+    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase
+    lengths = ((rollouts, prompt + response_tokens), (given, prompt + trace))
+
+    def forward(size: ModelSize) -> float:
+        return sum(n * size.forward_flops(tokens, causal(tokens)) for n, tokens in lengths)
+
+    frozen = sum(part.passes * forward(part.size or shape.size) for part in plan.frozen)
+    operations = forward(shape.size) * passes + frozen
     return PhaseEstimate(
         rows=rollouts + given,
         sampled_tokens=float(rollouts * response_tokens),
@@ -58,7 +61,7 @@ def estimate_phase(
             rollouts=rollouts * plan.engine_ranks / plan.ranks,
             response_tokens=response_tokens,
         ),
-        train_s=forward * passes / (plan.ranks * TRAINING_SHARE * flops),
+        train_s=operations / (plan.ranks * TRAINING_SHARE * flops),
     )
 
 
