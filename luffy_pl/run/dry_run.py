@@ -79,8 +79,8 @@ def show_plan(plan: RunPlan) -> None:
     for warning in warnings:
         console.print(f"warning   {warning}")
     if plan.stops:
-        for error in plan.stops[1:]:
-            console.print(f"stops     {error}")
+        for stop in plan.stops[1:]:
+            console.print(f"stops     {stop}")
         raise plan.stops[0]
     console.print(f"OK, with {counted(len(warnings), 'warning')}" if warnings else "OK")
 
