@@ -25,7 +25,7 @@ MISTAKES = {
     "a command in other words": (["trian"], "command", "'trian'", "did you mean fit?"),
     "a typo of a command": (["validat"], "command", "did you mean validate?"),
     "a command of other programs": (["eval", "--config", "x"], "command", "did you mean validate?"),
-    "no such command": (["zzz"], "command", "one of quickstart, fit, validate"),
+    "no such command": (["zzz"], "command", "one of quickstart, init, fit"),
     "a configuration as the command": (
         ["conf/quickstart.yaml"],
         "command",
