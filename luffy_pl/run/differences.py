@@ -23,7 +23,7 @@ def different_leaves(before: Mapping[str, Any], here: Mapping[str, Any]) -> list
     """Leaves that are not the same, in the order of `here`; those it lacks come last."""
     old, new = (dict(all_leaves(settings)) for settings in (before, here))
     return [
-        LeafDifference(name, *(as_text(side.get(name, ABSENT)) for side in (new, old)))
+        LeafDifference(name, *(in_yaml(side.get(name, ABSENT)) for side in (new, old)))
         for name in [*new, *(name for name in old if name not in new)]
         if name not in old or name not in new or old[name] != new[name]
     ]
@@ -46,6 +46,6 @@ def is_list(node: Any) -> bool:
     return isinstance(node, Sequence) and not isinstance(node, str)
 
 
-def as_text(value: Any) -> str:
+def in_yaml(value: Any) -> str:
     """As a configuration has it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
