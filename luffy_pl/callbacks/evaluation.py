@@ -15,7 +15,7 @@ from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase
 from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
-from luffy_pl.evaluation.results import write_results
+from luffy_pl.evaluation.results import AVERAGES, write_results
 from luffy_pl.evaluation.statistics import SHARE, macro_average
 from luffy_pl.evaluation.tables import extra_table, results_table
 from luffy_pl.experience.answering import GradedChunk
@@ -104,7 +104,8 @@ class Evaluation(L.Callback):
         agree(trainer.strategy)  # a rank that was stopped while it sampled is not here
         rows, counts = self.rows(), self.problem_counts()
         phase = module.phases_trained
-        values = {f"val/test_score/{row['benchmark']}": row["avg"] for row in rows}
+        graded = [row for row in rows if row["n"]]  # a grader may be `none`
+        values = {f"val/test_score/{row['benchmark']}": row["avg"] for row in graded}
         log_phase(trainer, values, phase=phase)
         if is_fit := trainer.state.fn == "fit":
             self.evaluated_phase = phase
@@ -166,8 +167,10 @@ class Evaluation(L.Callback):
             }
             rows.append({"benchmark": name, **settings, **metric.compute()})
             with metric.sync_context():
-                accuracies[benchmark.out_of_distribution].append(metric.accuracy())
-        for is_ood, name in ((False, "average"), (True, "average_ood")):
+                accuracy = metric.accuracy()
+            if len(accuracy):
+                accuracies[benchmark.out_of_distribution].append(accuracy)
+        for is_ood, name in AVERAGES.items():
             if len(accuracies[is_ood]) > 1:
                 average = macro_average(accuracies[is_ood], span=SHARE)
                 count = sum(map(len, accuracies[is_ood]))
