@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.evaluation.tables import interval, percent, plain_table
 from luffy_pl.report.compare import paired_table, paired_with_first
 from luffy_pl.report.cost import MEASURES, check_measured, cost_table
@@ -28,7 +28,7 @@ from luffy_pl.run_dir.read import RunHistory, read_run
 
 def main(argv: Sequence[str]) -> int:
     """Print a comparison; write a page, and the curves with --plot."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl report", description="Compare finished runs: accuracy before and after."
     )
     parser.add_argument(
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path, help="write the curves of all runs to this PNG")
     parser.add_argument(
         "--over", choices=list(MEASURES), default="phase",
-        help="what the curves of --plot and of the page are drawn over",
+        help="what curves are drawn over: --plot, and the page at first",
     )  # fmt: skip
     parser.add_argument(
         "--html", type=Path, metavar="FILE",
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         plot_runs(runs, args.plot, over=over)
     page = args.html or (args.runs[0] / "report.html" if len(runs) == 1 else None)
     if page:
-        write_page(runs, args.runs, page, over=over)
+        write_page(args.runs, page, over=over)
         Console(soft_wrap=True).print(f"page: {page}", markup=False, highlight=False)
     return 0
 

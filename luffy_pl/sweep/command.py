@@ -9,13 +9,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from luffy_pl.commands.parser import CommandParser
+from luffy_pl.commands.program import program
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import runner
 from luffy_pl.sweep.answer_figures import plot_answers, read_sampled
 from luffy_pl.sweep.figure import FIGURE, plot_sweep
 from luffy_pl.sweep.grid import Grid, read_grid
-from luffy_pl.sweep.page import PAGE, write_sweep_page
+from luffy_pl.sweep.page import PAGE, Links, write_run_pages, write_sweep_page
 from luffy_pl.sweep.plan import Cell, make_cells
 from luffy_pl.sweep.results import CURVES, RESULTS, check_axes, write_tables
 from luffy_pl.sweep.state import CellStatus, check_unchanged, how_to_go_on, read_state
@@ -58,7 +60,7 @@ def run(grid: Grid, cells: Sequence[Cell], out: Path, *, launcher: str, max_para
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl sweep",
         description="Run every cell of a grid; the same command continues a sweep that was ended.",
     )
@@ -102,7 +104,7 @@ def plan(
         console.print(f"{cell.name:<40} {status.event if status else 'new'}")
         if with_commands and not is_finished(status):
             words = (*cell.arguments, *how_to_go_on(cell, status))
-            console.print(f"    luffy-pl {shlex.join(words)}")
+            console.print(f"    {program()} {shlex.join(words)}")
     console.print(cost(grid, state, len(cells), len(to_run), max_parallel))
     return to_run
 
@@ -133,17 +135,17 @@ def summarize(grid: Grid, cells: Sequence[Cell], out: Path) -> None:
         runner.say(f"{grid.name}: no cell has finished, so there is nothing to summarise")
         return
     write_tables(grid, finished, out)
-    show_results(grid.name, out)
+    show_results(grid.name, out, write_run_pages(finished, out))
     if missing := [cell.name for cell in cells if cell not in finished]:
         runner.say(f"not in the summary: {', '.join(missing)}")
 
 
-def show_results(name: str, folder: Path) -> None:
+def show_results(name: str, folder: Path, links: Links | None = None) -> None:
     """Table, figures and page, from the two tables in `folder`."""
     results = read_groups(folder)
     plot_sweep(results, read_curves(folder), folder / FIGURE)
     figures = [folder / FIGURE, *plot_answers(read_sampled(folder), folder)]
-    write_sweep_page(name, results, figures, folder / PAGE)
+    write_sweep_page(name, results, figures, folder / PAGE, links)
     Console().print(summary_table(results))
     names = " ".join(figure.name for figure in figures)
     runner.say(f"{folder}: {RESULTS} {CURVES} {names} {PAGE}")

@@ -81,8 +81,8 @@ def test_a_program_reaches_neither_network_nor_processes_nor_secrets(
         f"import os; os.kill({pid}, 0)",
         f"print(open('/proc/{pid}/environ').read())",
         "import os; os.environ['HF_TOKEN']",
-        "bytearray(2 << 30)",
-        f"import time; time.sleep(2); open({str(left)!r}, 'w')",  # longer than it may
+        "import mmap; mmap.mmap(-1, 2 << 30)",
+        f"import os, time; os.setsid(); time.sleep(2); open({str(left)!r}, 'w')",  # outlives it
         "import os, time\nif os.fork() == 0:\n    time.sleep(1)\n"
         f"    open({str(left)!r}, 'w')\nraise SystemExit(1)",
     ]

@@ -41,6 +41,13 @@ SETTINGS = {
     "rl_plus": [],
     "max_rl": SOLVED_SOMETIMES,
     "dft": [],
+    # The teacher is the policy itself at first: the bonus makes the difference that it takes back.
+    "gkd": [
+        "--model.frozen.teacher.path",
+        "bundled:base",
+        "--model.objective.entropy.coef",
+        "0.1",
+    ],
 }
 NEAR_ANOTHER = ("cispo", "sapo", "max_rl", "dft")
 """Recipes that differ from one that is trained by a pure function alone: theirs is held by hand."""
@@ -87,6 +94,16 @@ def test_the_distance_from_the_reference_is_logged(train):
     distances = series(metrics, "critic/kl")
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert abs(distances[2]) > 1e-6
+
+
+def test_a_divergence_is_logged_and_costs_a_pass(train):
+    metrics, _ = train("gkd", *SETTINGS["gkd"])
+    distances = series(metrics, "actor/divergence_loss")
+    assert 0 < distances[0] < distances[2]
+    without, _ = train("luffy")
+    # A pass of a teacher is one of three: forward alone beside forward and backward, at least.
+    flops = metrics[3]["ledger/model_flops"] / without[3]["ledger/model_flops"]
+    assert 1.1 < flops < 1.5
 
 
 def series(metrics, name):
