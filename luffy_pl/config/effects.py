@@ -58,12 +58,15 @@ def is_section(key: str) -> Need:
 
 
 OBJECTIVE, ROLLOUT = "model.objective", "data.rollout"
+PUT_BACK = f"{ROLLOUT}.guidance.put_back"
 GIVEN_ROWS = Need(
-    (f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.replay"),
-    "rows that the policy did not sample (data.rollout.expert_traces_per_group, or replay)",
+    (f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.replay", PUT_BACK),
+    "rows that the policy did not sample (data.rollout.expert_traces_per_group, replay, or "
+    "guidance.put_back: plain)",
     lambda values: (
         bool(values.get(f"{ROLLOUT}.expert_traces_per_group"))
         or is_section(f"{ROLLOUT}.replay").holds(values)
+        or values.get(PUT_BACK) == "plain"
     ),
 )
 IMITATION = any_of(

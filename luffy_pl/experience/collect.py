@@ -12,7 +12,8 @@ update.
     Phase
       |
       | guide           experience/collect.py: the rows of a group that an expert wrote or began,
-      |                   their length by experience/guidance.py
+      |                   their length by experience/guidance.py; hints by guidance/hinter.py,
+      |                   what they say by guidance/hints.py
       v
     GroupSpec
       |
@@ -26,6 +27,7 @@ update.
       v
     Group
       |
+      | again           experience/second_rounds.py: groups that failed, with help
       | refill, route   experience/collect.py: groups that teach nothing are replaced;
       |                   experience/routing.py: which rows learn
       | collate         experience/collate.py: rows padded to one record
@@ -52,6 +54,7 @@ update.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -59,13 +62,14 @@ from luffy_pl.data.expert_traces import choose_traces
 from luffy_pl.data.seeds import seed_generators
 from luffy_pl.errors import DivergedError
 from luffy_pl.experience.checks import check_weights
-from luffy_pl.experience.collate import Steps, collate, plan_steps
+from luffy_pl.experience.collate import Steps, collate, engine_logprobs, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
 from luffy_pl.experience.phases import Phase, PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.routing import with_roles
 from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, sample_groups
+from luffy_pl.experience.second_rounds import num_hinted, sampled_again, second_round
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
@@ -99,8 +103,12 @@ def collect_phase(
     plan = planner.plan(phase, view=policy)
 
     def sample(prompts: Sequence[Prompt], places: Sequence[int | str]) -> list[Group]:
-        specs = guide(prompts, places, plan, collector)
-        return sample_groups(specs, phase, collector, stopwatch)  # each answer is graded at once
+        def sampled(specs: Sequence[GroupSpec]) -> list[Group]:
+            return sample_groups(specs, phase, collector, stopwatch)  # each is graded at once
+
+        groups = sampled(guide(prompts, places, plan, collector))
+        second = second_round(plan, collector)
+        return sampled_again(prompts, groups, places, second, sampled)
 
     def sample_and_refill() -> list[Group]:
         groups = sample(plan.prompts, plan.places)
@@ -118,7 +126,9 @@ def collect_phase(
         masks_truncated=advantage.truncated == "mask",
     )
     penalty_N = None if policy is None else policy.reward_penalty(experience)
-    return stopwatch.written_to(compare(experience, penalty_N, advantage))
+    compared = stopwatch.written_to(compare(experience, penalty_N, advantage))
+    hinter = collector.hinter
+    return compared if hinter is None else dataclasses.replace(compared, hints=hinter.taken())
 
 
 def guide(
@@ -133,17 +143,43 @@ def guide(
         places: of each prompt in the phase, over all ranks.
     """
     return [
-        GroupSpec(
-            prompt,
-            place,
-            given_to(prompt, place, phase, collector),
-            expected_tokens=max(
-                (len(trace.token_ids) for trace in collector.traces.get(prompt.id, ())),
-                default=None,
+        with_hint(
+            GroupSpec(
+                prompt,
+                place,
+                given_to(prompt, place, phase, collector),
+                expected_tokens=max(
+                    (len(trace.token_ids) for trace in collector.traces.get(prompt.id, ())),
+                    default=None,
+                ),
             ),
+            phase,
+            collector,
         )
         for prompt, place in zip(prompts, places, strict=True)
     ]
+
+
+def with_hint(spec: GroupSpec, phase: Phase, collector: Collector) -> GroupSpec:
+    """The group with the hint that it has from the start, where the settings say so."""
+    hinter, rollout = collector.hinter, collector.rollout
+    if hinter is None or hinter.config.follows or phase.number < rollout.sft_phases:
+        return spec
+    prompt = spec.prompt
+    traces = collector.traces.get(prompt.id, ())
+    hint = hinter.hint(
+        prompt,
+        place=spec.place,
+        phase=phase.number,
+        own_share=phase.shares.get("guidance"),
+        traces=traces,
+    )
+    if hint is None:
+        return spec
+    if hinter.config.put_back == "hinted":
+        return dataclasses.replace(spec, prompt=hint.prompt, hint=hint)
+    num_rows = num_hinted(hinter.config, rollout.num_rows(phase.number) - len(spec.given))
+    return dataclasses.replace(spec, hint=hint, num_hinted=num_rows)
 
 
 def given_to(
@@ -237,9 +273,8 @@ def check_logprobs(groups: Sequence[Group], *, phase: int) -> None:
 
     A single token is left out of the loss; many are a policy that has come apart.
     """
-    logprobs = [
-        value for group in groups for row in group.responses for value in row.logprobs or ()
-    ]
+    rows = [row for group in groups for row in group.responses]
+    logprobs = [value for row in rows for value in engine_logprobs(row)]
     num_missing = sum(not math.isfinite(value) for value in logprobs)
     if num_missing > MAX_MISSING_SHARE * len(logprobs):
         raise DivergedError(

@@ -229,12 +229,22 @@ def truncated_importance_sampling():
     return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
 
 
+def ghpo():
+    # The group under the hint is an ordinary one: GRPO with the group's deviation, mean over tokens.
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    return -(clipped(RIGHT, advantage) + clipped(WRONG, -advantage)) / 4
+
+
+def pope():
+    return dr_grpo()
+
+
 PHASE = {"chord_mu": 50}
 REFERENCE = {"grpo_std": "old", "kl_in_loss": "old"}
 BY_HAND = [
     luffy, luffy_recorded_behaviour, on_policy, grpo_std, dr_grpo, dapo, rl_with_sft_loss,
     prefix_rft, relift, chord_mu, chord_phi, srft, hpt, adaptive_entropy, kl_in_loss, kl_in_reward,
-    truncated_importance_sampling,
+    truncated_importance_sampling, ghpo, pope,
 ]  # fmt: skip
 
 
@@ -297,6 +307,27 @@ def test_exgrpo_weighs_a_replayed_token_by_its_recorded_probability(recipe):
     assert loss_of(recipe("exgrpo"), group=mixed) == pytest.approx(expected)
 
 
+def put_back():
+    """The group whose third row was sampled under a hint, with the engine's log-probabilities."""
+    solved = make_group(expert=True)
+    row = response(
+        "hinted", (6, 7, 1), True, num_given=3, given_logprobs=RECORDED, role="policy"
+    )  # fmt: skip
+    return Group(solved.prompt, (*solved.responses[:2], row), solved.rewards)
+
+
+def test_guide_weighs_a_row_by_its_probability_under_the_hint(recipe):
+    policy = clipped(RIGHT, 1 / 3) + clipped(WRONG, -2 / 3)
+    ratio = [exp(n - h) for n, h in zip(EXPERT["new"], RECORDED, strict=True)]
+    policy += sum(min(one, 1.2) for one in ratio) / 3
+    expected = -policy / (3 * LENGTH)
+    assert loss_of(recipe("guide"), group=put_back()) == pytest.approx(expected)
+
+
+def test_critique_weighs_a_refinement_as_luffy_weighs_a_trace(recipe):
+    assert loss_of(recipe("critique"), group=put_back()) == pytest.approx(luffy())
+
+
 def test_dapo_masks_a_row_that_ran_into_the_limit(recipe):
     solved = make_group(expert=False)
     cut = Response(**{**vars(solved.responses[1]), "finish_reason": "length"})
@@ -318,7 +349,7 @@ def test_dapo_pays_half_of_what_its_paper_does(recipe):
 
 def test_every_recipe_has_its_formula_here_and_names_its_source():
     tested = {function.__name__ for function in BY_HAND}
-    tested |= {"sft", "sft_then_rl", "prefix_guidance", "exgrpo"}
+    tested |= {"sft", "sft_then_rl", "prefix_guidance", "exgrpo", "guide", "critique"}
     assert {file.stem for file in CONF.glob("*.yaml")} == tested
     for file in CONF.glob("*.yaml"):
         header = file.read_text().partition("\nmodel:")[0]

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.recipes
 FOUR_PHASES = [
     *SMALL, "--data.rollout.num_phases", "4", "--checkpoint.every_n_phases", "2",
 ]  # fmt: skip
+IN_A_SECOND_ROUND = ["--data.rollout.guidance.share", "{per_prompt: {start: 0.5}}"]
 STATEFUL = {
     "exgrpo": EXGRPO,
     "relift": ["--data.rollout.imitation_buffer", "20"],
@@ -19,6 +20,7 @@ STATEFUL = {
     "sft_then_rl": ["--data.rollout.sft_phases", "3"],
     "adaptive_entropy": [],
     "kl_in_reward": SOLVED_SOMETIMES,
+    "ghpo": IN_A_SECOND_ROUND,
 }
 
 

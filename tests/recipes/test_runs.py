@@ -34,7 +34,13 @@ SETTINGS = {
     "kl_in_loss": [],
     "kl_in_reward": SOLVED_SOMETIMES,
     "adaptive_entropy": [],
+    "ghpo": [],
+    "pope": [],
+    "guide": [],
+    "critique": SOLVED_SOMETIMES,
 }
+LONG = {"pope", "guide", "critique"}
+"""Each has the parts of another one that `make test` trains."""
 
 
 @pytest.fixture
@@ -57,7 +63,10 @@ def rows(run_dir):
                 yield {"phase": int(file.stem.removeprefix("phase-")), **json.loads(line)}
 
 
-@pytest.mark.parametrize("recipe", SETTINGS)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(one, marks=pytest.mark.long if one in LONG else ()) for one in SETTINGS],
+)
 def test_three_phases(train, recipe):
     metrics, _ = train(recipe, *SETTINGS[recipe])
     norms = series(metrics, "actor/grad_norm")

@@ -1,0 +1,141 @@
+"""Groups that failed are sampled again with help, such as a hint in the prompt.
+
+Always as many rounds, some of them empty: an engine may be shared with a rank that needs more. They
+belong to the round of sampling that they follow, so that a group is refilled
+(`data.rollout.refill_tries`) only if help has not made it informative either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from luffy_pl.experience.phases import Phase
+from luffy_pl.experience.sampling import Collector, GroupSpec, group_of
+from luffy_pl.guidance.hinter import Hinter, all_failed, is_wrong
+from luffy_pl.guidance.settings import GuidanceConfig
+from luffy_pl.records import Group, Prompt, Response
+
+Sample = Callable[[Sequence[GroupSpec]], list[Group]]
+
+
+class SecondRound(Protocol):
+    """What is done about groups that failed."""
+
+    @property
+    def num_rounds(self) -> int:
+        """How often it is tried; the same on every rank."""
+        ...
+
+    def spec(self, prompt: Prompt, group: Group, place: int | str, number: int) -> GroupSpec | None:
+        """What is sampled for a group in round `number`; None leaves the group as it is.
+
+        Args:
+            prompt: the plain one; that of the group may hold a hint by now.
+        """
+        ...
+
+    def merged(self, group: Group, again: Group) -> Group:
+        """The group with what was sampled for it."""
+        ...
+
+
+def sampled_again(
+    prompts: Sequence[Prompt],
+    groups: Sequence[Group],
+    places: Sequence[int | str],
+    second: SecondRound | None,
+    sample: Sample,
+) -> list[Group]:
+    """The groups after all further rounds."""
+    found = list(groups)
+    for number in range(0 if second is None else second.num_rounds):
+        assert second is not None
+        specs = {
+            index: spec
+            for index, one in enumerate(zip(prompts, found, places, strict=True))
+            if (spec := second.spec(*one, number)) is not None
+        }
+        again = sample(list(specs.values()))
+        for index, group in zip(specs, again, strict=True):
+            found[index] = second.merged(found[index], group)
+    return found
+
+
+def second_round(phase: Phase, collector: Collector) -> SecondRound | None:
+    """What the settings say of groups that failed; None while nothing is sampled anyway."""
+    rollout, hinter = collector.rollout, collector.hinter
+    if phase.number < rollout.sft_phases:
+        return None
+    if hinter is not None and hinter.config.follows:
+        return HintAfterFailure(hinter, phase, collector)
+    return None
+
+
+@dataclass(frozen=True)
+class HintAfterFailure:
+    """A hint for groups in which all rollouts failed; for `own_failure`, if so set, any of them."""
+
+    hinter: Hinter
+    phase: Phase
+    collector: Collector
+
+    @property
+    def num_rounds(self) -> int:
+        """A round for each share."""
+        return len(self.hinter.config.share.tried)
+
+    def spec(self, prompt: Prompt, group: Group, place: int | str, number: int) -> GroupSpec | None:
+        """See `SecondRound.spec`."""
+        config = self.hinter.config
+        failed = all_failed if config.when == "all_failed" else any_failed
+        num_rows = num_hinted(config, sum(may_be_replaced(row) for row in group.responses))
+        if not num_rows or not failed(group):
+            return None
+        hint = self.hinter.hint(
+            prompt,
+            place=place,
+            phase=self.phase.number,
+            own_share=self.phase.shares.get("guidance"),
+            traces=self.collector.traces.get(prompt.id, ()),
+            level=number,
+            failed=group,
+        )
+        if hint is None:
+            return None
+        spec = GroupSpec(prompt, f"{place}, hint {number}", hint=hint)
+        if config.put_back == "hinted":
+            return dataclasses.replace(spec, prompt=hint.prompt)
+        return dataclasses.replace(spec, num_hinted=num_rows, num_rows=num_rows)
+
+    def merged(self, group: Group, again: Group) -> Group:
+        """See `SecondRound.merged`."""
+        if self.hinter.config.put_back == "hinted":
+            return again
+        return replaced(group, again.responses, self.collector)
+
+
+def num_hinted(config: GuidanceConfig, num_free: int) -> int:
+    """Rows of a group that are sampled under a hint and put back, of those that are sampled."""
+    return num_free if config.rows is None else min(config.rows, num_free)
+
+
+def may_be_replaced(row: Response) -> bool:
+    """Whether a row gives its place to one with help: a wrong one that the policy sampled whole."""
+    return row.source in ("rollout", "hinted") and row.verdict.correct is not True
+
+
+def any_failed(group: Group) -> bool:
+    """Whether any row that the policy sampled is wrong."""
+    return any(is_wrong(row) for row in group.responses)
+
+
+def replaced(group: Group, rows: Sequence[Response], collector: Collector) -> Group:
+    """The group with these rows in the places of its last wrong ones; rewards are given anew."""
+    places = [n for n, row in enumerate(group.responses) if may_be_replaced(row)][-len(rows) :]
+    new = list(group.responses)
+    for place, row in zip(places, rows, strict=True):
+        new[place] = row
+    return group_of(group.prompt, new, collector.reward_of)
