@@ -105,17 +105,27 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.sft.row_weight": (SFT,),
     "model.optimizer.sft": (IMITATION,),
     "data.advantage.baseline": (GIVEN_ROWS,),
-    f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine"),),
+    f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine", "binomial"),),
     f"{ROLLOUT}.prefix.max_ratio": (
-        one_of(STRATEGY, "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"),
+        one_of(
+            STRATEGY,
+            "random",
+            "fixed",
+            "linear",
+            "linear_max",
+            "reverse_linear",
+            "cosine",
+            "binomial",
+        ),
     ),
     f"{ROLLOUT}.prefix.phases": (
-        one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine"),
+        one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine", "binomial"),
     ),
     # What `shared` and `fixed` say contradict each other, and the section itself says so.
     f"{ROLLOUT}.prefix.shared": (
-        one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine"),
+        one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine", "binomial"),
     ),
+    f"{ROLLOUT}.prefix.pieces": (one_of(STRATEGY, "binomial"),),
     "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
     "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.gpu_memory_utilization": (one_of("data.engine.kind", "auto", "vllm"),),

@@ -58,18 +58,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from luffy_pl.data.expert_traces import choose_traces
 from luffy_pl.data.seeds import seed_generators
 from luffy_pl.errors import DivergedError
 from luffy_pl.experience.checks import check_weights
 from luffy_pl.experience.collate import Steps, collate, engine_logprobs, plan_steps
 from luffy_pl.experience.compare import compare
-from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
+from luffy_pl.experience.guidance import Given, PrefixConfig
 from luffy_pl.experience.phases import Phase, PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.routing import with_roles
 from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, sample_groups
-from luffy_pl.experience.second_rounds import num_hinted, sampled_again, second_round
+from luffy_pl.experience.second_rounds import (
+    begun_rows,
+    num_hinted,
+    sampled_again,
+    second_round,
+)
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
@@ -188,27 +192,20 @@ def given_to(
     """Return the rows of a group that are not, or not wholly, sampled."""
     if prompt.id in phase.replayed:
         return (phase.replayed[prompt.id],)
-    rollout, seed = collector.rollout, collector.seed
+    rollout = collector.rollout
     imitates = phase.number < rollout.sft_phases
     num_given = rollout.num_rows(phase.number) if imitates else rollout.expert_traces_per_group
-    if not num_given:
+    if not num_given or (rollout.prefix.when == "all_failed" and not imitates):
         return ()
-    chosen = choose_traces(
-        collector.traces.get(prompt.id, ()),
-        num_given,
-        seed=seed,
-        phase=phase.number,
-        prompt_id=prompt.id,
-    )
-    return given_rows(
-        chosen,
-        PrefixConfig() if imitates else rollout.prefix,
+    own = phase.shares.get("prefix")
+    return begun_rows(
+        prompt,
+        place,
+        phase.number,
+        collector,
+        prefix=PrefixConfig() if imitates else rollout.prefix,
         num_rows=num_given,
-        phase=phase.number,
-        place=place,
-        seed=seed,
-        prompt_id=prompt.id,
-        max_tokens=collector.room_for_answer(prompt),
+        share=None if own is None or imitates else own(prompt.id),
     )
 
 

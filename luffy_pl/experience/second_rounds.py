@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from luffy_pl.data.expert_traces import choose_traces
+from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
 from luffy_pl.experience.phases import Phase
 from luffy_pl.experience.sampling import Collector, GroupSpec, group_of
-from luffy_pl.guidance.hinter import Hinter, all_failed, is_wrong
+from luffy_pl.guidance.hinter import SAMPLED, Hinter, all_failed, is_wrong
 from luffy_pl.guidance.settings import GuidanceConfig
 from luffy_pl.records import Group, Prompt, Response
 
@@ -69,6 +71,8 @@ def second_round(phase: Phase, collector: Collector) -> SecondRound | None:
     rollout, hinter = collector.rollout, collector.hinter
     if phase.number < rollout.sft_phases:
         return None
+    if rollout.prefix.when == "all_failed" and rollout.expert_traces_per_group:
+        return BeginningAfterFailure(phase, collector)
     if hinter is not None and hinter.config.follows:
         return HintAfterFailure(hinter, phase, collector)
     return None
@@ -117,14 +121,80 @@ class HintAfterFailure:
         return replaced(group, again.responses, self.collector)
 
 
+@dataclass(frozen=True)
+class BeginningAfterFailure:
+    """Rows that an expert began, for groups in which all rollouts failed (BREAD)."""
+
+    phase: Phase
+    collector: Collector
+
+    @property
+    def num_rounds(self) -> int:
+        """A round for each share."""
+        return len(self.collector.rollout.prefix.levels or (None,))
+
+    def spec(self, prompt: Prompt, group: Group, place: int | str, number: int) -> GroupSpec | None:
+        """See `SecondRound.spec`."""
+        if not all_failed(group):
+            return None
+        rollout, own = self.collector.rollout, self.phase.shares.get("prefix")
+        share = rollout.prefix.levels[number] if rollout.prefix.levels else None
+        again = f"{place}, beginning {number}"
+        given = begun_rows(
+            prompt,
+            again,
+            self.phase.number,
+            self.collector,
+            prefix=rollout.prefix,
+            num_rows=min(rollout.expert_traces_per_group, len(group.responses)),
+            share=share if own is None else own(prompt.id),
+        )
+        return GroupSpec(prompt, again, given, num_rows=len(given)) if given else None
+
+    def merged(self, group: Group, again: Group) -> Group:
+        """See `SecondRound.merged`."""
+        return replaced(group, again.responses, self.collector)
+
+
+def begun_rows(
+    prompt: Prompt,
+    place: int | str,
+    phase: int,
+    collector: Collector,
+    *,
+    prefix: PrefixConfig,
+    num_rows: int,
+    share: float | None,
+) -> tuple[Given, ...]:
+    """The rows of a group that an expert wrote or began; none without a trace."""
+    chosen = choose_traces(
+        collector.traces.get(prompt.id, ()),
+        num_rows,
+        seed=collector.seed,
+        phase=phase,
+        prompt_id=prompt.id,
+    )
+    return given_rows(
+        chosen,
+        prefix,
+        num_rows=num_rows,
+        phase=phase,
+        place=place,
+        seed=collector.seed,
+        prompt_id=prompt.id,
+        max_tokens=collector.room_for_answer(prompt),
+        share=share,
+    )
+
+
 def num_hinted(config: GuidanceConfig, num_free: int) -> int:
     """Rows of a group that are sampled under a hint and put back, of those that are sampled."""
     return num_free if config.rows is None else min(config.rows, num_free)
 
 
 def may_be_replaced(row: Response) -> bool:
-    """Whether a row gives its place to one with help: a wrong one that the policy sampled whole."""
-    return row.source in ("rollout", "hinted") and row.verdict.correct is not True
+    """Whether a row gives its place to one with help: one of the policy's that is not right."""
+    return row.source in SAMPLED and row.verdict.correct is not True
 
 
 def any_failed(group: Group) -> bool:

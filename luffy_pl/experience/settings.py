@@ -92,11 +92,12 @@ class RolloutConfig:
                 "on",
                 "set expert_traces_per_group: 1, or routing: null",
             )
-        if self.prefix.strategy != "full" and not num_guided:
+        if self.prefix != PrefixConfig() and not num_guided:
+            name = "strategy" if self.prefix.strategy != "full" else "when"
             _refuse(
-                "prefix.strategy",
+                f"prefix.{name}",
                 "shows a part of an expert trace, and data.rollout.expert_traces_per_group=0",
-                self.prefix.strategy,
+                getattr(self.prefix, name),
                 "set expert_traces_per_group: 1, or prefix.strategy: full",
             )
 
@@ -114,6 +115,13 @@ class RolloutConfig:
                     "hinted",
                     f"set put_back: plain, or turn {name} off",
                 )
+        if self.guidance.follows and self.prefix.when == "all_failed":
+            _refuse(
+                "guidance.when",
+                "and data.rollout.prefix.when=all_failed both claim the groups that failed",
+                self.guidance.when,
+                "set prefix.when: always, or guidance: null",
+            )
         num_free = self.group_size - self.expert_traces_per_group
         if (self.guidance.rows or 1) > num_free:
             _refuse(
@@ -128,8 +136,8 @@ class RolloutConfig:
         if self.overlap is not None and self.per_prompt:
             _refuse(
                 "overlap",
-                "collects a phase while ranks may wait for each other elsewhere, and "
-                "share.per_prompt gathers over ranks",
+                "collects a phase while ranks may wait for each other elsewhere, and per_prompt "
+                "gathers over ranks",
                 self.overlap,
                 "set overlap: null, or per_prompt: null",
             )
@@ -156,8 +164,11 @@ class RolloutConfig:
     @property
     def per_prompt(self) -> dict[str, PerPrompt]:
         """Shares that each prompt has for itself, by what they are of."""
-        own = None if self.guidance is None else self.guidance.share.per_prompt
-        return {} if own is None else {"guidance": own}
+        own = {
+            "guidance": None if self.guidance is None else self.guidance.share.per_prompt,
+            "prefix": self.prefix.per_prompt,
+        }
+        return {name: one for name, one in own.items() if one is not None}
 
     @property
     def needs_own_logprobs(self) -> bool:

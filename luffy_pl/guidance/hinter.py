@@ -23,6 +23,8 @@ Encode = Callable[[Sequence[str]], list[tuple[int, ...] | None]]
 OwnShare = Callable[[str], float]
 COUNTS = ("wanted", "given", "nothing_to_tell", "not_in_vocabulary", "too_long")
 """Groups that were to get a hint, that got one, and why the others got none."""
+SAMPLED = ("rollout", "hinted", "prefix")
+"""Sources of rows that the policy has sampled in their phase, or at least their end."""
 VERDICTS = {"no_answer": "It gives no final answer.", "truncated": "It has no end."}
 """By the status of a wrong answer; any other is wrong."""
 
@@ -176,11 +178,10 @@ def parts(prompt: Prompt) -> tuple[str, str, str]:
 
 def is_wrong(row: Response) -> bool:
     """Whether the policy sampled the row, or the end of it, and it was graded wrong."""
-    return row.source in ("rollout", "hinted", "prefix") and row.verdict.correct is False
+    return row.source in SAMPLED and row.verdict.correct is False
 
 
 def all_failed(group: Group) -> bool:
     """Whether every graded row that the policy sampled is wrong, and there is one."""
-    sampled = [row for row in group.responses if row.source in ("rollout", "hinted", "prefix")]
-    verdicts = {row.verdict.correct for row in sampled} - {None}
+    verdicts = {row.verdict.correct for row in group.responses if row.source in SAMPLED} - {None}
     return verdicts == {False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from luffy_pl.guidance.hinter import SAMPLED
 from luffy_pl.guidance.settings import PerPrompt
 from luffy_pl.records import Group
 
@@ -35,7 +36,7 @@ def accuracies(groups: Sequence[Group]) -> list[Accuracy]:
         graded = [
             row.verdict.correct
             for row in group.responses
-            if row.source in ("rollout", "hinted", "prefix") and row.verdict.correct is not None
+            if row.source in SAMPLED and row.verdict.correct is not None
         ]
         if graded:
             found.append((group.prompt.id, sum(graded) / len(graded)))

@@ -12,7 +12,7 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.objective.schedule import Schedule
 
 WHERE = "data.rollout.guidance"
-PLACE = re.compile(r"\{(\w+)\}")
+PLACE = re.compile(r"\{([a-z_]+)\}")
 PLACES = ("question", "hint", "verdict", "answer")
 """What a template may name."""
 DEFAULT_LEVELS = (0.5,)

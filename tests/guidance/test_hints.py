@@ -20,11 +20,11 @@ PROMPT = Prompt(
 
 @pytest.mark.parametrize(
     ("share", "expected"),
-    [(0.0, ""), (0.2, "We"), (0.5, "We add 3.5"), (0.7, r"We add 3.5\frac"),
+    [(0.0, ""), (0.2, "We"), (0.5, "We add"), (0.7, "We add 3.5"), (0.8, r"We add 3.5\frac"),
      (1.0, r"We add 3.5\frac12.")],
 )  # fmt: skip
 def test_a_word_a_number_and_a_command_stay_whole(share, expected):
-    # Seven pieces and their gaps: We, add, 3.5, \frac, 12, and the full stop.
+    # Eight pieces: We, a gap, add, a gap, 3.5, \frac, 12, and the full stop.
     assert beginning(r"We add 3.5\frac12.", share).rstrip() == expected
 
 

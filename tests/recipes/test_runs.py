@@ -38,9 +38,11 @@ SETTINGS = {
     "pope": [],
     "guide": [],
     "critique": SOLVED_SOMETIMES,
+    "uft": [],
+    "bread": [],
 }
-LONG = {"pope", "guide", "critique"}
-"""Each has the parts of another one that `make test` trains."""
+LONG = {"ghpo", "pope", "guide", "critique", "uft", "bread"}
+"""Each has the parts of others that `make test` trains; a test of its own trains ghpo."""
 
 
 @pytest.fixture
@@ -84,6 +86,18 @@ def test_the_distance_from_the_reference_is_logged(train):
     distances = series(metrics, "critic/kl")
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert abs(distances[2]) > 1e-6
+
+
+def test_ghpo_tells_more_until_an_answer_is_right(train):
+    metrics, rows = train("ghpo")
+    told = {row["hint"]["share"] for row in rows if "hint" in row}
+    assert 0.75 in told <= {0.25, 0.5, 0.75}
+    assert max(series(metrics, "hint/solved")) > 0
+    assert {row["source"] for row in rows} == {"rollout"}
+    for row in rows:
+        if "hint" in row:
+            assert row["prompt"].startswith("<user><book>")
+            assert row["hint"]["text"] in row["prompt"]
 
 
 def series(metrics, name):
