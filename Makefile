@@ -27,6 +27,7 @@ $(VENV)/.installed: requirements-cpu.lock pyproject.toml
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md luffy_pl docs conf experiments
 	$(BIN)/mypy
 
 # While one works on the code: lint, types, and tests without a process, a composition or a run.

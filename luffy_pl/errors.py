@@ -1,4 +1,4 @@
-"""Errors a user can mend: one line that says where, what, which value, and the way out.
+"""Errors that a user can fix: one line that says where, what, which value, and the fix.
 
 Anything else that is raised is a defect of ours; its traceback is in the run's `logs/`, or shown by
 `--debug`.

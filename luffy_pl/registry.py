@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 HOMES = {
     "shaping": "luffy_pl.objective.shaping",
+    "gate": "luffy_pl.objective.gate",
     "advantage": "luffy_pl.objective.advantage",
     "loss_term": "luffy_pl.objective.terms",
     "router": "luffy_pl.experience.routing",
@@ -248,7 +249,7 @@ def _found(kind: str, name: str, where: str) -> Any:
 
 
 def _entry_points(kind: str) -> dict[str, EntryPoint]:
-    """By name; each must be one thing alone, and none of the built-ins."""
+    """Entries by name; a name may be taken once and may not be a built-in's."""
     found: dict[str, EntryPoint] = {}
     for group in filter(None, (f"luffy_pl.{kind}", RENAMED_GROUPS.get(kind))):
         for point in entry_points(group=group):

@@ -203,7 +203,7 @@ def table(rows: Any) -> str:
 
 
 def anchor(path: str) -> str:
-    """Of a heading in code, as the site makes it."""
+    """The anchor of a heading in code, as the site makes it."""
     return path.lower().replace(".", "")
 
 

@@ -92,7 +92,7 @@ def compare_answers(answer: str, gold: str, compare: ValueComparison) -> bool | 
 
 
 def _compare_choice(answer: str, gold: GoldChoice, compare: ValueComparison) -> bool | None:
-    """By the letter that the answer claims, or by what the option says."""
+    """Compare by the letter that the answer claims, or by the text of the option."""
     claim = read_claim(answer)
     if not gold.is_marked and re.fullmatch(r"[a-j]", spell(answer)):
         return False  # a variable, as long as nothing says that it is an option

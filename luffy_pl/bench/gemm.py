@@ -40,7 +40,7 @@ def product_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch
 
 
 def attention_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBatch]) -> float:
-    """Of scores, outputs and the gradients of their factors, where the causal mask is not 0.
+    """Seconds of scores, outputs and the gradients of their factors, inside the causal mask.
 
     Six products of [L, D] and [D, L] for each head, counted for the tokens a row attends to, at the
     rate of the longest row.
@@ -60,7 +60,7 @@ def attention_seconds(language_model: PreTrainedModel, micros: Sequence[MicroBat
 
 
 def head_seconds(num_predicted: int, hidden: int, vocab: int) -> float:
-    """Of the head, at the shape of its tiles: all logits at once would not fit everywhere."""
+    """Seconds of the head, at the shape of its tiles: all logits at once may not fit."""
     tokens, logits = TILES["cpu"]
     tokens = min(tokens, num_predicted)
     words = min(vocab, logits // tokens)

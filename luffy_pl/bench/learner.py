@@ -15,6 +15,7 @@ from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import GroupAdvantage
+from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import (
     EntropyConfig,
@@ -30,11 +31,11 @@ from luffy_pl.records import Group
 from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
 from luffy_pl.training.minibatch import Seen, backward_micro_batches
-from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
+from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
 
 OBJECTIVE = ObjectiveConfig(
-    on_policy=OnPolicyConfig(clip=(0.2, 0.2)),
+    on_policy=OnPolicyConfig(gate=PpoClip()),
     normalizer=NormalizerConfig(mode="token"),
     entropy=EntropyConfig(coef=0.0),
 )
@@ -57,7 +58,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         micro_batch_tokens=min(most, max(longest, KEPT["cpu"] // args.vocab)),
     )
     policy = Policy(make_model(args)).train()
-    [built] = build_optimizers(list(policy.parameters()), config)
+    [built] = build_optimizers(
+        list(policy.parameters()), config, learning_rates(config, num_phases=1)
+    )
     losses: list[float] = []
     norms: list[float] = []
     micros: list[MicroBatch] = []

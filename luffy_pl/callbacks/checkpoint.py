@@ -248,7 +248,7 @@ class PhaseCheckpoint(Checkpoint):
         return {"best": self._best_entry()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Another metric begins anew."""
+        """Start over if the metric changed."""
         best = state_dict.get("best")
         if best is not None and best["metric"] == self.best:
             self.best_value = best["value"]

@@ -58,7 +58,7 @@ class Ledger(L.Callback):
 
 
 def phase_costs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[str, float]:
-    """Of one phase on this rank."""
+    """Counts of one phase on this rank."""
     given_NT = batch.off_policy_mask_NT
     return {
         "generated_tokens": float(sampled_tokens(batch)),
@@ -71,7 +71,7 @@ def phase_costs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[st
 
 
 def phase_flops(module: LuffyModule, batch: Experience) -> float:
-    """Of sampling, and of what went through the trainer since this was last asked."""
+    """FLOPs of sampling, and of what went through the trainer since the last call."""
     size = model_size(module.policy.language_model)
     # Selective checkpointing repeats what is no matrix product: that is not counted anywhere.
     is_repeated = module.policy_config.activation_checkpointing is True

@@ -17,7 +17,7 @@ from luffy_pl.process.rank_watch import RankWatch, connect_store, is_of_a_collec
 from luffy_pl.training.module import LuffyModule
 
 _watches: list[RankWatch] = []
-"""Of this process; one at most, for as long as its command runs."""
+"""The watch of this process; at most one, for as long as its command runs."""
 
 
 class RankWatching(L.Callback):

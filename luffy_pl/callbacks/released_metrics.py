@@ -37,10 +37,13 @@ class ReleasedMetrics(L.Callback):
             **group_pairs(batch),
         }
         values = mean_over_ranks(trainer, pairs)
-        values["actor/lr"] = as_list(module.optimizers())[0].param_groups[0]["lr"]
-        values["actor/entropy_coeff"] = module.entropy_controller.coef
+        for name, optimizer in zip(
+            ("actor/lr", "actor/sft_lr"), as_list(module.optimizers()), strict=False
+        ):
+            values[name] = optimizer.param_groups[0]["lr"]
+        values["actor/entropy_coeff"] = module.entropy_controller.at(batch.phase)
         if module.reference is not None:
-            values["actor/kl_coef"] = module.kl_controller.coef
+            values["actor/kl_coef"] = module.kl_controller.at(batch.phase)
         if module.kl_controller.kl_nats is not None:
             values["critic/kl"] = module.kl_controller.kl_nats
         values |= trainer.datamodule.planner.sizes()

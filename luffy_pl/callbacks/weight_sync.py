@@ -100,7 +100,7 @@ class WeightSync(L.Callback):
             )
 
     def log_staleness(self, trainer: L.Trainer, module: LuffyModule, batch: Experience) -> None:
-        """By how many phases the sampled rows were older than the weights they trained."""
+        """Age in phases of the weights that sampled the rows, relative to those they trained."""
         if batch.policy_version_N is None:
             return
         age_N = (batch.phase - batch.policy_version_N).double()

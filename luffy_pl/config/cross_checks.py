@@ -55,6 +55,15 @@ def check_settings(config: Any) -> None:
             value=rollout.prompts_per_phase,
             fix="each optimizer step takes the same number of prompts",
         )
+    for name, of in (("optimizer", optimizer), ("optimizer.sft", optimizer.sft)):
+        decays = of and of.schedule.kind != "constant" and of.schedule.decay_steps is None
+        if decays and rollout.imitation_buffer:
+            raise ConfigError(
+                f"model.{name}.schedule.decay_steps",
+                "is not set, and with data.rollout.imitation_buffer nobody knows how many steps a "
+                "run makes",
+                fix="set it to the number of optimizer steps of the fall",
+            )
     for name in ("sft_phases", "imitation_buffer", "routing"):
         if rollout[name] and not config.model.objective.sft.coef:
             raise ConfigError(
@@ -79,12 +88,16 @@ def check_recipe(config: Any) -> None:
     if rollout.overlap is not None:
         check_overlap(config)
     one_step = config.model.optimizer.steps_per_phase == 1
-    if objective.on_policy.clip and one_step and objective.old_logprob == "trainer":
-        log.warning(
-            "model.objective.on_policy.clip never binds: the ratio of every rollout token is 1 "
-            "with model.optimizer.steps_per_phase=1"
-        )
-    compares = hasattr(config.data.advantage, "baseline")  # a field of the kind group
+    on_policy = objective.on_policy
+    if one_step and objective.old_logprob == "trainer":
+        for name, acts in (("gate", on_policy.gate), ("ratio", on_policy.ratio == "sequence")):
+            if acts:
+                log.warning(
+                    "model.objective.on_policy.%s changes nothing: the ratio of every rollout "
+                    "token is 1 with model.optimizer.steps_per_phase=1",
+                    name,
+                )
+    compares = hasattr(config.data.advantage, "baseline")  # a built-in kind
     if rollout.group_size == 1 and compares and not objective.sft.coef:
         raise ConfigError(
             "data.rollout.group_size",
@@ -135,6 +148,13 @@ def check_overlap(config: Any) -> None:
             "the policy about it",
             value=value,
             fix="set kl.place: loss, or overlap: null",
+        )
+    if config.data.advantage.asks_ranks:
+        raise ConfigError(
+            field,
+            "collects a phase while the policy trains, and data.advantage asks the other ranks",
+            value=value,
+            fix="choose another data.advantage.kind, or overlap: null",
         )
     if config.data.engine.tensor_parallel_size > 1:
         raise ConfigError(

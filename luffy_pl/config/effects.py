@@ -57,6 +57,17 @@ def is_section(key: str) -> Need:
     )
 
 
+def scheduled(section: str, need: Need) -> dict[str, tuple[Need, ...]]:
+    """What a schedule over phases needs, and what of it needs a fall."""
+    fall = is_set(f"{section}.decay_phases")
+    return {section: (need,), f"{section}.shape": (need, fall), f"{section}.floor": (need, fall)}
+
+
+def falls(optimizer: str) -> Need:
+    """A learning rate that falls."""
+    return one_of(f"{optimizer}.schedule.kind", "linear", "cosine")
+
+
 OBJECTIVE, ROLLOUT = "model.objective", "data.rollout"
 PUT_BACK = f"{ROLLOUT}.guidance.put_back"
 GIVEN_ROWS = Need(
@@ -69,6 +80,15 @@ GIVEN_ROWS = Need(
         or values.get(PUT_BACK) == "plain"
     ),
 )
+SAMPLED_ROWS = Need(
+    (f"{ROLLOUT}.group_size", f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.prefix.strategy"),
+    "rows that the policy samples (data.rollout.group_size above expert_traces_per_group)",
+    lambda values: (
+        (values.get(f"{ROLLOUT}.group_size") or 0)
+        > (values.get(f"{ROLLOUT}.expert_traces_per_group") or 0)
+        or values.get(f"{ROLLOUT}.prefix.strategy") != "full"
+    ),
+)
 IMITATION = any_of(
     "steps that imitate (data.rollout.sft_phases or imitation_buffer)",
     f"{ROLLOUT}.sft_phases",
@@ -78,17 +98,19 @@ POLICY_COEF = is_set(f"{OBJECTIVE}.off_policy.policy_coef")
 SFT = is_set(f"{OBJECTIVE}.sft.coef")
 KL = is_set(f"{OBJECTIVE}.kl.coef")
 TARGET = is_set(f"{OBJECTIVE}.entropy.target_nats")
-DECAY = is_set(f"{OBJECTIVE}.sft.schedule.decay_phases")
 MODE = f"{OBJECTIVE}.normalizer.mode"
 STRATEGY = f"{ROLLOUT}.prefix.strategy"
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.normalizer.constant_tokens": (one_of(MODE, "constant"),),
     f"{OBJECTIVE}.normalizer.rows": (one_of(MODE, "sequence", "constant"),),
+    f"{OBJECTIVE}.on_policy.gate": (SAMPLED_ROWS,),
+    f"{OBJECTIVE}.on_policy.ratio": (SAMPLED_ROWS,),
     f"{OBJECTIVE}.off_policy.shaping": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.min_weight": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.max_weight": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.behaviour": (GIVEN_ROWS, POLICY_COEF),
+    f"{OBJECTIVE}.off_policy.rare_exponent": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.policy_coef": (GIVEN_ROWS,),
     f"{OBJECTIVE}.entropy.controller": (TARGET,),
     f"{OBJECTIVE}.entropy.max_coef": (TARGET,),
@@ -97,13 +119,17 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.kl.estimator": (KL,),
     f"{OBJECTIVE}.kl.target_nats": (KL,),
     f"{OBJECTIVE}.kl.horizon": (KL, is_set(f"{OBJECTIVE}.kl.target_nats")),
-    f"{OBJECTIVE}.sft.schedule": (SFT,),
-    f"{OBJECTIVE}.sft.schedule.shape": (SFT, DECAY),
-    f"{OBJECTIVE}.sft.schedule.floor": (SFT, DECAY),
+    **scheduled(f"{OBJECTIVE}.sft.schedule", SFT),
     f"{OBJECTIVE}.sft.complement": (SFT,),
     f"{OBJECTIVE}.sft.token_weight": (SFT,),
     f"{OBJECTIVE}.sft.row_weight": (SFT,),
+    **scheduled(f"{OBJECTIVE}.entropy.schedule", is_set(f"{OBJECTIVE}.entropy.coef")),
+    **scheduled(f"{OBJECTIVE}.kl.schedule", KL),
+    "model.optimizer.schedule.decay_steps": (falls("model.optimizer"),),
+    "model.optimizer.schedule.floor": (falls("model.optimizer"),),
     "model.optimizer.sft": (IMITATION,),
+    "model.optimizer.sft.schedule.decay_steps": (falls("model.optimizer.sft"),),
+    "model.optimizer.sft.schedule.floor": (falls("model.optimizer.sft"),),
     "data.advantage.baseline": (GIVEN_ROWS,),
     f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine", "binomial"),),
     f"{ROLLOUT}.prefix.max_ratio": (

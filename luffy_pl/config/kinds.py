@@ -24,6 +24,7 @@ from luffy_pl.config.sources import SettingSource, leaves
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.routing import Router
 from luffy_pl.objective.advantage import Advantage
+from luffy_pl.objective.gate import Gate
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.registry import find, known, name_of, nearest
 
@@ -39,11 +40,17 @@ class Section:
 
 SECTIONS = {
     "model.objective.on_policy.shaping": Section("shaping", "identity"),
+    "model.objective.on_policy.gate": Section("gate", "clip", is_optional=True),
     "model.objective.off_policy.shaping": Section("shaping", "p_div_p"),
     "data.advantage": Section("advantage", "group"),
     "data.rollout.routing": Section("router", "solve_count", is_optional=True),
 }
-BASES: dict[type, str] = {Shaping: "shaping", Advantage: "advantage", Router: "router"}
+BASES: dict[type, str] = {
+    Shaping: "shaping",
+    Gate: "gate",
+    Advantage: "advantage",
+    Router: "router",
+}
 EARLIER_SHAPING = {"kind", "gamma", "ceiling", "exponent", "weight"}
 """What versions before kinds had fields of their own wrote of every shaping into config.yaml."""
 

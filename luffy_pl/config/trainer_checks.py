@@ -46,7 +46,7 @@ REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
     "detect_anomaly": ((False,), "set model.optimizer.non_finite: it names the rows"),
     "barebones": ((False,), "leave it out: loggers: [] and evaluation.every_n_phases: null"),
     "sync_batchnorm": ((False,), "leave it out: language models have none"),
-    "reload_dataloaders_every_n_epochs": ((0,), "leave it out: each phase is collected anew"),
+    "reload_dataloaders_every_n_epochs": ((0,), "leave it out: every phase is collected again"),
     "enable_autolog_hparams": ((True,), "leave it out: config.yaml holds every setting"),
     "model_registry": ((None,), "leave it out: luffy-pl export makes a folder to upload"),
 }

@@ -25,7 +25,7 @@ TemplateKwargs = Mapping[str, Any]
 
 THINK = "<think>"
 ANSWER = "The answer is 7."
-"""Of a finished turn, which shows what a template writes around an answer."""
+"""Content of a finished turn, which shows what a template writes around an answer."""
 OF_A_RENDERING = {"messages", "tools", "documents", "add_generation_prompt"}
 
 # Llama's template prints today's date unless it is given one: a prompt must not change overnight.

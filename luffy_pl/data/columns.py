@@ -24,9 +24,9 @@ Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", 
 
 GOLD_MARK = "####"
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
-MEND = "mend the row, or on_bad_row=skip"
+FIX_ROW = "fix the row, or on_bad_row=skip"
 MAX_CHARACTERS = 4_000_000
-"""Of one text: about a million tokens. A longer one is a mistake, and takes minutes to encode."""
+"""Length of one text: about a million tokens. A longer one is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def read_question(
             raise DataError(
                 where,
                 f"{name} is missing or null (column {getattr(columns, name)})",
-                fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {MEND}",
+                fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {FIX_ROW}",
             )
     answer = _as_answer(found["answer"], where) if has_answer else ""
     if schema == "gsm8k":
@@ -334,4 +334,4 @@ def _row_id(name: str, *, data_source: str, where: str) -> str:
 
 def _refuse(where: str, what: str, value: object) -> NoReturn:
     shown = value if len(repr(value)) <= 60 else repr(value)[:60]
-    raise DataError(where, what, value=shown, fix=MEND)
+    raise DataError(where, what, value=shown, fix=FIX_ROW)

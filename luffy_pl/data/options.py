@@ -55,4 +55,4 @@ def with_right_first(right: str, *, wrong: list[object], where: str) -> tuple[li
 
 
 def _refuse(where: str, what: str, value: object) -> NoReturn:
-    raise DataError(where, what, value=value, fix="mend the row, or name the columns in columns")
+    raise DataError(where, what, value=value, fix="fix the row, or name the columns in columns")

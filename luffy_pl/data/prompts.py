@@ -347,7 +347,7 @@ class _Loader:
             raise DataError(
                 self.source.path,
                 f"{bad.count} of {report.rows} rows are bad, more than max_bad_share={share}",
-                fix=f"mend them, or raise the share; the first: {bad.first[0]}",
+                fix=f"fix them, or raise the share; the first: {bad.first[0]}",
             )
         if report.prompts == 0:
             reasons = ", ".join(f"{tally.count} {name}" for name, tally in report.dropped.items())

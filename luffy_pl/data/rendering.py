@@ -29,7 +29,7 @@ POLL_S = 1.0
 MAX_RESTARTS = 3
 """How often a worker that died without a task is replaced for one text."""
 CHARACTERS_PER_TASK = 4_000_000
-"""Of conversations that are sent to the worker together: they have to fit its memory."""
+"""Characters of the conversations that a task holds: they have to fit the memory of a worker."""
 
 
 class TemplateRenderer:
@@ -81,7 +81,7 @@ class TemplateRenderer:
             self._stop()
 
     def forget(self) -> None:
-        """In a fork, the worker is that of the parent."""
+        """In a fork, the worker belongs to the parent."""
         self._lock = threading.Lock()
         self._pool = None
 

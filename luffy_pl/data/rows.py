@@ -81,7 +81,7 @@ def _json_rows(
     path: str, on_broken_line: Callable[[DataError], None] | None
 ) -> Iterator[tuple[str, DataRow]]:
     # Parsed by us, line by line: the loaders of `datasets` and pandas report neither the file
-    # nor the line of a broken row, and that is what whoever has to mend it needs.
+    # nor the line of a broken row, and that is what whoever has to fix it needs.
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():

@@ -27,7 +27,7 @@ MEMORY_LIMIT_BYTES = 1 << 30
 CPU_SECONDS = 5.0
 """For one task; a busy machine makes it longer and nothing fail."""
 MAX_CHARACTERS = 16_000_000
-"""Of one rendered text."""
+"""Length of one rendered text."""
 
 Conversation = Sequence[Mapping[str, str]]
 

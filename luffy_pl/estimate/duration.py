@@ -10,9 +10,9 @@ from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.flops import causal, training_passes
 
 TRAINING_SHARE = 0.4
-"""Of a device's FLOP/s that training is taken to reach: a usual value, not one measured here."""
+"""Share of a device's FLOP/s that training is assumed to reach: a usual value, not measured."""
 BANDWIDTH_SHARE = 0.6
-"""Of a device's bandwidth that decoding is taken to reach; the same."""
+"""Share of a device's bandwidth that decoding is assumed to reach; likewise."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def estimate_phase(
 def generate_seconds(
     shape: Shape, plan: RankPlan, device: Device, *, rollouts: float, response_tokens: int
 ) -> float:
-    """Of one engine: every step reads the weights and the caches of all sequences that run."""
+    """Time of one engine: every step reads the weights and the caches of all running sequences."""
     engine = engine_parts(shape, plan, device)
     context = plan.prompt_tokens + response_tokens / 2
     per_sequence = context * token_cache(shape, plan)

@@ -23,7 +23,7 @@ def training_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
 
 
 def kept_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
-    """Of it, what a rank holds from step to step, and gradients."""
+    """What a rank keeps from step to step, and the gradients."""
     base = shape.parameters * plan.weight_bytes / plan.shards
     adapters = shape.adapters * 4 / plan.shards  # float32 beside whatever type
     trained = adapters or base

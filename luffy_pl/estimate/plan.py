@@ -23,7 +23,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a model. Counts are of numbers, not bytes.
+    """Sizes of a model. Counts are numbers, not bytes.
 
     parameters: of the plain model, a tied head once. adapters: trained beside them; 0 where all
     weights are trained. embeddings: those of embedding and head.
@@ -107,7 +107,7 @@ def read_shape(
 
 
 def read_plan(config: Any) -> RankPlan:
-    """Of a composed configuration of `fit`."""
+    """Read a composed configuration of `fit`."""
     trainer, model, data = config.trainer, config.model, config.data
     rollout, engine, policy = data.rollout, data.engine, model.policy
     ranks = count_ranks(trainer)

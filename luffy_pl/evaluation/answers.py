@@ -20,7 +20,7 @@ from luffy_pl.run_dir.fields import Fields, is_count, is_number, is_text, or_nul
 from luffy_pl.run_dir.read import read_lines
 
 UNKNOWN_TOKEN = -1
-"""In place of each token of an answer that was read back: only their number is kept."""
+"""Replaces each token of an answer that was read back, because only their number is kept."""
 
 LONE_SURROGATES = "backslashreplace"
 """Half a surrogate pair, which UTF-8 has no bytes for, is spelled out, and as JSON spells it."""

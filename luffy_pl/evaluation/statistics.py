@@ -16,7 +16,7 @@ NORMAL = 1.959964
 Span = tuple[float, float]
 SHARE: Span = (0.0, 1.0)
 DIFFERENCE: Span = (-1.0, 1.0)
-"""Of two shares."""
+"""Range of a difference of two shares."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
 
 MAX_MISSING_SHARE = 0.01
-"""Of the engine's log-probabilities of a phase."""
+"""Share of the engine's log-probabilities of a phase."""
 
 Work = Callable[[], list[Group]]
 
@@ -129,10 +129,17 @@ def collect_phase(
         steps=steps_of(groups, imitated, phase, rollout, steps_per_phase=steps_per_phase),
         masks_truncated=advantage.truncated == "mask",
     )
-    penalty_N = None if policy is None else policy.reward_penalty(experience)
-    compared = stopwatch.written_to(compare(experience, penalty_N, advantage))
-    hinter = collector.hinter
-    return compared if hinter is None else dataclasses.replace(compared, hints=hinter.taken())
+    if policy is None:
+        compared = compare(experience, None, advantage)
+    else:
+        compared = compare(
+            experience,
+            policy.reward_penalty(experience),
+            advantage,
+            sum_over_ranks=policy.sum_over_ranks,
+        )
+    hints = {} if collector.hinter is None else collector.hinter.taken()
+    return stopwatch.written_to(dataclasses.replace(compared, hints=hints))
 
 
 def guide(

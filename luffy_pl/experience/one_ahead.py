@@ -15,7 +15,7 @@ CANCEL_S = 30.0
 
 
 class Cancelled(BaseException):
-    """What was being made is not wanted any more; no error, which a maker would try to mend."""
+    """What was being made is no longer wanted. It is no Exception, which a maker would handle."""
 
 
 class OneAhead(Generic[Item]):

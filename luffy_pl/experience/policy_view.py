@@ -17,6 +17,10 @@ class PolicyView(Protocol):
         """What is taken off each row's reward before rewards are compared, [N]."""
         ...
 
+    def sum_over_ranks(self, value: Tensor, /) -> Tensor:
+        """The sum of each rank's tensor."""
+        ...
+
     def mean_entropies(
         self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, temperature: float
     ) -> list[float]:

@@ -1,4 +1,4 @@
-"""What can be turned on the collecting side: the block `data.rollout`."""
+"""Settings of the collecting side: the block `data.rollout`."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Share:
 
     @property
     def problems_per_chunk(self) -> int:
-        """Of one rank; a problem is never split."""
+        """Problems of one rank in a chunk; a problem is never split."""
         return max(1, self.answers_per_chunk // self.benchmark.samples_per_problem)
 
     @property

@@ -96,6 +96,6 @@ def data_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def sha256(file: Path) -> str:
-    """Of the content."""
+    """SHA-256 of the content."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,15 +1,15 @@
 """Advantage of each row: its reward against the other answers to the same prompt.
 
 Shapes in this file: N rows.
-Reference: GRPO, arXiv 2402.03300, section 4.1; without scale, Dr. GRPO, arXiv 2503.20783.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from luffy_pl.registry import register
 
 AdvantageScale = Literal["none", "group_std"]
 Baseline = Literal["all", "on_policy"]
+SumOverRanks = Callable[[Tensor], Tensor]
 
 # Added to the standard deviation by the released code.
 STD_EPSILON = 1e-6
@@ -25,7 +26,12 @@ STD_EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Advantage(ABC):
-    """How the rewards of a group become advantages."""
+    """How the rewards of a group become advantages.
+
+    asks_ranks: whether `over_ranks` is called, which every rank does together.
+    """
+
+    asks_ranks: ClassVar[bool] = False
 
     truncated: Literal["keep", "zero", "mask"] = "keep"
     """A row that ran into the length limit: keep it; give it advantage 0, still counted by the
@@ -41,11 +47,24 @@ class Advantage(ABC):
             is_off_policy_N: rows that somebody else wrote or began.
         """
 
+    def over_ranks(
+        self, advantage_N: Tensor, is_graded_N: Tensor, sum_over_ranks: SumOverRanks
+    ) -> Tensor:
+        """The advantage of each row after a look at the rows of all ranks, [N].
+
+        Args:
+            advantage_N: what `compare` gave; 0 without a grade.
+        """
+        return advantage_N
+
 
 @register("advantage", "group")
 @dataclass(frozen=True)
 class GroupAdvantage(Advantage):
-    """The reward minus the mean of its group (GRPO, Dr. GRPO, LUFFY)."""
+    """The reward minus the mean of its group (GRPO, Dr. GRPO, LUFFY).
+
+    Reference: GRPO, arXiv 2402.03300, section 4.1; without scale, Dr. GRPO, arXiv 2503.20783.
+    """
 
     scale: AdvantageScale = "none"
     """What a centered reward is divided by: nothing (Dr. GRPO) or the group's deviation (GRPO)."""
@@ -71,6 +90,81 @@ class GroupAdvantage(Advantage):
         return advantage_N
 
 
+@dataclass(frozen=True)
+class AgainstBaseline(Advantage):
+    """The reward minus a mean of its group."""
+
+    baseline: Baseline = "all"
+    """Whose rewards form the mean: all rows, or the policy's own."""
+
+    def compare(self, reward_N: Tensor, *, group_N: Tensor, is_off_policy_N: Tensor) -> Tensor:
+        """The reward minus the group's mean."""
+        return group_advantage(
+            reward_N,
+            group_N=group_N,
+            is_off_policy_N=is_off_policy_N,
+            scale="none",
+            baseline=self.baseline,
+        )
+
+
+@register("advantage", "rloo")
+@dataclass(frozen=True)
+class LeaveOneOut(AgainstBaseline):
+    """The reward minus the mean of the other rows of its group (RLOO, arXiv 2402.14740).
+
+    Where there is no other the mean is 0.
+    """
+
+    def compare(self, reward_N: Tensor, *, group_N: Tensor, is_off_policy_N: Tensor) -> Tensor:
+        """The reward minus the mean of the others."""
+        counted_N = baseline_rows(reward_N, is_off_policy_N, self.baseline)
+        sum_N, count_N = _group_sum_and_count(reward_N, group_N=group_N, counted_N=counted_N)
+        own_N = reward_N.double().masked_fill(~counted_N, 0.0)
+        mean_N = (sum_N - own_N) / (count_N - counted_N.double()).clamp(min=1)
+        return (reward_N.double() - mean_N).to(reward_N.dtype)
+
+
+@register("advantage", "max_rl")
+@dataclass(frozen=True)
+class MaxRl(AgainstBaseline):
+    """The reward minus the group's mean, divided by that mean (MaxRL, arXiv 2602.02710).
+
+    With rewards of 0 and 1 a prompt weighs 1 / p, as the likelihood of a right answer does. Rewards
+    are meant to be at least 0: a group whose mean is not above 0 has advantages of 0.
+    """
+
+    def compare(self, reward_N: Tensor, *, group_N: Tensor, is_off_policy_N: Tensor) -> Tensor:
+        """The centred reward divided by the mean."""
+        counted_N = baseline_rows(reward_N, is_off_policy_N, self.baseline)
+        sum_N, count_N = _group_sum_and_count(reward_N, group_N=group_N, counted_N=counted_N)
+        mean_N = sum_N / count_N.clamp(min=1)
+        advantage_N = (reward_N.double() - mean_N) / mean_N.masked_fill(mean_N <= 0, 1.0)
+        return advantage_N.masked_fill(mean_N <= 0, 0.0).to(reward_N.dtype)
+
+
+@register("advantage", "batch_std")
+@dataclass(frozen=True)
+class BatchDeviation(AgainstBaseline):
+    """The reward minus the group's mean, divided by the deviation over the rows of all ranks.
+
+    Lite PPO (arXiv 2508.08221), ScaleRL (arXiv 2510.13786). The deviation is the unbiased one of
+    all centred rewards of the phase.
+    """
+
+    asks_ranks: ClassVar[bool] = True
+
+    def over_ranks(
+        self, advantage_N: Tensor, is_graded_N: Tensor, sum_over_ranks: SumOverRanks
+    ) -> Tensor:
+        """The centred reward divided by the deviation of all of them."""
+        value_N = advantage_N.double()
+        local_3 = torch.stack([is_graded_N.sum(), value_N.sum(), value_N.square().sum()])
+        count, total, squares = sum_over_ranks(local_3.double()).tolist()
+        variance = (squares - total * total / max(count, 1)) / max(count - 1, 1)
+        return (value_N / (math.sqrt(max(variance, 0.0)) + STD_EPSILON)).to(advantage_N.dtype)
+
+
 def row_advantage(
     reward_N: Tensor,
     *,
@@ -78,10 +172,13 @@ def row_advantage(
     is_off_policy_N: Tensor,
     is_truncated_N: Tensor,
     config: Advantage,
+    sum_over_ranks: SumOverRanks = lambda value: value,
 ) -> Tensor:
     """The advantage of each row, [N]; 0 without a grade (NaN) and, if so set, where truncated."""
     advantage_N = config.compare(reward_N, group_N=group_N, is_off_policy_N=is_off_policy_N)
     advantage_N = advantage_N.masked_fill(reward_N.isnan(), 0.0)
+    if config.asks_ranks:
+        advantage_N = config.over_ranks(advantage_N, ~reward_N.isnan(), sum_over_ranks)
     if config.truncated != "keep":
         advantage_N = advantage_N.masked_fill(is_truncated_N, 0.0)
     return advantage_N
@@ -108,14 +205,32 @@ def group_advantage(
         group_N: any integers; rows of a group need not be neighbours.
     """
     is_graded_N = ~reward_N.isnan()
-    in_baseline_N = is_graded_N
-    if baseline == "on_policy":
-        in_baseline_N = is_graded_N & ~is_off_policy_N.bool()
+    in_baseline_N = baseline_rows(reward_N, is_off_policy_N, baseline)
     mean_N, std_N = _group_mean_and_std(reward_N, group_N=group_N, counted_N=in_baseline_N)
     advantage_N = reward_N.double() - mean_N
     if scale == "group_std":
         advantage_N = advantage_N / (std_N + STD_EPSILON)
     return advantage_N.masked_fill(~is_graded_N, 0.0).to(reward_N.dtype)
+
+
+def baseline_rows(reward_N: Tensor, is_off_policy_N: Tensor, baseline: Baseline) -> Tensor:
+    """Rows whose rewards others are compared with, [N]: graded ones, of all or of the policy."""
+    is_graded_N = ~reward_N.isnan()
+    return is_graded_N & ~is_off_policy_N.bool() if baseline == "on_policy" else is_graded_N
+
+
+def _group_sum(value_N: Tensor, group_N: Tensor) -> Tensor:
+    """The sum over the rows of each row's group, [N]."""
+    index_N = group_N.unique(return_inverse=True)[1]
+    return torch.zeros_like(value_N).index_add(0, index_N, value_N)[index_N]
+
+
+def _group_sum_and_count(
+    reward_N: Tensor, *, group_N: Tensor, counted_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sum and number of the counted rows of each row's group, both [N] in float64."""
+    value_N = reward_N.double().masked_fill(~counted_N, 0.0)
+    return _group_sum(value_N, group_N), _group_sum(counted_N.double(), group_N)
 
 
 def _group_mean_and_std(
@@ -124,19 +239,16 @@ def _group_mean_and_std(
     """Mean and unbiased deviation of the counted rows of each row's group, both [N] in float64."""
     index_N = group_N.unique(return_inverse=True)[1]
 
-    def group_sum(value_N: Tensor) -> Tensor:
-        return torch.zeros_like(value_N).index_add(0, index_N, value_N)[index_N]
-
     def group_max(value_N: Tensor) -> Tensor:
         value_N = value_N.masked_fill(~counted_N, -math.inf)
         lowest_N = torch.full_like(value_N, -math.inf)
         return lowest_N.scatter_reduce(0, index_N, value_N, "amax")[index_N]
 
     value_N = reward_N.double().masked_fill(~counted_N, 0.0)
-    count_N = group_sum(counted_N.double())
-    mean_N = group_sum(value_N) / count_N.clamp(min=1)
+    sum_N, count_N = _group_sum_and_count(reward_N, group_N=group_N, counted_N=counted_N)
+    mean_N = sum_N / count_N.clamp(min=1)
     square_N = (value_N - mean_N).square().masked_fill(~counted_N, 0.0)
-    std_N = (group_sum(square_N) / (count_N - 1).clamp(min=1)).sqrt()
+    std_N = (_group_sum(square_N, group_N) / (count_N - 1).clamp(min=1)).sqrt()
     # Rounding of the mean can give equal rewards a tiny deviation, and a row outside the
     # baseline would then be divided by it.
     is_constant_N = group_max(value_N) + group_max(-value_N) == 0

@@ -1,4 +1,4 @@
-"""The only policy loss: tokens of the policy and of others, weighted, clipped, per token.
+"""The only policy loss: tokens of the policy and of others, weighted, gated, per token.
 
 Shapes in this file: N rows of a micro-batch, T predictions. Log-probabilities are in nats.
 Nothing is summed here: the caller multiplies with `normalize.token_weight` and sums, so that
@@ -30,35 +30,57 @@ def policy_loss(tokens: Tokens, weighting: Weighting) -> Tensor:
 
 
 def policy_weights(tokens: Tokens, weighting: Weighting) -> tuple[Tensor, Tensor]:
-    """Weight of each token before and after clipping, both [N, T]; any finite value off the mask.
+    """Weight of each token before and after its bounds, both [N, T]; any finite value off the mask.
 
-    on-policy token: `on_policy_shaping`, then the PPO clip to 1 - clip_low, 1 + clip_high.
-    off-policy token: `off_policy_shaping`, then clamped to the two bounds, never PPO-clipped.
+    on-policy token: the ratio of the token, shaped by `on_policy_shaping`, or of its row; then the
+        gate.
+    off-policy token: `off_policy_shaping`, then clamped to the two bounds, never gated.
 
     A probability ceiling is not applied.
     """
     # Fill before exp: torch.where alone would let a NaN of the branch not taken into the gradient.
     mask_NT, off_NT = tokens.response_mask_NT.bool(), author_mask(tokens, weighting)
     is_off_NT, is_on_NT = mask_NT & off_NT, mask_NT & ~off_NT
-    logprob_NT, advantage_N = tokens.logprob_NT, tokens.advantage_N
-    on_weight_NT = weighting.on_policy_shaping.on_policy(
-        logprob_NT.masked_fill(~is_on_NT, 0.0), tokens.old_logprob_NT.masked_fill(~is_on_NT, 0.0)
-    )
+    logprob_NT = tokens.logprob_NT
+    on_logprob_NT = logprob_NT.masked_fill(~is_on_NT, 0.0)
+    on_old_NT = tokens.old_logprob_NT.masked_fill(~is_on_NT, 0.0)
+    if weighting.ratio == "sequence":
+        on_weight_NT = sequence_ratio(on_logprob_NT, on_old_NT, is_on_NT)
+    else:
+        on_weight_NT = weighting.on_policy_shaping.on_policy(on_logprob_NT, on_old_NT)
     log_ratio_NT = logprob_NT - behaviour_logprob(tokens, weighting)
     off_weight_NT = weighting.off_policy_shaping.off_policy(
         log_ratio_NT.masked_fill(~is_off_NT, 0.0)
     )
 
-    clipped_on_NT = _ppo_clip(
-        on_weight_NT, advantage_N, clip_low=weighting.clip_low, clip_high=weighting.clip_high
-    )
+    gated_on_NT = on_weight_NT
+    if weighting.gate is not None:
+        gated_on_NT = weighting.gate.weigh(
+            on_weight_NT,
+            logprob_NT=on_logprob_NT,
+            old_logprob_NT=on_old_NT,
+            advantage_NT=tokens.advantage_N[:, None],
+        )
     clamped_off_NT = _clamp(
         off_weight_NT, weighting.min_off_policy_weight, weighting.max_off_policy_weight
     )
     return (
         torch.where(is_off_NT, off_weight_NT, on_weight_NT),
-        torch.where(is_off_NT, clamped_off_NT, clipped_on_NT),
+        torch.where(is_off_NT, clamped_off_NT, gated_on_NT),
     )
+
+
+def sequence_ratio(logprob_NT: Tensor, old_logprob_NT: Tensor, mask_NT: Tensor) -> Tensor:
+    """The ratio of each row, exp(mean of log p - log p_old over its masked tokens), [N, T].
+
+    All tokens of a row have its value, and each the gradient by its own log-probability, so that
+    divided by any number for the row they have the gradient of the row's ratio.
+    Reference: GSPO, arXiv 2507.18071, equation 7 and section 4.3 (GSPO-token).
+    """
+    count_N1 = mask_NT.sum(dim=1, keepdim=True).clamp(min=1)
+    log_ratio_NT = (logprob_NT - old_logprob_NT).masked_fill(~mask_NT, 0.0)
+    mean_N1 = log_ratio_NT.sum(dim=1, keepdim=True).detach() / count_N1
+    return (mean_N1 + logprob_NT - logprob_NT.detach()).exp()
 
 
 def author_mask(tokens: Tokens, weighting: Weighting) -> Tensor:
@@ -71,9 +93,18 @@ def author_mask(tokens: Tokens, weighting: Weighting) -> Tensor:
 
 
 def behaviour_logprob(tokens: Tokens, weighting: Weighting) -> Tensor:
-    """Log-probability of given tokens under their author, [N, T]; 0 for a teacher taken as sure."""
+    """Log-probability of given tokens under their author, [N, T]; 0 for a teacher taken as sure.
+
+    mixture: that of (p_old + (p_old + 1) / 2) / 2, of RL-PLUS (arXiv 2508.00222).
+    """
     recorded_NT = tokens.behaviour_logprob_NT
-    return recorded_NT if weighting.behaviour == "recorded" else torch.zeros_like(recorded_NT)
+    match weighting.behaviour:
+        case "recorded":
+            return recorded_NT
+        case "mixture":
+            return ((3 * tokens.old_logprob_NT.exp() + 1) / 4).log()
+        case _:
+            return torch.zeros_like(recorded_NT)
 
 
 def masked_loss(weight_NT: Tensor, *, advantage_N: Tensor, mask_NT: Tensor) -> Tensor:
@@ -96,18 +127,6 @@ def probability_ceiling_mask(logprob_NT: Tensor, max_probability: float | None) 
 def sft_loss(*, logprob_NT: Tensor, mask_NT: Tensor) -> Tensor:
     """Minus the log-probability inside the mask, exactly 0 outside, [N, T]."""
     return -logprob_NT.masked_fill(~mask_NT.bool(), 0.0)
-
-
-def _ppo_clip(
-    weight_NT: Tensor, advantage_N: Tensor, *, clip_low: float | None, clip_high: float | None
-) -> Tensor:
-    """The weight PPO's pessimistic minimum picks.
-
-    min(A * w, A * clamp(w)) only ever uses the upper bound where A > 0, the lower where A < 0.
-    """
-    upper_NT = weight_NT if clip_high is None else weight_NT.clamp(max=1 + clip_high)
-    lower_NT = weight_NT if clip_low is None else weight_NT.clamp(min=1 - clip_low)
-    return torch.where(advantage_N[:, None] >= 0, upper_NT, lower_NT)
 
 
 def _clamp(weight_NT: Tensor, low: float | None, high: float | None) -> Tensor:

@@ -22,7 +22,7 @@ def policy_metrics(tokens: Tokens, weighting: Weighting) -> dict[str, Pair]:
     """Numerator and number of tokens of each metric, over the rows in the policy term.
 
     off_pg_loss, on_pg_loss: the loss per off-policy and per on-policy token.
-    on_pg_clipfrac: share of on-policy tokens whose loss the PPO clip changed.
+    on_pg_clipfrac: share of on-policy tokens whose loss the gate changed; 0 for one without bound.
     off_ratio_mean: weight of the off-policy tokens, clamped; off_ratio_max_clip_frac and
         off_ratio_min_clip_frac: share of them beyond a bound.
     off_policy_prob: current probability of off-policy tokens; on_policy_prob: probability of
@@ -40,6 +40,8 @@ def policy_metrics(tokens: Tokens, weighting: Weighting) -> dict[str, Pair]:
     loss_NT = masked_loss(weight_NT, advantage_N=advantage_N, mask_NT=mask_NT)
     # Without an advantage there is nothing to clip: both weights give a loss of 0.
     is_clipped_NT = (raw_NT != weight_NT) & (advantage_N[:, None] != 0)
+    if weighting.gate is not None and not weighting.gate.bounds:
+        is_clipped_NT = torch.zeros_like(is_clipped_NT)
     old_is_known_NT = mask_NT & ~old_logprob_NT.isnan()
     return {
         "off_pg_loss": _pair(loss_NT, is_off_NT),

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
+from luffy_pl.objective.gate import Gate
 from luffy_pl.objective.kl import KlKind
-from luffy_pl.objective.schedule import Schedule
+from luffy_pl.objective.schedule import Schedule, schedule_factor
 from luffy_pl.objective.shaping import Identity, PDivP, Shaping
 from luffy_pl.objective.token_factors import EntropyWeight, SftTokenWeight
 
@@ -21,9 +22,15 @@ class OnPolicyConfig:
     """Weight of a rollout token: the ratio to the policy that sampled it."""
 
     shaping: Shaping = field(default_factory=Identity)
-    """Function applied to the ratio."""
+    """Function applied to the ratio of a token."""
+    ratio: Literal["token", "sequence"] = "token"
+    """Whose ratio a token has: token, its own; sequence, that of its row, the geometric mean of its
+    tokens' (GSPO)."""
+    gate: Gate | None = None
+    """How far the ratio may move before it stops to count: clip (PPO), detached (CISPO), soft
+    (SAPO), difference (DPPO); null leaves every ratio as it is."""
     clip: tuple[float, float] | None = bounded(None, at_least=0, at_most=1e6)
-    """PPO clip below and above, as distances from 1: [0.2, 0.2], DAPO [0.2, 0.28]; null is off."""
+    """Earlier name of `gate: {kind: clip, low, high}`, read for one more version."""
     mismatch_cap: float | None = bounded(None, above=0, at_most=1e6)
     """Cap of the ratio between the trainer's and the engine's probability, which then corrects for
     their difference (truncated importance sampling); null is off."""
@@ -31,7 +38,22 @@ class OnPolicyConfig:
     """Factor of rollouts with a positive advantage (SRFT); null is 1."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, "model.objective.on_policy")
+        where = "model.objective.on_policy"
+        check_bounds(self, where)
+        if self.clip is not None:  # a composed configuration has it as a gate
+            raise ConfigError(
+                f"{where}.clip",
+                "is now a gate",
+                value=list(self.clip),
+                fix="write gate: {kind: clip, low: 0.2, high: 0.2}",
+            )
+        if self.ratio == "sequence" and self.shaping != Identity():
+            raise ConfigError(
+                f"{where}.ratio",
+                "is that of a row, and on_policy.shaping is a function of a token",
+                value=self.ratio,
+                fix="set on_policy.shaping: {kind: identity}, or ratio: token",
+            )
 
 
 @dataclass(frozen=True)
@@ -40,10 +62,14 @@ class OffPolicyConfig:
 
     policy_coef: float = bounded(1.0, at_least=0, at_most=1e6)
     """Factor of the policy-gradient term on these tokens; 0 leaves them to `sft`."""
-    behaviour: Literal["certain", "recorded", "policy"] = "certain"
+    behaviour: Literal["certain", "recorded", "policy", "mixture"] = "certain"
     """What the probability is divided by. certain: 1, for a teacher of unknown probability;
     recorded: that of whoever wrote the token; policy: the policy's own before the phase, as for a
-    rollout, with its clip (Prefix-RFT)."""
+    rollout, with its gate (Prefix-RFT); mixture: (3 p_old + 1) / 4, the mean of the policy before
+    the phase and of its mean with a sure teacher (RL-PLUS)."""
+    rare_exponent: float | None = bounded(None, above=0, at_most=1e3)
+    """k of a factor (1 - p)^k, by which tokens that the policy finds unlikely count more (RL-PLUS);
+    null is 1."""
     top_entropy_share: float | None = bounded(None, above=0, at_most=1)
     """Share of these tokens of a row that is learned from, by the policy's entropy; null: all."""
     shaping: Shaping = field(default_factory=PDivP)
@@ -109,7 +135,17 @@ class SftConfig:
 
     def coefficient(self, phase: int) -> float:
         """`coef` at a phase."""
-        return self.coef * (self.schedule.factor(phase) if self.schedule else 1.0)
+        return self.coef * schedule_factor(self.schedule, phase)
+
+
+def check_one_mover(name: str, schedule: Schedule | None, target_nats: float | None) -> None:
+    """Refuse a schedule of a coefficient that a controller moves."""
+    if schedule is not None and target_nats is not None:
+        raise ConfigError(
+            f"model.objective.{name}.schedule",
+            f"changes a coefficient that the controller of {name}.target_nats moves",
+            fix=f"set {name}.schedule: null, or target_nats: null",
+        )
 
 
 @dataclass(frozen=True)
@@ -118,18 +154,21 @@ class EntropyConfig:
 
     coef: float = bounded(0.001, at_least=0, at_most=1e6)
     """Factor of the mean token entropy; where a target is set, its factor at the start."""
+    schedule: Schedule | None = None
+    """Multiplies `coef` by a factor that changes over phases; null is 1."""
     target_nats: float | None = bounded(None, above=0, at_most=100)
     """Mean token entropy to hold by changing `coef`; null keeps `coef`."""
     controller: Literal["integral", "ratio"] = "integral"
     """integral: the logarithm of the coefficient moves by lr * (target - entropy) each optimizer
     step; ratio: the coefficient is coef * target / entropy."""
     lr: float = bounded(0.01, above=0, at_most=1e3)
-    """Of the integral controller, per nat."""
+    """Step size of the integral controller, per nat."""
     max_coef: float | None = bounded(None, above=0, at_most=1e6)
     """Bound of the controlled coefficient; null sets none."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "model.objective.entropy")
+        check_one_mover("entropy", self.schedule, self.target_nats)
         if self.target_nats is not None and self.coef == 0:
             raise ConfigError(
                 "model.objective.entropy.coef",
@@ -145,6 +184,8 @@ class KlConfig:
 
     coef: float = bounded(0.0, at_least=0, at_most=1e6)
     """Factor of the KL; 0 loads no reference."""
+    schedule: Schedule | None = None
+    """Multiplies `coef` by a factor that changes over phases; null is 1."""
     place: Literal["loss", "reward"] = "loss"
     """loss: a term of its own, the mean over tokens; reward: the sum over a row's tokens is taken
     off its reward before rewards are compared."""
@@ -157,6 +198,7 @@ class KlConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, "model.objective.kl")
+        check_one_mover("kl", self.schedule, self.target_nats)
         if self.target_nats is not None and self.place != "reward":
             raise ConfigError(
                 "model.objective.kl.target_nats",
@@ -201,11 +243,12 @@ class ObjectiveConfig:
                 value=self.on_policy.mismatch_cap,
                 fix="set old_logprob: trainer, or mismatch_cap: null",
             )
-        if self.off_policy.behaviour == "policy" and self.old_logprob == "sampler":
+        of_the_policy = self.off_policy.behaviour in ("policy", "mixture")
+        if of_the_policy and self.old_logprob == "sampler":
             raise ConfigError(
                 "model.objective.off_policy.behaviour",
                 "needs the policy's own log-probability of given tokens, which old_logprob=sampler "
                 "has only of sampled ones",
-                value="policy",
+                value=self.off_policy.behaviour,
                 fix="set old_logprob: trainer, or behaviour: certain",
             )

@@ -32,6 +32,7 @@ from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.token_factors import (
     entropy_row_weight,
     mismatch_weight,
+    rare_token_weight,
     sft_token_weight,
     top_entropy_mask,
 )
@@ -186,6 +187,10 @@ def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
         row_n1 = entropy_row_weight(entropy_nt, sampled_nt, on_policy.positive_weight)
         is_positive_nt = sampled_nt & (tokens.advantage_N > 0)[:, None]
         factor_nt = torch.where(is_positive_nt, factor_nt * row_n1, factor_nt)
+    if objective.off_policy.rare_exponent is not None:
+        factor_nt = factor_nt * rare_token_weight(
+            tokens.logprob_NT, given_nt, exponent=objective.off_policy.rare_exponent
+        )
     share = objective.off_policy.top_entropy_share
     if share is not None:
         unsure_nt = top_entropy_mask(entropy_nt, given_nt, share=share)

@@ -64,6 +64,16 @@ def top_entropy_mask(entropy_NT: Tensor, mask_NT: Tensor, *, share: float) -> Te
 
 
 @torch.no_grad()
+def rare_token_weight(logprob_NT: Tensor, mask_NT: Tensor, *, exponent: float) -> Tensor:
+    """(1 - p)^exponent inside the mask, 1 outside: unlikely tokens count more, [N, T].
+
+    RL-PLUS (arXiv 2508.00222), whose released code has the exponent 0.5.
+    """
+    rare_NT = (1 - logprob_NT.exp()).clamp(min=0.0).pow(exponent)
+    return torch.where(mask_NT, rare_NT, 1.0)
+
+
+@torch.no_grad()
 def sft_token_weight(logprob_NT: Tensor, kind: SftTokenWeight) -> Tensor:
     """Factor of each imitated token, [N, T].
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from luffy_pl.objective.gate import Gate
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.shaping import Shaping
 from luffy_pl.records import Experience
@@ -22,7 +23,8 @@ class Tokens:
     Only `logprob_NT` and `entropy_NT` carry a gradient.
 
     logprob_NT: current policy.
-    old_logprob_NT: the policy before the phase; read on rollout tokens only.
+    old_logprob_NT: the policy before the phase; read on rollout tokens, and on given ones where
+        `behaviour` is policy or mixture.
     entropy_NT: entropy of the current policy's distribution that the token was drawn from.
     behaviour_logprob_NT: whoever wrote the token; read on given tokens only.
     advantage_N: one number for all tokens of a row.
@@ -77,17 +79,18 @@ class Weighting:
     """The settings that weigh a token in the policy term; None switches a bound off.
 
     on_policy_shaping, off_policy_shaping: functions of the probability ratio.
+    ratio: whose ratio a rollout token has: its own, or that of its row, which is not shaped.
+    gate: what becomes of that ratio.
     behaviour: what the probability of a given token is divided by, as in `OffPolicyConfig`.
-    clip_low, clip_high: PPO clip of rollout tokens, as distances from 1.
     min_off_policy_weight, max_off_policy_weight: clamp of given tokens, after shaping.
     max_probability: tokens more likely than this are left out.
     """
 
     on_policy_shaping: Shaping
     off_policy_shaping: Shaping
-    behaviour: Literal["certain", "recorded", "policy"]
-    clip_low: float | None
-    clip_high: float | None
+    ratio: Literal["token", "sequence"]
+    gate: Gate | None
+    behaviour: Literal["certain", "recorded", "policy", "mixture"]
     min_off_policy_weight: float | None
     max_off_policy_weight: float | None
     max_probability: float | None
@@ -95,13 +98,12 @@ class Weighting:
     @classmethod
     def of(cls, objective: ObjectiveConfig) -> Weighting:
         """Pick these settings out of a configuration."""
-        clip_low, clip_high = objective.on_policy.clip or (None, None)
         return cls(
             on_policy_shaping=objective.on_policy.shaping,
             off_policy_shaping=objective.off_policy.shaping,
+            ratio=objective.on_policy.ratio,
+            gate=objective.on_policy.gate,
             behaviour=objective.off_policy.behaviour,
-            clip_low=clip_low,
-            clip_high=clip_high,
             min_off_policy_weight=objective.off_policy.min_weight,
             max_off_policy_weight=objective.off_policy.max_weight,
             max_probability=objective.max_probability,

@@ -42,7 +42,7 @@ KNOWN: dict[str, PretrainedConfig] = {
 
 
 def read_architecture(path: str, *, config_json: str | None = None) -> PretrainedConfig:
-    """Of `model.policy.path`, or of a file given instead; a ModelError where neither says."""
+    """Read `model.policy.path`, or a file given instead; a ModelError if neither says."""
     source = config_json or resolve(path)
     if config_json is None and path in KNOWN and not Path(source).exists():
         return KNOWN[path]

@@ -45,12 +45,12 @@ class ModelSize:
     attention: int
 
     def forward_flops(self, tokens: float, attended: float) -> float:
-        """Of `tokens` tokens that attend to `attended` tokens altogether."""
+        """FLOPs of `tokens` tokens that attend to `attended` tokens in total."""
         return 2.0 * self.parameters * tokens + 4.0 * self.attention * attended
 
 
 def model_size(model: PreTrainedModel) -> ModelSize:
-    """Of a causal language model; of the whole one where its weights are sharded."""
+    """Count a causal language model; the whole model if its weights are sharded."""
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
     # A tied matrix is among the parameters once, and is needed: as the head.
@@ -70,7 +70,7 @@ def causal(num_tokens: float) -> float:
 
 
 def sampling_flops(size: ModelSize, requests: Iterable[Sampled]) -> float:
-    """Of an engine that reads the beginning of a request once for all of its answers."""
+    """FLOPs of an engine that reads the prompt of a request once for all of its answers."""
     total = 0.0
     for request in requests:
         given = request.num_given if request.num_sampled else 0

@@ -95,7 +95,7 @@ class _Logits:
         return grad_M / self.temperature if scale == 1.0 else grad_M * (scale / self.temperature)
 
     def slope(self, x_CB: Tensor) -> Tensor | None:
-        """Of a soft cap, relative to its scale; None without one."""
+        """Slope of a soft cap, relative to its scale; None without one."""
         if self.transform.cap is None:
             return None
         return self.transform.slope(x_CB * self.temperature)

@@ -112,7 +112,7 @@ def read_transform(model: PreTrainedModel, **inputs: Any) -> LogitTransform:
 
 
 def _recognised(value: Mapping[float, float]) -> LogitTransform:
-    """By f at two probes; whether it fits all of them is not asked here."""
+    """Estimate from f at two probes; the caller checks whether it fits all of them."""
     slope = value[SMALLEST] / SMALLEST
     if abs(value[LARGEST] - slope * LARGEST) <= 1e-6 * abs(slope * LARGEST):
         return LogitTransform(scale=slope)

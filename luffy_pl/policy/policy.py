@@ -153,7 +153,7 @@ class Policy(nn.Module):
             ).run()
 
     def _inputs(self, packed: Packed) -> dict[str, Any]:
-        """Of the model's forward pass."""
+        """Arguments of the model's forward pass."""
         # A mask of ones says that there is no padding; without one transformers guesses rows.
         rows = (
             {"attention_mask": torch.ones_like(packed.token_ids_1K, dtype=torch.bool)}

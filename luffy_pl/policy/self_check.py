@@ -26,8 +26,8 @@ FEWEST, MOST = 24, 320
 BEYOND = 16
 """Tokens of a row beyond the smallest window."""
 SEEDS = (0, 1)
-"""Of the tokens. A wrong policy is off with any; rounding that sends a token to another expert is
-not."""
+"""Seeds of the tokens. A wrong policy differs with every seed; rounding that sends a token to
+another expert does not."""
 
 
 class SelfCheck:

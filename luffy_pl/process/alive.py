@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
-"""Of a host itself, by the kernel's interface; every container has one of its own."""
+"""Identifies a host, by the kernel's interface; every container has its own."""
 
 
 def container() -> str:

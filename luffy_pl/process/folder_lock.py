@@ -109,7 +109,7 @@ def _owner(lease: SoftFileLease) -> str | None:
 
 
 def _lost(how: LeaseCompromise) -> None:
-    """In the thread that touches the file: the folder may now be another process's."""
+    """Runs in the thread that touches the file: another process may own the folder now."""
     folder = Path(how.lock_file).parent
     if how.reason != "owner-changed":
         log.warning("%s: its lock is lost (%s); start no second run there", folder, how.reason)

@@ -47,7 +47,7 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """Of the process."""
+        """Exit code of the process."""
         return INTERRUPTED if self.number == signal.SIGINT else TERMINATED
 
 

@@ -218,7 +218,7 @@ def is_of_a_collective(error: BaseException) -> bool:
 
 
 def lost_each_other(error: BaseException) -> EngineError:
-    """Of a collective that broke off although every rank lives."""
+    """Report a collective that broke off although every rank is alive."""
     return EngineError(
         "ranks",
         f"lost each other ({first_line(error)})",

@@ -31,7 +31,7 @@ class Ranks:
 
 
 def count_ranks(trainer: Any) -> Ranks:
-    """Of the section `trainer`.
+    """Read the section `trainer`.
 
     Raises:
         ConfigError: the sizes of the strategy are not those of the devices.

@@ -5,6 +5,9 @@ mathematics (SRFT: five of them), "average_ood" over the other three; that of Ex
 printed so and is not the mean of its columns. Sources: LUFFY arXiv 2504.14945v5 (tables 1, 3, 4)
 and the README of its first version; ExGRPO arXiv 2510.02245; HPT arXiv 2509.04419; the papers of
 SRFT, ReLIFT and Prefix-RFT. Models are Qwen2.5-Math-7B unless their name says otherwise.
+
+arXiv 2604.23747 disputes the supervised baselines of these papers. Its own rows are quoted from its
+abstract and from secondary sources, with averages as that paper defines them.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ HEADINGS = {
 }
 CAVEAT = (
     "Percent. The settings of these rows differ from yours unless you evaluated with conf/eval: "
-    "compare only then."
+    "compare only then. * Disputed: arXiv 2604.23747 reports two bugs in the training of this "
+    "supervised baseline and gives corrected averages."
 )
 
 
@@ -50,6 +54,12 @@ class PublishedRow:
     source: str
     model: str
     percent: dict[str, float]
+    is_disputed: bool = False
+
+    @property
+    def label(self) -> str:
+        """The model, with a star where later work disputes the row."""
+        return f"{self.model} *" if self.is_disputed else self.model
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ def read_published() -> list[PublishedRow]:
                 line["source"],
                 line["model"],
                 {name: float(line[name]) for name in HEADINGS if line[name]},
+                is_disputed=line["disputed"] == "yes",
             )
             for line in csv.DictReader(file)
         ]
@@ -113,7 +124,7 @@ def published_table(comparison: PublishedComparison) -> Table:
         for row in rows:
             cells = (row.percent.get(name) for name in comparison.columns)
             table.add_row(
-                Text(row.model), *("" if cell is None else f"{cell:.1f}" for cell in cells)
+                Text(row.label), *("" if cell is None else f"{cell:.1f}" for cell in cells)
             )
         table.add_section()
     return table

@@ -34,8 +34,9 @@ POLL_S = 1.0
 STALL_GRACE_S = 60
 """Seconds beyond all deadlines after which a pool without a result counts as broken."""
 BREAKER_SHARE, BREAKER_MIN, BREAKER_WINDOW = 0.25, 40, 1024
-"""Of at least so many, and at most the last so many, answers: more than this share of failures is
-no model's doing. Then a call compares a few pairs, and the rest only if one of those succeeds."""
+"""If more than this share of the last answers failed, the model is not the cause. Then a call tries
+a few pairs, and the rest only if one of those succeeds. The others are how many answers there have
+to be, and how many are looked at."""
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "model", help="folder, hub name or bundled:NAME: model.policy.path of the run"
     )
-    made.add_argument("--host", default="127.0.0.1", help="whom to listen to; see docs/scale.md")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on; see docs/scale.md")
     made.add_argument("--port", type=int, default=8000)
     made.add_argument("--dtype", default=EngineConfig.dtype, help="data.engine.dtype of the run")
     made.add_argument("--max-model-len", type=int, help="data.engine.max_model_len of the run")

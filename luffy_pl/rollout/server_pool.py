@@ -179,7 +179,7 @@ async def _json(
     body: Any,
     limit: aiohttp.ClientTimeout,
 ) -> Any:
-    """The JSON answer, None without content; a refusal is nothing that another try mends."""
+    """The JSON answer, None without content; another try does not help after a refusal."""
     async with session.request(method, url, json=body, timeout=limit) as answer:
         if 400 <= answer.status < 500:
             raise EngineError(

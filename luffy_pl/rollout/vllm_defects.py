@@ -1,4 +1,4 @@
-"""Two defects of vLLM 0.32 that a trainer in its process meets, mended from outside."""
+"""Fixes from outside for two defects of vLLM 0.32 that appear when a trainer shares its process."""
 
 from __future__ import annotations
 

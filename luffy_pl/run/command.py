@@ -41,6 +41,7 @@ from luffy_pl.config.limits import limit_parser
 from luffy_pl.config.messages import explain, explain_refusal
 from luffy_pl.config.model_checks import check_model
 from luffy_pl.config.parser import SettingsParser
+from luffy_pl.config.renamed import leaf_named_now
 from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -150,13 +151,14 @@ class LuffyCLI(LightningCLI):
         if ablation.name is not None or ablation.leaf is not None:
             check_leaf(ablation.name, ablation.leaf)
             after = self._lay(parser, [*args, as_argument(ablation.leaf, ablation.value)])
+            leaf = leaf_named_now(ablation.leaf)
             check_one_leaf(
                 flat(before.config),
                 flat(after.config),
-                leaf=ablation.leaf,
-                derived=LINKED | after.derived_from(ablation.leaf),
+                leaf=leaf,
+                derived=LINKED | after.derived_from(leaf),
             )
-        self.composed, self.dropped = before.config, after.dropped
+        self.composed, self.said = before.config, after.said()
         check_no_secrets(flat(after.config))
         check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
@@ -197,8 +199,8 @@ class LuffyCLI(LightningCLI):
         if not config.dry_run:
             check_devices(config.trainer)
         check_model(config)
-        for one in self.dropped:
-            log.info("%s=%s of %s is dropped: it %s", one.key, one.value, one.source, one.reason)
+        for line in self.said:
+            log.info("%s", line)
         if config.ckpt_path is not None:
             config.ckpt_path = state_of(config.ckpt_path)
         check_checkpoint(config.ckpt_path, config.trainer)

@@ -12,6 +12,7 @@ from luffy_pl.config.effects import as_default, dead_settings
 from luffy_pl.config.kinds import SECTIONS, Dropped, flat, select_kinds
 from luffy_pl.config.named import lay_named
 from luffy_pl.config.order import RECIPE, check_has_base, check_order, recipe_name
+from luffy_pl.config.renamed import as_named_now, without_earlier_names
 from luffy_pl.config.sources import read_sources
 from luffy_pl.config.trainer_checks import check_root
 from luffy_pl.errors import ConfigError
@@ -24,10 +25,19 @@ MAX_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Layered:
-    """A parsed configuration, and what later layers took the effect of."""
+    """A parsed configuration, what later layers took the effect of, and what has another name."""
 
     config: Any
     dropped: tuple[Dropped, ...]
+    renamed: tuple[str, ...] = ()
+
+    def said(self) -> list[str]:
+        """A line for each setting that is not used as it was written."""
+        dropped = [
+            f"{one.key}={one.value} of {one.source} is dropped: it {one.reason}"
+            for one in self.dropped
+        ]
+        return [*self.renamed, *dropped]
 
     def derived_from(self, leaf: str) -> set[str]:
         """Settings that change because `leaf` does: fields of another kind, and dropped ones."""
@@ -54,7 +64,8 @@ def layered(
         ConfigError: files stand in an order that loses settings, or a setting has no effect and
             no earlier layer is to blame.
     """
-    sources, usual = read_sources(args), cache(defaults)
+    sources, renamed = as_named_now(read_sources(args))
+    usual = cache(defaults)
     check_order(sources)
     check_has_base(args, sources)
     check_root(sources)
@@ -65,14 +76,15 @@ def layered(
     overrides = [] if name is None else [as_argument(RECIPE, name)]
     for _ in range(MAX_ROUNDS):
         written = [*args, *overrides]
-        laid = read_sources(written)
-        config = parse(lay_named(select_kinds(written, laid)[0], laid))
+        laid, _ = as_named_now(read_sources(written))
+        arguments = lay_named(select_kinds(written, laid)[0], laid)
+        config = parse(without_earlier_names(arguments) if renamed else arguments)
         dead = dead_settings(flat(config), sources, defaults=usual)
         if not dead:
             break
         dropped += dead
         overrides += [as_argument(one.key, as_default(one.key, usual())) for one in dead]
-    return Layered(config, (*selected, *dropped))
+    return Layered(config, (*selected, *dropped), renamed)
 
 
 def as_argument(key: str, value: Any) -> str:

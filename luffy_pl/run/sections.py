@@ -45,6 +45,8 @@ LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("resume", "answers.resume"): None,
     ("model.optimizer.steps_per_phase", "data.steps_per_phase"): None,
     ("data.rollout.max_response_tokens", "model.max_response_tokens"): None,
+    ("data.rollout.num_phases", "model.num_phases"): None,
+    ("data.rollout.sft_phases", "model.sft_phases"): None,
     ("model.objective", "data.sampler_logprobs"): lambda objective: (
         objective.old_logprob == "sampler" or objective.on_policy.mismatch_cap is not None
     ),

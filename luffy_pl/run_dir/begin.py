@@ -139,7 +139,7 @@ def is_finished(run_dir: Path, saved: SavedPhase | None, *, num_phases: int) -> 
 
 
 def nothing_to_resume(run_dir: Path) -> StorageError:
-    """Of a folder that no run has written to."""
+    """The error of a folder that no run has written to."""
     return StorageError(
         str(run_dir), "holds no checkpoint to resume from, nor a run", fix="leave --resume out"
     )

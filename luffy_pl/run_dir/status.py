@@ -33,7 +33,7 @@ class RunStatus:
     """What a run says of itself; times are seconds since 1970.
 
     stage, done, total: what it does now, and how far that is.
-    moved: when that last got on.
+    moved: when that last made progress.
     """
 
     state: State

@@ -85,7 +85,7 @@ def plot_answers(sampled: Sequence[SampledAnswers], folder: Path) -> list[Path]:
 
 
 def with_several_temperatures(sampled: Sequence[SampledAnswers]) -> dict[str, list[SampledAnswers]]:
-    """By problems, where these were sampled at more than one temperature."""
+    """Group by problems that were sampled at more than one temperature."""
     by_problems: dict[str, list[SampledAnswers]] = {}
     for one in sampled:
         by_problems.setdefault(one.problems, []).append(one)

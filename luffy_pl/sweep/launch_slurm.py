@@ -96,7 +96,7 @@ def submitted_earlier(job: CellJob, folder: Path) -> Any:
 
 
 def slurm_parameters(resources: SlurmResources, max_parallel: int) -> dict[str, Any]:
-    """In submitit's words."""
+    """The resources by the names that submitit uses."""
     named = {f"slurm_{name}": getattr(resources, name) for name in WITH_PREFIX}
     asked = {
         "name": "luffy-pl",

@@ -141,7 +141,7 @@ def entropy_ends(run: RunHistory) -> ResultRow:
 
 
 def average(values: Sequence[float]) -> float:
-    """Of at least one value."""
+    """Mean of at least one value."""
     return sum(values) / len(values)
 
 

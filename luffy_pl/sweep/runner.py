@@ -134,7 +134,7 @@ def make_job(cell: Cell, status: CellStatus | None, threads: int) -> CellJob:
 
 
 def num_threads(grid: Grid, launcher: str, max_parallel: int) -> int:
-    """Of one cell: what it asks for elsewhere, its share of the cores here."""
+    """Threads of one cell: what it requests on another machine, its share of the cores here."""
     if launcher == "local":
         return max(1, num_cores() // max_parallel)
     return grid.ray.num_cpus if launcher == "ray" else grid.slurm.cpus
@@ -165,7 +165,7 @@ def seconds_per_cell(grid: Grid, state: Mapping[str, CellStatus]) -> float | Non
 
 
 def total_seconds(num_cells: int, seconds: float, max_parallel: int) -> float:
-    """Of cells that run in rounds of `max_parallel`."""
+    """Duration of cells that run in rounds of `max_parallel`."""
     return math.ceil(num_cells / max_parallel) * seconds
 
 

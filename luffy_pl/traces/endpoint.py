@@ -18,7 +18,7 @@ from luffy_pl.traces.answer import Answered, TeacherAnswer
 from luffy_pl.traces.settings import TeacherConfig
 
 RETRIES = 5
-"""Of the client, with growing pauses: for rate limits, time-outs and a server that restarts."""
+"""Retries of the client, with growing pauses: for rate limits, time-outs and a restarted server."""
 TIMEOUT_S = 1800.0
 
 

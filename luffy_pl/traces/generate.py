@@ -139,7 +139,7 @@ def rows_written(out: Path) -> set[int]:
 
 
 def row_number(question: Question) -> int:
-    """Of the source, counted from 1."""
+    """Row number in the source, counted from 1."""
     return int(question.where.rpartition(":")[2])
 
 

@@ -42,9 +42,9 @@ class TeacherConfig:
     concurrency: int = 16
     """Prompts that are asked at once."""
     price_in: float = 0.0
-    """Of a million prompt tokens, in any currency."""
+    """Price of a million prompt tokens, in any currency."""
     price_out: float = 0.0
-    """Of a million answer tokens."""
+    """Price of a million answer tokens."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_tokens", "concurrency"):

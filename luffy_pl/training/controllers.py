@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from luffy_pl.objective.schedule import schedule_factor
 from luffy_pl.objective.settings import EntropyConfig, KlConfig
 
 MAX_CHANGE = 0.2
@@ -23,6 +24,10 @@ class EntropyController:
     def __init__(self, config: EntropyConfig) -> None:
         self.config = config
         self.coef = config.coef
+
+    def at(self, phase: int) -> float:
+        """The coefficient of a phase: as far as the controller has come, by the schedule."""
+        return self.coef * schedule_factor(self.config.schedule, phase)
 
     def resume(self, coef: float) -> None:
         """Restore a checkpoint's coefficient; without a target the configuration's stays."""
@@ -52,6 +57,10 @@ class KlController:
         self.config = config
         self.coef = config.coef
         self.kl_nats: float | None = None
+
+    def at(self, phase: int) -> float:
+        """The coefficient of a phase: as far as the controller has come, by the schedule."""
+        return self.coef * schedule_factor(self.config.schedule, phase)
 
     def resume(self, coef: float) -> None:
         """Restore a checkpoint's coefficient; without a target the configuration's stays."""

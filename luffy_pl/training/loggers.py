@@ -127,7 +127,7 @@ class TrackioLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "trackio"
 
     @property

@@ -156,8 +156,10 @@ def term_means(
     """Mean of each named term over the optimizer steps of a phase.
 
     A step's mean is the sum of what ranks contribute. The values returned are scaled so that it is
-    their mean over ranks, which is how metrics are logged.
+    their mean over ranks, which is how metrics are logged. A term whose coefficient was 0 has none.
     """
     return {
-        name: num_ranks * torch.stack([one.terms[name] for one in passes]).mean() for name in names
+        name: num_ranks * torch.stack([one.terms[name] for one in passes]).mean()
+        for name in names
+        if all(name in one.terms for one in passes)
     }

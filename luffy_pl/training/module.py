@@ -50,6 +50,7 @@ from luffy_pl.training.optimizer import (
     as_list,
     build_optimizers,
     grad_norm_and_clip,
+    learning_rates,
     make_moments,
     step_limits,
 )
@@ -68,6 +69,7 @@ class LuffyModule(L.LightningModule):
         objective: the loss.
         optimizer: AdamW, its schedule, and how a phase is cut.
         max_response_tokens: linked from `data.rollout`; divisor of mode constant by default.
+        num_phases, sft_phases: linked from `data.rollout`: of the run, and those that imitate.
         seed: linked from `seed_everything`; initializes adapters.
     """
 
@@ -79,6 +81,8 @@ class LuffyModule(L.LightningModule):
         objective: ObjectiveConfig = ObjectiveConfig(),  # noqa: B008  frozen
         optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008  frozen
         max_response_tokens: int = 8192,
+        num_phases: int = 1,
+        sft_phases: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -86,6 +90,7 @@ class LuffyModule(L.LightningModule):
         self.policy_config = policy
         self.objective = objective
         self.optimizer_config = optimizer
+        self.rates = learning_rates(optimizer, num_phases=num_phases, sft_phases=sft_phases)
         self.max_response_tokens = max_response_tokens
         self.seed = seed
         self.phases_trained = 0
@@ -127,8 +132,8 @@ class LuffyModule(L.LightningModule):
         return self.trainer.precision_plugin.forward_context()
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
-        """AdamW with a warm-up that counts optimizer steps, and another for imitation if set."""
-        return build_optimizers(self.policy.trained_weights(), self.optimizer_config)
+        """AdamW with a schedule that counts its steps, and another for imitation if set."""
+        return build_optimizers(self.policy.trained_weights(), self.optimizer_config, self.rates)
 
     def on_fit_start(self) -> None:
         """Allocate optimizer state, and give the data module access to the policy.
@@ -151,7 +156,7 @@ class LuffyModule(L.LightningModule):
     def on_train_start(self) -> None:
         """A checkpoint is loaded by now; the settings of this run replace those it holds."""
         optimizers = as_list(self.optimizers(use_pl_optimizer=False))
-        apply_settings(optimizers, as_list(self.lr_schedulers()), self.optimizer_config)
+        apply_settings(optimizers, as_list(self.lr_schedulers()), self.optimizer_config, self.rates)
 
     def training_step(self, experience: Experience, batch_idx: int) -> dict[str, Any]:
         """Train on one phase; returns what callbacks read, per-token tensors [N, T] among it."""
@@ -184,7 +189,7 @@ class LuffyModule(L.LightningModule):
         }
 
     def logged_terms(self) -> list[str]:
-        """Terms whose mean is a metric of its own, beside those of the policy."""
+        """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
         has_kl = self.reference is not None and self.objective.kl.place == "loss"
         return [*self.foreign_terms, *(["kl"] if has_kl else [])]
 
@@ -301,8 +306,8 @@ class LuffyModule(L.LightningModule):
             terms=active_terms(
                 self.objective,
                 experience.phase,
-                entropy_coef=self.entropy_controller.coef,
-                kl_coef=self.kl_controller.coef,
+                entropy_coef=self.entropy_controller.at(experience.phase),
+                kl_coef=self.kl_controller.at(experience.phase),
                 foreign=self.foreign_terms,
             ),
             totals=dict(zip(counts, summed, strict=True)),
@@ -352,8 +357,8 @@ class LuffyModule(L.LightningModule):
         )
 
     def sum_over_ranks(self, value: Tensor) -> Tensor:
-        """The sum of each rank's tensor."""
-        return self.trainer.strategy.reduce(value, reduce_op="sum")
+        """The sum of each rank's tensor, on this rank's device."""
+        return self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")
 
     def micro_batches(self, experience: Experience, rows: list[int]) -> list[MicroBatch]:
         """The micro-batches of `rows`; every rank makes the same number.

@@ -1,8 +1,9 @@
-"""AdamW, a warm-up, and the gradient norm."""
+"""AdamW, its learning rate, and the gradient norm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,22 +13,57 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 
 from luffy_pl.policy.lora import whole
-from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
+from luffy_pl.training.settings import (
+    LearningRateSchedule,
+    OptimizerConfig,
+    SftOptimizerConfig,
+)
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The learning rate of one optimizer: its peak, and what each of its steps has of it."""
+
+    peak: float
+    warmup_steps: int
+    schedule: LearningRateSchedule
+    planned_steps: int
+
+    def factor(self, step: int) -> float:
+        """Share of the peak that a step has."""
+        return self.schedule.factor(
+            step, warmup_steps=self.warmup_steps, planned_steps=self.planned_steps
+        )
+
+
+def learning_rates(
+    config: OptimizerConfig, *, num_phases: int, sft_phases: int = 0
+) -> list[LearningRate]:
+    """That of each optimizer of a run.
+
+    Args:
+        num_phases: of the run.
+        sft_phases: those at its beginning that only imitate.
+    """
+    sft, steps = config.sft, config.steps_per_phase
+    own = min(sft_phases, num_phases) if sft else 0
+    first = LearningRate(
+        config.lr, config.warmup_steps, config.schedule, (num_phases - own) * steps
+    )
+    if sft is None:
+        return [first]
+    warmup_steps = config.warmup_steps if sft.warmup_steps is None else sft.warmup_steps
+    return [first, LearningRate(sft.lr, warmup_steps, sft.schedule, own * steps)]
 
 
 def build_optimizers(
-    parameters: list[nn.Parameter], config: OptimizerConfig
+    parameters: list[nn.Parameter], config: OptimizerConfig, rates: Sequence[LearningRate]
 ) -> list[dict[str, Any]]:
     """Build optimizers and schedules in the form that `configure_optimizers` returns.
 
     Each schedule counts the steps of its own optimizer.
     """
-    return [_adamw(parameters, config, lr=lr) for lr in learning_rates(config)]
-
-
-def learning_rates(config: OptimizerConfig) -> list[float]:
-    """Peak learning rate of each optimizer."""
-    return [config.lr] + ([config.sft.lr] if config.sft else [])
+    return [_adamw(parameters, config, rate) for rate in rates]
 
 
 def step_limits(
@@ -39,15 +75,17 @@ def step_limits(
     return 0, config
 
 
-def _adamw(parameters: list[nn.Parameter], config: OptimizerConfig, *, lr: float) -> dict[str, Any]:
+def _adamw(
+    parameters: list[nn.Parameter], config: OptimizerConfig, rate: LearningRate
+) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         [{"params": group} for group in by_mesh(parameters)],
-        lr=lr,
+        lr=rate.peak,
         **adamw_settings(config),
         fused=True,  # one pass over weight, gradient and moments, without temporaries
     )
     # A function, of which a checkpoint keeps nothing: other callables would be restored from it.
-    schedule = LambdaLR(optimizer, lambda step: warmup(step, num_steps=config.warmup_steps))
+    schedule = LambdaLR(optimizer, lambda step: rate.factor(step))
     return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
@@ -56,28 +94,22 @@ def adamw_settings(config: OptimizerConfig) -> dict[str, Any]:
     return {"betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
 
 
-def warmup(step: int, *, num_steps: int) -> float:
-    """The share of the peak learning rate that a step has."""
-    return min(1.0, (step + 1) / max(1, num_steps))
-
-
 def apply_settings(
     optimizers: Sequence[torch.optim.Optimizer],
     schedules: Sequence[LambdaLR],
     config: OptimizerConfig,
+    rates: Sequence[LearningRate],
 ) -> None:
-    """Give optimizers and schedules the settings of `config`, in place.
+    """Give optimizers and schedules the settings of `config` and their learning rates, in place.
 
     A checkpoint restores moments and counts of steps, and with them the settings that it was
     trained with. With the same settings nothing changes, bit for bit.
     """
-    for optimizer, schedule, peak in zip(
-        optimizers, schedules, learning_rates(config), strict=True
-    ):
-        lr = peak * warmup(schedule.last_epoch, num_steps=config.warmup_steps)
+    for optimizer, schedule, rate in zip(optimizers, schedules, rates, strict=True):
+        lr = rate.peak * rate.factor(schedule.last_epoch)
         for group in optimizer.param_groups:
-            group.update(adamw_settings(config), initial_lr=peak, lr=lr)
-        schedule.base_lrs = [peak for _ in optimizer.param_groups]
+            group.update(adamw_settings(config), initial_lr=rate.peak, lr=lr)
+        schedule.base_lrs = [rate.peak for _ in optimizer.param_groups]
         schedule._last_lr = [lr for _ in optimizer.param_groups]
 
 

@@ -61,7 +61,7 @@ class TrainedPolicyView:
         count_N = on_device.response_mask_NT.sum(dim=1)
         means_N = sums_N / count_N.clamp(min=1)
         summed = self.sum_over_ranks(torch.stack([means_N.sum(), (count_N > 0).sum().double()]))
-        penalty_N = self.kl_controller.coef * sums_N.cpu()
+        penalty_N = self.kl_controller.at(experience.phase) * sums_N.cpu()
         num_rows, kl_nats = int(summed[1].item()), summed[0].item()
         self.kl_controller.update(kl_nats / max(1, num_rows), num_rows=num_rows)
         return penalty_N.to(experience.reward_N.dtype)

@@ -1,4 +1,4 @@
-"""What can be turned on the training side; each section is one block under `model:`.
+"""Settings of the training side; each section is one block under `model:`.
 
 Bounds are checked on construction, so a wrong value is an error before any weight is loaded.
 """
@@ -9,6 +9,35 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from luffy_pl.bounds import bounded, check_bounds
+from luffy_pl.objective.schedule import fallen
+
+
+@dataclass(frozen=True)
+class LearningRateSchedule:
+    """How a learning rate falls once its warm-up is over.
+
+    Optimizer steps are counted, each optimizer's own, those that are left out among them.
+    """
+
+    kind: Literal["constant", "linear", "cosine"] = "constant"
+    """Constant: it does not fall."""
+    decay_steps: int | None = bounded(None, at_least=1, at_most=1e9)
+    """Optimizer steps of the fall; null: those that the run has after the warm-up."""
+    floor: float = bounded(0.0, at_least=0, at_most=1)
+    """Share of the learning rate that is left after the fall."""
+
+    def factor(self, step: int, *, warmup_steps: int, planned_steps: int) -> float:
+        """Share of the learning rate that a step has; step 0 is the first.
+
+        Args:
+            planned_steps: that the optimizer makes in the run.
+        """
+        rise = min(1.0, (step + 1) / max(1, warmup_steps))
+        if self.kind == "constant" or step < warmup_steps:
+            return rise
+        num_steps = self.decay_steps or max(1, planned_steps - warmup_steps)
+        done = min(1.0, (step - warmup_steps) / num_steps)
+        return fallen(done, shape=self.kind, floor=self.floor)
 
 
 @dataclass(frozen=True)
@@ -16,7 +45,11 @@ class SftOptimizerConfig:
     """A second AdamW, for optimizer steps that imitate only; betas and eps are the first one's."""
 
     lr: float = bounded(1e-6, above=0, at_most=1e3)
-    """Learning rate."""
+    """Peak learning rate."""
+    warmup_steps: int | None = bounded(None, at_least=0, at_most=1e9)
+    """Its own steps of linear warm-up; null takes the number of the first optimizer."""
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    """How its learning rate falls after the warm-up."""
     max_grad_norm: float | None = bounded(1.0, above=0)
     """Global gradient norm is clipped here; null is off."""
     skip_grad_norm: float | None = bounded(None, above=0)
@@ -63,6 +96,8 @@ class OptimizerConfig:
     """A step with a larger gradient norm is left out; null is off."""
     warmup_steps: int = bounded(0, at_least=0, at_most=1e9)
     """Optimizer steps of linear warm-up."""
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    """How the learning rate falls after the warm-up."""
     sft: SftOptimizerConfig | None = None
     """Optimizer of steps that imitate only (`data.rollout.sft_phases`, `imitation_buffer`); null
     takes this one for all."""

@@ -65,8 +65,10 @@ def test_half_of_the_answers_to_be_scored_are_right():
 @pytest.mark.parametrize(
     ("kind", "options", "ratio"),
     [
-        ("rollout", ("--prompts", "2", "--max-len", "8"), "ratio"),
-        ("sync", ("--layers", "1"), "ratio"),
+        pytest.param(
+            "rollout", ("--prompts", "2", "--max-len", "8"), "ratio", marks=pytest.mark.long
+        ),
+        pytest.param("sync", ("--layers", "1"), "ratio", marks=pytest.mark.long),
         ("scoring", ("--prompts", "4", "--length", "500"), "fraction"),
     ],
 )

@@ -17,6 +17,7 @@ GAMMA, CEILING = (f"model.objective.off_policy.shaping.{name}" for name in ("gam
 DERIVED = {
     "no_shaping": {GAMMA},
     "clip_off_policy": {GAMMA, CEILING},
+    "clip_on_policy": {f"model.objective.on_policy.gate.{name}" for name in ("low", "high")},
     "on_policy_shaping": {"model.objective.on_policy.shaping.gamma"},
     "token_mean": {
         "model.objective.normalizer.constant_tokens",

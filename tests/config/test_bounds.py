@@ -91,7 +91,7 @@ def test_a_number_of_a_callback_is_bounded(key, value):
         ("model.optimizer.eps", ".inf", "must be at least 0"),
         ("model.optimizer.weight_decay", "-1", "must be at least 0"),
         ("model.objective.max_probability", "-3", "must be above 0"),
-        ("model.objective.on_policy.clip", "[0.2, .nan]", "must be at least 0"),
+        ("model.objective.on_policy.gate.high", ".nan", "must be at least 0"),
         ("model.objective.off_policy.max_weight", "0", "must be above 0"),
         ("data.rollout.group_size", "0", "must be at least 1"),
         ("data.rollout.group_size", "1", "compares a response with no other"),

@@ -43,6 +43,19 @@ def quickstart(*overlays, **settings):
          f"{OBJECTIVE}.sft.token_weight", "sft.coef"),
         ([], {f"{OBJECTIVE}.sft.schedule": '{"decay_phases": 9}'},
          f"{OBJECTIVE}.sft.schedule.decay_phases", "sft.coef"),
+        ([], {f"{OBJECTIVE}.kl.schedule": '{"decay_phases": 9}'},
+         f"{OBJECTIVE}.kl.schedule.decay_phases", "kl.coef"),
+        ([], {f"{OBJECTIVE}.entropy.schedule": '{"warmup_phases": 9, "floor": 0.5}'},
+         f"{OBJECTIVE}.entropy.schedule.floor", "entropy.schedule.decay_phases"),
+        ([], {"model.optimizer.schedule.floor": 0.1},
+         "model.optimizer.schedule.floor", "schedule.kind: linear or cosine"),
+        (["recipe/sft_then_rl"], {"model.optimizer.sft.schedule.kind": "constant",
+                                  "model.optimizer.sft.schedule.decay_steps": 9},
+         "model.optimizer.sft.schedule.decay_steps", "schedule.kind: linear or cosine"),
+        (["recipe/sft"], {f"{OBJECTIVE}.on_policy.ratio": "sequence"},
+         f"{OBJECTIVE}.on_policy.ratio", "rows that the policy samples"),
+        (["recipe/on_policy"], {f"{OBJECTIVE}.off_policy.rare_exponent": 0.5},
+         f"{OBJECTIVE}.off_policy.rare_exponent", "rows that the policy did not"),
         (["recipe/on_policy", "ablation/gamma_0.3"], {}, GAMMA, "rows that the policy did not"),
         ([], {"model.optimizer.sft.lr": 0.1}, "model.optimizer.sft.lr", "steps that imitate"),
     ],
@@ -107,7 +120,7 @@ def test_a_clip_that_cannot_bind_is_warned_of(command_line, tmp_path):
         "--dry_run=true", f"--run_dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert done.returncode == 0
-    assert "model.objective.on_policy.clip" in done.stderr
+    assert "model.objective.on_policy.gate changes nothing" in done.stderr
     assert "steps_per_phase" in done.stderr
 
 
@@ -131,7 +144,10 @@ def test_a_wrong_kind_or_field_is_one_line(command_line, value, words):
 
 def test_the_table_names_settings_and_no_chain_is_longer_than_the_rounds():
     config = flat(compose(quickstart()))
-    optional = {f"{OBJECTIVE}.sft.schedule", "model.optimizer.sft"}
+    optional = {
+        "model.optimizer.sft",
+        *(f"{OBJECTIVE}.{name}.schedule" for name in ("sft", "entropy", "kl")),
+    }
     for name, needs in NEEDS.items():
         names = {name, *(key for need in needs for key in need.of)}
         for key in names:

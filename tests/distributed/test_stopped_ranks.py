@@ -74,5 +74,6 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, start, 
     assert differences(whole, cut) == []
 
 
+@pytest.mark.long
 def test_ranks_that_share_an_engine_stop_together(start, tmp_path):
     stopped(start, tmp_path, *SHARED_ENGINE, phase=2, timeout=60)

@@ -58,18 +58,19 @@ def metrics(run_dir):
     return read_metrics(run_dir / "metrics.jsonl")[0]
 
 
-@pytest.fixture(scope="module")
-def runs(luffy_pl, work_dir, tmp_path_factory):
+@pytest.fixture(scope="module", params=["hf", pytest.param("vllm", marks=pytest.mark.long)])
+def runs(request, luffy_pl, work_dir, tmp_path_factory):
     """The same three phases on one rank and on two, which torchrun starts."""
     folder = tmp_path_factory.mktemp("ranks")
-    one = luffy_pl("fit", *SHORT, "--run_dir", folder / "one")
+    settings = [*SHORT, "--data.engine.kind", request.param]
+    one = luffy_pl("fit", *settings, "--run_dir", folder / "one")
     assert one.returncode == 0, one.stderr[-2000:]
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "luffy_pl.cli",
     ]  # fmt: skip
     two = subprocess.run(
-        [*torchrun, "fit", *SHORT, *TWO_RANKS, "--run_dir", folder / "two"], cwd=work_dir(),
+        [*torchrun, "fit", *settings, *TWO_RANKS, "--run_dir", folder / "two"], cwd=work_dir(),
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600,
         check=False,
     )  # fmt: skip
@@ -116,6 +117,8 @@ def test_ranks_that_cut_layers_make_the_same_run(luffy_pl, command_line, tmp_pat
     assert_same_model(command_line, tmp_path / "cut", tmp_path / "one")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("runs", ["vllm"], indirect=True)
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
     done = luffy_pl(
         "fit", *SHORT, *TWO_RANKS, "--data.engine.tensor_parallel_size", 2,

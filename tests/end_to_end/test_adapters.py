@@ -51,6 +51,7 @@ def test_every_sync_was_proved(run_dir):
     assert max(gaps) < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.case(9, 43)
 def test_killed_and_resumed_gives_the_same_numbers(run_dir, start, true_start, tmp_path):
     """By a new Python: nothing of the run may depend on the process that began it."""

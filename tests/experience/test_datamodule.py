@@ -162,7 +162,8 @@ def test_the_penalty_of_the_policy_is_asked_for_before_rewards_are_compared(read
         seen.append(experience)
         return torch.arange(len(experience.reward_N)) / 10
 
-    ready.attach(policy=SimpleNamespace(reward_penalty=reward_penalty))
+    view = SimpleNamespace(reward_penalty=reward_penalty, sum_over_ranks=lambda value: value)
+    ready.attach(policy=view)
     found = ready.collect(0)
     ready._policy = None
     [asked] = seen

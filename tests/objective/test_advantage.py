@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luffy_pl.objective.advantage import group_advantage
+from luffy_pl.objective.advantage import (
+    BatchDeviation,
+    GroupAdvantage,
+    LeaveOneOut,
+    MaxRl,
+    group_advantage,
+    row_advantage,
+)
 
 NAN = math.nan
 
@@ -132,3 +139,61 @@ def test_equals_the_definition_row_by_row(
         one_row_by_definition(i, rows, scale=scale, baseline=baseline) for i in range(len(rows))
     ]
     assert ours == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def rows_of(config, reward, group, *, off=(), dtype=torch.float64, **options):
+    """The advantages of `row_advantage` as a list."""
+    num_rows = len(reward)
+    return row_advantage(
+        torch.tensor(reward, dtype=dtype),
+        group_N=torch.tensor(group),
+        is_off_policy_N=torch.tensor(off or [0] * num_rows).bool(),
+        is_truncated_N=torch.zeros(num_rows).bool(),
+        config=config,
+        **options,
+    ).tolist()
+
+
+REWARD, GROUP = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, NAN], [3, 3, 3, 3, 5, 5, 5]
+
+
+def test_leave_one_out_by_hand():
+    # 1 - 0; 0 - 1/3, three times; 1 - 1, twice; nothing without a grade.
+    found = rows_of(LeaveOneOut(), REWARD, GROUP)
+    assert found == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3, 0, 0, 0])
+    # The expert's row is compared with the rollouts, which do not see it.
+    found = rows_of(LeaveOneOut("keep", "on_policy"), [1.0, 0.5, 0.0], [0] * 3, off=[1, 0, 0])
+    assert found == [0.75, 0.5, -0.5]
+    assert rows_of(LeaveOneOut(), [0.75], [0]) == [0.75]
+
+
+def test_max_rl_weighs_a_prompt_by_one_over_its_mean():
+    # Means 1/4 and 1: (1 - 1/4) / (1/4) = 3.
+    assert rows_of(MaxRl(), REWARD, GROUP) == [3.0, -1.0, -1.0, -1.0, 0.0, 0.0, 0.0]
+    # No success, and a mean below 0: nothing to divide by.
+    assert rows_of(MaxRl(), [0.0, 0.0, -1.0, 0.5], [0, 0, 1, 1]) == [0.0] * 4
+
+
+def test_the_deviation_of_the_batch_is_that_of_all_ranks():
+    centred = [0.75, -0.25, -0.25, -0.25, 0.0, 0.0]
+    deviation = torch.tensor(centred, dtype=torch.float64).std().item() + 1e-6
+    expected = [value / deviation for value in centred]
+    assert rows_of(BatchDeviation(), REWARD, GROUP) == pytest.approx([*expected, 0.0])
+    # Two ranks with a group each: what one sums, the other's sums are added to.
+    seen, others = [], {}
+    for rank, rows in (("first", slice(0, 4)), ("second", slice(4, 7))):
+        rows_of(BatchDeviation(), REWARD[rows], GROUP[rows],
+                sum_over_ranks=lambda sums, rank=rank: others.setdefault(rank, sums))  # fmt: skip
+    for rank, rows in (("second", slice(0, 4)), ("first", slice(4, 7))):
+        seen += rows_of(BatchDeviation(), REWARD[rows], GROUP[rows],
+                        sum_over_ranks=lambda sums, rank=rank: sums + others[rank])  # fmt: skip
+    assert seen == pytest.approx([*expected, 0.0])
+    assert rows_of(BatchDeviation(), [0.1] * 7, [0] * 7) == pytest.approx([0.0] * 7, abs=1e-9)
+
+
+@pytest.mark.parametrize("config", [LeaveOneOut(), MaxRl(), BatchDeviation(), GroupAdvantage()])
+def test_the_order_of_rows_changes_no_advantage(config):
+    order = [6, 2, 4, 0, 5, 3, 1]
+    found = rows_of(config, [REWARD[i] for i in order], [GROUP[i] for i in order])
+    whole = rows_of(config, REWARD, GROUP)
+    assert found == pytest.approx([whole[i] for i in order], abs=1e-15)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from luffy_pl.objective.gate import Difference, PpoClip, Soft
 from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
 from luffy_pl.objective.normalize import token_weight
 from luffy_pl.objective.shaping import Identity, Log, PDivP
@@ -16,9 +17,9 @@ NAN, INF = math.nan, math.inf
 PLAIN = {
     "on_policy_shaping": Identity(),
     "off_policy_shaping": Identity(),
+    "ratio": "token",
+    "gate": None,
     "behaviour": "recorded",
-    "clip_low": None,
-    "clip_high": None,
     "min_off_policy_weight": None,
     "max_off_policy_weight": None,
     "max_probability": None,
@@ -26,13 +27,20 @@ PLAIN = {
 EVERYTHING = {
     "on_policy_shaping": PDivP(gamma=0.5),
     "off_policy_shaping": PDivP(gamma=0.1),
+    "ratio": "token",
+    "gate": PpoClip(low=0.2, high=0.3),
     "behaviour": "recorded",
-    "clip_low": 0.2,
-    "clip_high": 0.3,
     "min_off_policy_weight": 0.1,
     "max_off_policy_weight": 0.9,
     "max_probability": 0.8,
 }
+
+
+GSPO = PLAIN | {"ratio": "sequence", "gate": PpoClip(low=3e-4, high=4e-4)}
+SAPO = PLAIN | {"gate": Soft()}
+DPPO = PLAIN | {"gate": Difference()}
+KINDS = {"plain": PLAIN, "everything": EVERYTHING, "gspo": GSPO, "sapo": SAPO, "dppo": DPPO}
+of_each_kind = pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 
 
 def loss_of(options: dict[str, object], **inputs: Tensor) -> Tensor:
@@ -73,8 +81,7 @@ def test_one_rollout_and_one_expert_token_by_hand():
     loss_NT = loss_of(
         PLAIN
         | {
-            "clip_low": 0.1,
-            "clip_high": 0.1,
+            "gate": PpoClip(low=0.1, high=0.1),
             "off_policy_shaping": PDivP(gamma=0.1),
         },
         logprob_NT=logprob_NT,
@@ -106,7 +113,7 @@ def test_one_rollout_and_one_expert_token_by_hand():
 def test_the_ppo_clip_by_hand(
     p: float, advantage: float, low: float, high: float, loss: float, gradient: float
 ):
-    got = token(p, old=0.4, advantage=advantage, clip_low=low, clip_high=high)
+    got = token(p, old=0.4, advantage=advantage, gate=PpoClip(low, high))
     assert got == pytest.approx((loss, gradient))
 
 
@@ -119,8 +126,7 @@ def test_the_clip_is_the_pessimistic_minimum():
             old=1.0,
             advantage=advantage,
             on_policy_shaping=Log(),
-            clip_low=0.2,
-            clip_high=0.3,
+            gate=PpoClip(0.2, 0.3),
         )
         pessimistic = min(advantage * ratio, advantage * min(max(ratio, 0.8), 1.3))
         assert loss == pytest.approx(-pessimistic, abs=1e-6)
@@ -131,6 +137,20 @@ def test_a_recorded_behaviour_probability_is_the_denominator():
     assert token(0.3, behaviour=0.6, off=True) == pytest.approx((-0.5, -0.5))
     shaped = token(0.3, behaviour=0.6, off=True, off_policy_shaping=PDivP(gamma=0.5))
     assert shaped == pytest.approx((-0.5, -0.25))
+
+
+def test_a_mixture_of_policies_is_the_denominator():
+    # 2 * 0.3 / (0.2 + (0.2 + 1) / 2) = 0.75, and its derivative is itself.
+    batch = {
+        "logprob_NT": torch.tensor([[0.3]]).double().log(),
+        "old_logprob_NT": torch.tensor([[0.2]]).double().log(),
+        "behaviour_logprob_NT": torch.tensor([[NAN]]).double(),
+        "advantage_N": torch.tensor([1.0]).double(),
+        "response_mask_NT": torch.tensor([[True]]),
+        "off_policy_mask_NT": torch.tensor([[True]]),
+    }
+    loss_NT, gradient_NT = loss_and_gradient(batch, PLAIN | {"behaviour": "mixture"})
+    assert (loss_NT.item(), gradient_NT.item()) == pytest.approx((-0.75, -0.75))
 
 
 def test_the_off_policy_weight_is_clamped_after_shaping_and_never_ppo_clipped():
@@ -144,7 +164,7 @@ def test_the_off_policy_weight_is_clamped_after_shaping_and_never_ppo_clipped():
     # unlike the PPO clip, the clamp holds for a negative advantage too
     assert token(0.4, advantage=-1.0, **common, **bounds) == pytest.approx((0.7, 0.0))
     assert token(0.4, **common, min_off_policy_weight=0.9)[0] == pytest.approx(-0.9)
-    assert token(0.4, **common, clip_low=0.1, clip_high=0.1)[0] == pytest.approx(-0.8)
+    assert token(0.4, **common, gate=PpoClip(0.1, 0.1))[0] == pytest.approx(-0.8)
 
 
 def test_tokens_above_the_ceiling_are_dropped():
@@ -197,7 +217,7 @@ def loss_and_gradient(
     return loss_NT.detach(), logprob_NT.grad
 
 
-@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+@of_each_kind
 @pytest.mark.parametrize("garbage", [NAN, INF, -INF, 1e30])
 def test_what_is_not_to_be_read_is_not_read(options: dict[str, object], garbage: float):
     batch = random_batch(0)
@@ -235,7 +255,7 @@ def test_an_undefined_old_logprob_on_a_rollout_token_is_not_hidden():
     assert math.isnan(token(0.5, old=NAN)[0])
 
 
-@pytest.mark.parametrize("options", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+@of_each_kind
 def test_masks_may_be_floats(options: dict[str, object]):
     batch = random_batch(2)
     floats = batch | {name: value.double() for name, value in batch.items() if "mask" in name}
@@ -262,12 +282,13 @@ def test_gradients_are_the_derivatives():
     cuts=st.lists(st.integers(0, 6), max_size=4),
     padding=st.integers(0, 3),
     mode=st.sampled_from(["token", "sequence", "constant"]),
+    kind=st.sampled_from(["everything", "gspo"]),
 )
 def test_split_order_and_padding_change_nothing(
-    seed: int, order: list[int], cuts: list[int], padding: int, mode: str
+    seed: int, order: list[int], cuts: list[int], padding: int, mode: str, kind: str
 ):
     """Rows in any order, cut into micro-batches padded to any length: the same gradient."""
-    batch = random_batch(seed)
+    batch, options = random_batch(seed), KINDS[kind]
     totals = {
         "mode": mode,
         "total_tokens": int(batch["response_mask_NT"].sum()),
@@ -275,7 +296,7 @@ def test_split_order_and_padding_change_nothing(
         "constant_tokens": 9,
     }
     whole_NT, whole_gradient_NT = loss_and_gradient(
-        batch, EVERYTHING, token_weight(batch["response_mask_NT"].double(), **totals)
+        batch, options, token_weight(batch["response_mask_NT"].double(), **totals)
     )
     gradient_NT = torch.zeros_like(whole_gradient_NT)
     bounds = sorted([0, *cuts, 6])
@@ -287,7 +308,7 @@ def test_split_order_and_padding_change_nothing(
             for name, value in batch.items()
         }  # fmt: skip
         weight_NT = token_weight(micro["response_mask_NT"].double(), **totals)
-        loss_NT, micro_gradient_NT = loss_and_gradient(micro, EVERYTHING, weight_NT)
+        loss_NT, micro_gradient_NT = loss_and_gradient(micro, options, weight_NT)
         gradient_NT[rows] = micro_gradient_NT[:, :9]
         # Not bit for bit: exp of a vector's tail differs from that of its body by one rounding.
         torch.testing.assert_close(loss_NT[:, :9], whole_NT[rows], rtol=1e-13, atol=1e-15)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.loss import policy_loss
 from luffy_pl.objective.metrics import mean, policy_metrics
 from luffy_pl.objective.shaping import Identity, PDivP
@@ -13,9 +14,9 @@ NAN = math.nan
 WEIGHTING = Weighting(
     on_policy_shaping=Identity(),
     off_policy_shaping=PDivP(gamma=0.1),
+    ratio="token",
+    gate=PpoClip(low=0.2, high=0.2),
     behaviour="recorded",
-    clip_low=0.2,
-    clip_high=0.2,
     min_off_policy_weight=0.55,
     max_off_policy_weight=0.7,
     max_probability=None,

@@ -11,6 +11,7 @@ from luffy_pl.objective.token_factors import (
     EntropyWeight,
     entropy_row_weight,
     mismatch_weight,
+    rare_token_weight,
     sft_token_weight,
     top_entropy_mask,
 )
@@ -25,6 +26,12 @@ def test_the_mismatch_is_a_capped_ratio_inside_the_mask():
     found = mismatch_weight(old, sampler, mask_NT=mask, cap=3.0)
     # 0.5 / 0.25, 0.2 / 0.4, 0.9 / 0.1 capped, and no reading off the mask.
     assert found.tolist() == [pytest.approx([2.0, 0.5, 3.0, 1.0])]
+
+
+def test_a_rare_token_counts_more():
+    logprob = torch.tensor([[0.19, 1.0, 0.5, NAN]], dtype=torch.float64).log()
+    mask = torch.tensor([[True, True, False, False]])
+    assert rare_token_weight(logprob, mask, exponent=0.5).tolist() == [[0.9, 0.0, 1.0, 1.0]]
 
 
 @pytest.mark.parametrize(

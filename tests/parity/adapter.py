@@ -1,23 +1,36 @@
-"""The released objective's names and scales, computed by luffy_pl.objective.
+"""Names and scales of released objectives, computed by luffy_pl.
 
-A batch holds log_prob, old_log_prob, ref_log_prob, response_mask, off_policy_mask and
-behaviour_prob [N, T], reward and group [N]; `advantage`, if present, is [N] or [N, T].
+LUFFY's (`run_reference_*`): a batch holds log_prob, old_log_prob, ref_log_prob, response_mask,
+off_policy_mask and behaviour_prob [N, T], reward and group [N]; `advantage`, if present, is [N] or
+[N, T].
+
+Of methods that came later (`run_method_*`): golden_methods/README.md says what a batch holds.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from luffy_pl.objective.advantage import group_advantage
+from luffy_pl.objective.advantage import group_advantage, row_advantage
+from luffy_pl.objective.gate import Detached, Difference, Gate, PpoClip, Soft
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_loss
 from luffy_pl.objective.metrics import mean, policy_metrics
-from luffy_pl.objective.normalize import token_weight
+from luffy_pl.objective.normalize import NormalizeMode, count_terms, token_weight
+from luffy_pl.objective.settings import (
+    NormalizerConfig,
+    ObjectiveConfig,
+    OffPolicyConfig,
+    OnPolicyConfig,
+)
 from luffy_pl.objective.shaping import Identity, PDivP, Shaping
+from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens, Weighting
 from luffy_pl.registry import find
 
@@ -149,9 +162,9 @@ def _weighting(options: dict[str, Any]) -> Weighting:
         on_policy_shaping=_shaping(options, "on_policy"),
         # A recorded probability switches the released shaping off.
         off_policy_shaping=Identity() if options["use_behaviour_prob"] else off_policy_shaping,
+        ratio="token",
+        gate=None if clip_is_off else PpoClip(low=clip_range, high=upper_bound - 1),
         behaviour="recorded",
-        clip_low=None if clip_is_off else clip_range,
-        clip_high=None if clip_is_off else upper_bound - 1,
         min_off_policy_weight=_number_or_none(options["off_min_clip"]),
         max_off_policy_weight=_number_or_none(options["off_max_clip"]),
         max_probability=_number_or_none(options["all_max_clip"]),
@@ -208,3 +221,79 @@ def _reward(batch: Batch) -> Tensor:
 def _number_or_none(value: float | None) -> float | None:
     """The released code writes -1 for off."""
     return None if value is None or value == -1 else value
+
+
+# -- methods that came later ---------------------------------------------------------------------
+
+
+def run_method_case(batch: Batch, case: str) -> dict[str, Any]:
+    """Loss, and its gradient by `log_prob`, of one case: the name of a method and its numbers."""
+    name, *numbers = case.split("/")
+    objective = METHODS[name](*(float(re.sub("[a-z_]", "", number)) for number in numbers))
+    tokens = _method_tokens(batch, given=name == "rl_plus")
+    counts = count_terms(tokens, list(range(len(tokens.advantage_N))), objective)
+    step = OptimizerStep(
+        objective,
+        terms=active_terms(objective, 0, entropy_coef=0.0, kl_coef=objective.kl.coef, foreign={}),
+        # As in a step of a run; the released RL-PLUS divides by no number of rows.
+        totals={key: count.double() for key, count in counts.items()}
+        | ({"policy_rows": torch.ones((), dtype=torch.double)} if name == "rl_plus" else {}),
+        max_response_tokens=tokens.logprob_NT.shape[1],
+    )
+    loss, _ = micro_batch_loss(tokens, step)
+    (gradient_NT,) = torch.autograd.grad(loss, tokens.logprob_NT)
+    return {"loss": loss.item(), "grad": gradient_NT}
+
+
+def run_method_advantage(batch: Batch, name: str) -> Tensor:
+    """The advantage of each row, [N]: rloo, max_rl or batch_std."""
+    reward_N = batch["reward"]
+    nothing_N = torch.zeros(len(reward_N), dtype=torch.bool)
+    return row_advantage(
+        reward_N,
+        group_N=batch["group"],
+        is_off_policy_N=nothing_N,
+        is_truncated_N=nothing_N,
+        config=find("advantage", name, where="kind")(),
+    )
+
+
+def _method_tokens(batch: Batch, *, given: bool) -> Tokens:
+    """The batch as the loss takes it; only RL-PLUS has rows of an expert."""
+    logprob_NT = batch["log_prob"].detach().clone().requires_grad_()
+    mask_NT, is_row_N = batch["response_mask"].bool(), torch.ones(len(logprob_NT), dtype=torch.bool)
+    return Tokens(
+        logprob_NT=logprob_NT,
+        old_logprob_NT=batch["old_log_prob"],
+        entropy_NT=torch.zeros_like(logprob_NT),
+        behaviour_logprob_NT=torch.zeros_like(logprob_NT),
+        advantage_N=batch["advantage"],
+        response_mask_NT=mask_NT,
+        off_policy_mask_NT=mask_NT & batch["off_policy_mask"].bool() & given,
+        in_policy_N=is_row_N,
+        in_imitation_N=is_row_N,
+    )
+
+
+def _gated(
+    gate: Gate, mode: NormalizeMode = "token", ratio: Literal["token", "sequence"] = "token"
+) -> ObjectiveConfig:
+    return ObjectiveConfig(
+        on_policy=OnPolicyConfig(ratio=ratio, gate=gate), normalizer=NormalizerConfig(mode=mode)
+    )
+
+
+def _rl_plus(token_mean_removed: float) -> ObjectiveConfig:
+    return ObjectiveConfig(
+        off_policy=OffPolicyConfig(behaviour="mixture", shaping=Identity(), rare_exponent=0.5),
+        normalizer=NormalizerConfig(mode="constant" if token_mean_removed else "token"),
+    )
+
+
+METHODS: dict[str, Callable[..., ObjectiveConfig]] = {
+    "gspo": lambda low, high: _gated(PpoClip(low, high), "sequence", "sequence"),
+    "cispo": lambda low, high: _gated(Detached(low, high)),
+    "sapo": lambda positive, negative: _gated(Soft(positive, negative), "sequence"),
+    "dppo": lambda low, high, cap: _gated(Difference(low, high, cap)),
+    "rl_plus": _rl_plus,
+}

@@ -15,7 +15,7 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.sharding import meshes, shard_policy
 from luffy_pl.policy.tensor_parallel import joined, layer_plan, segments_of
-from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip
+from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
 
 SIZES = {
@@ -82,7 +82,8 @@ def backward(policy, ranks, own, *, scale):
 
 def train(policy, ranks, own, *, scale):
     """Two steps; the first one's gradients, whole, and both norms."""
-    optimizer = build_optimizers(policy.trained_weights(), OPTIMIZER)[0]["optimizer"]
+    rates = learning_rates(OPTIMIZER, num_phases=1)
+    optimizer = build_optimizers(policy.trained_weights(), OPTIMIZER, rates)[0]["optimizer"]
     norms = []
     for step in range(2):
         for part in own:

@@ -252,12 +252,57 @@ def clipped_rest(row, advantage):
     return clipped(rest, advantage)
 
 
+def gspo():
+    # One ratio for a row, exp(mean gap): 1.0 for the first here, exp(-0.05) for the second.
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    right, wrong = (
+        exp(sum(n - o for n, o in zip(row["new"], row["old"], strict=True)) / 2)
+        for row in (RIGHT, WRONG)
+    )
+    first = min(advantage * right, advantage * min(max(right, 1 - 3e-4), 1 + 4e-4))
+    second = min(-advantage * wrong, -advantage * min(max(wrong, 1 - 3e-4), 1 + 4e-4))
+    return -(first + second) / 2
+
+
+def cispo():
+    # The value is that of the weight; the gradient is in tests/objective/test_gate.py.
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    return -advantage * (sum(ratios(RIGHT)) - sum(ratios(WRONG))) / 4
+
+
+def sapo():
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    right = [4 / (1 + exp(-(r - 1))) for r in ratios(RIGHT)]
+    wrong = [4 / 1.05 / (1 + exp(-1.05 * (r - 1))) for r in ratios(WRONG)]
+    return -advantage * (sum(right) / 2 - sum(wrong) / 2) / 2
+
+
+def dppo():
+    # No probability has moved by 0.2: the largest step is exp(-0.1) - exp(-0.2) = 0.086.
+    return cispo()
+
+
+def rl_plus():
+    # Who wrote a token: the mean of the old policy, and of its mean with a sure teacher.
+    policy = sum(ratios(RIGHT)) / 3 - 2 * sum(ratios(WRONG)) / 3
+    for new, old in zip(EXPERT["new"], EXPERT["old"], strict=True):
+        ratio = 2 * exp(new) / (exp(old) + (exp(old) + 1) / 2)
+        policy += ratio * (1 - exp(new)) ** 0.5 / 3
+    return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
+
+
+def max_rl():
+    # Rewards 1 and 0 with mean 1/2: advantages 1 and -1.
+    return -(sum(ratios(RIGHT)) - sum(ratios(WRONG))) / (2 * LENGTH)
+
+
 PHASE = {"chord_mu": 50}
 REFERENCE = {"grpo_std": "old", "kl_in_loss": "old"}
 BY_HAND = [
     luffy, luffy_recorded_behaviour, on_policy, grpo_std, dr_grpo, dapo, rl_with_sft_loss,
     prefix_rft, relift, chord_mu, chord_phi, srft, hpt, adaptive_entropy, kl_in_loss, kl_in_reward,
-    truncated_importance_sampling, ghpo, pope,
+    truncated_importance_sampling, gspo, cispo, sapo, dppo,
+    rl_plus, max_rl, ghpo, pope,
 ]  # fmt: skip
 
 
@@ -285,6 +330,11 @@ def expert_loss(found, role):
 
 def test_sft_is_the_mean_negative_log_likelihood(recipe):
     assert expert_loss(recipe("sft"), "both") == pytest.approx(nll(EXPERT))
+
+
+def test_dft_weighs_imitation_by_the_probability(recipe):
+    expected = -sum(exp(new) * new for new in EXPERT["new"]) / 3
+    assert expert_loss(recipe("dft"), "both") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["sft_then_rl", "relift", "hpt"])
@@ -383,16 +433,8 @@ def test_dapo_pays_half_of_what_its_paper_does(recipe):
 
 def test_every_recipe_has_its_formula_here_and_names_its_source():
     tested = {function.__name__ for function in BY_HAND}
-    tested |= {
-        "sft",
-        "sft_then_rl",
-        "prefix_guidance",
-        "exgrpo",
-        "guide",
-        "critique",
-        "uft",
-        "bread",
-    }
+    tested |= {"sft", "dft", "sft_then_rl", "prefix_guidance", "exgrpo"}
+    tested |= {"guide", "critique", "uft", "bread"}
     assert {file.stem for file in CONF.glob("*.yaml")} == tested
     for file in CONF.glob("*.yaml"):
         header = file.read_text().partition("\nmodel:")[0]

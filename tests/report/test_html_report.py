@@ -209,6 +209,8 @@ def test_published_rows_beside_ours(command_line, report, tmp_path):
     heads = set(page.text_of("th"))
     assert {"mine", "LUFFY", "LUFFY->ExGRPO", "AIME24"} <= heads
     assert not {"AMC", "Avg"} & heads
+    assert {"SFT *", "SFT+RL *", "SFT->GRPO *"} <= heads  # disputed, with a note that says by whom
+    assert "2604.23747" in " ".join(page.text_of("p"))
     done = command_line("report", run, "--paper")
     [luffy] = [line.split() for line in done.stdout.splitlines()
                if line.split()[:1] == ["LUFFY"] and "29.4" in line]  # fmt: skip
@@ -227,6 +229,9 @@ def test_an_average_needs_all_of_its_benchmarks(report, tmp_path):
     assert "Avg" in page.text_of("th")
     assert "OOD" not in page.text_of("th")
     assert "35.0" in page.text_of("td")  # (10 + 20 + ... + 60) / 6
+    corrected = {"SFT, both fixed, then RL", "SFT, as published"}
+    assert corrected <= set(page.text_of("th"))
+    assert {"57.0", "48.3"} <= set(page.text_of("td"))
 
 
 def test_pass_at_k_against_temperature(report, tmp_path):

@@ -1,12 +1,18 @@
 """A run that goes on takes the settings it is given, or refuses them; a finished one trains on."""
 
+import math
+
 import pytest
 import torch
 from recipes.small_runs import SMALL
 from same_run import differences, final_state, numbers
 
-from luffy_pl.training.optimizer import apply_settings, build_optimizers
-from luffy_pl.training.settings import OptimizerConfig, SftOptimizerConfig
+from luffy_pl.training.optimizer import apply_settings, build_optimizers, learning_rates
+from luffy_pl.training.settings import (
+    LearningRateSchedule,
+    OptimizerConfig,
+    SftOptimizerConfig,
+)
 
 TINY = [
     "--config", "conf/quickstart.yaml", *SMALL,
@@ -17,8 +23,9 @@ SFT_THEN_RL = ["--config", "conf/recipe/sft_then_rl.yaml", "--data.rollout.sft_p
 NO_STEP = "1e-30"
 """A learning rate whose steps are lost in the rounding of every weight."""
 OTHER = OptimizerConfig(
-    lr=0.5, betas=(0.1, 0.2), eps=0.3, weight_decay=0.4, warmup_steps=8,
-    sft=SftOptimizerConfig(lr=0.7),
+    lr=0.5, betas=(0.1, 0.2), eps=0.3, weight_decay=0.4, warmup_steps=2,
+    schedule=LearningRateSchedule("linear", decay_steps=4),
+    sft=SftOptimizerConfig(lr=0.7, warmup_steps=8),
 )  # fmt: skip
 
 
@@ -42,7 +49,7 @@ def learned(run_dir):
 def trained(config, *, num_steps):
     """Optimizers and schedules after some steps of one weight."""
     weight = torch.nn.Parameter(torch.ones(2))
-    made = build_optimizers([weight], config)
+    made = build_optimizers([weight], config, learning_rates(config, num_phases=9))
     optimizers, schedules = ([one[key] for one in made] for key in ("optimizer", "lr_scheduler"))
     for _ in range(num_steps):
         weight.grad = torch.ones(2)
@@ -58,23 +65,24 @@ def restored(before, after, *, num_steps):
     for olds, news in zip(old, new, strict=True):
         for one, other in zip(olds, news, strict=True):
             other.load_state_dict(one.state_dict())
-    apply_settings(*new, after)
+    apply_settings(*new, after, learning_rates(after, num_phases=9))
     return new
 
 
 def test_restored_optimizers_have_the_settings_of_the_configuration():
     before = OptimizerConfig(lr=0.01, warmup_steps=2, sft=SftOptimizerConfig(lr=0.02))
     (first, second), schedules = restored(before, OTHER, num_steps=3)
-    for optimizer, peak in ((first, 0.5), (second, 0.7)):
+    # Three steps are done. The fourth is the second of a fall of four, or of a warm-up of eight.
+    now, then = (0.5 * 3 / 4, 0.7 * 4 / 8), (0.5 * 2 / 4, 0.7 * 5 / 8)
+    for optimizer, rate in zip((first, second), now, strict=True):
         [group] = optimizer.param_groups
         assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.1, 0.2), 0.3, 0.4)
-        # Three steps are done, so the fourth of eight steps of warm-up comes.
-        assert group["lr"] == peak * 4 / 8
+        assert group["lr"] == rate
         assert optimizer.state[group["params"][0]]["step"] == 3
-    for schedule, peak in zip(schedules, (0.5, 0.7), strict=True):
-        assert schedule.get_last_lr() == [peak * 4 / 8]
+    for schedule, rate, next_rate in zip(schedules, now, then, strict=True):
+        assert schedule.get_last_lr() == [rate]
         schedule.step()
-        assert schedule.get_last_lr() == [peak * 5 / 8]
+        assert schedule.get_last_lr() == [next_rate]
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 5, 9])
@@ -101,14 +109,20 @@ def test_a_resumed_run_trains_with_the_settings_it_announces(fit, tmp_path):
     after, (policy, imitation) = learned(tmp_path / "run")
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
     assert numbers(tmp_path / "run")[3]["actor/lr"] == 1e-30
-    assert (policy["lr"], imitation["lr"]) == (1e-30, 0.25)
+    # Of ten steps of warm-up two are done.
+    assert (policy["lr"], imitation["lr"]) == (1e-30, pytest.approx(0.25 * 3 / 10))
     for group in (policy, imitation):
         assert tuple(group["betas"]) == (0.8, 0.95)
         assert (group["weight_decay"], group["eps"]) == (0.5, 1e-5)
 
 
 def test_a_finished_run_trains_on_to_what_the_longer_run_is(fit, tmp_path):
-    warm_up = ["--model.optimizer.warmup_steps", "3"]
+    """Schedules that count steps or phases of their own do not know how long a run is."""
+    warm_up = [
+        "--model.optimizer.warmup_steps", "3",
+        "--model.optimizer.schedule", "{kind: cosine, decay_steps: 7, floor: 0.1}",
+        "--model.objective.entropy.schedule", "{decay_phases: 3, shape: linear}",
+    ]  # fmt: skip
     assert fit(*warm_up, phases=2).returncode == 0
     done = fit(*warm_up, "--resume", "true", phases=4)
     assert done.returncode == 0, done.stderr
@@ -116,6 +130,13 @@ def test_a_finished_run_trains_on_to_what_the_longer_run_is(fit, tmp_path):
     assert fit(*warm_up, phases=4, name="whole").returncode == 0
     assert differences(tmp_path / "run", tmp_path / "whole") == []
     assert final_state(tmp_path / "run")["phase"] == 4
+    # Two steps per phase: steps 1, 3, 5 and 7 are the last ones, of 3 of a warm-up and 7 of a fall.
+    found = numbers(tmp_path / "run")
+    rates = [found[phase]["actor/lr"] / 2e-4 for phase in (1, 2, 3, 4)]
+    falls = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done / 7)) for done in (1, 3, 5)]
+    assert rates == pytest.approx([1.0, *falls])
+    coefficients = [found[phase]["actor/entropy_coeff"] for phase in (1, 2, 3, 4)]
+    assert coefficients == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3, 0.0])
 
 
 def test_a_finished_run_says_so_and_starts_nothing(fit, tmp_path):

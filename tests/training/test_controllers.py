@@ -7,10 +7,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from luffy_pl.errors import ConfigError
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import GroupAdvantage
+from luffy_pl.objective.schedule import Schedule
 from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -179,3 +181,29 @@ def test_kl_in_the_loss_is_logged_as_by_hand():
     differences = torch.cat(differences_by_hand())
     assert kept.term_means["kl"].item() == pytest.approx(differences.mean().item(), abs=1e-6)
     assert module.kl_controller.kl_nats is None
+
+
+def test_a_schedule_multiplies_the_coefficient():
+    entropy = EntropyController(EntropyConfig(coef=0.01, schedule=Schedule(decay_phases=4)))
+    assert [entropy.at(phase) for phase in (0, 2, 9)] == pytest.approx([0.01, 0.005, 0.0])
+    kl = KlController(KlConfig(coef=0.1, schedule=Schedule(2, 2, "linear", 0.5)))
+    assert [kl.at(phase) for phase in range(5)] == pytest.approx([0, 0.05, 0.1, 0.075, 0.05])
+    assert KlController(KlConfig(coef=0.1)).at(7) == 0.1
+    both = {"coef": 0.1, "schedule": Schedule(), "target_nats": 0.1}
+    with pytest.raises(ConfigError, match=r"entropy\.schedule: changes a coefficient that"):
+        EntropyConfig(**both)
+    with pytest.raises(ConfigError, match=r"kl\.schedule: changes a coefficient that"):
+        KlConfig(**both, place="reward")
+
+
+def test_a_coefficient_of_0_leaves_the_term_out():
+    """In the first phase of a rise nothing is asked of the reference, and nothing is logged."""
+    rises = Schedule(warmup_phases=2)
+    module, _, kept = trained(KlConfig(coef=COEF, place="loss", schedule=rises))
+    assert kept.term_means == {}
+    assert module.view().reward_penalty(experience()) is None
+    found = [
+        trained(KlConfig(coef=COEF, place="reward", schedule=schedule))[2].advantages
+        for schedule in (rises, None)
+    ]
+    assert found[0] == pytest.approx([2 / 3, -1 / 3, -1 / 3], abs=1e-6) != found[1]

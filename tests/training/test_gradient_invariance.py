@@ -9,6 +9,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.settings import (
     EntropyConfig,
     KlConfig,
@@ -152,7 +153,11 @@ OBJECTIVES = {
     ),
     "sequence": ObjectiveConfig(
         normalizer=NormalizerConfig(mode="sequence"),
-        on_policy=OnPolicyConfig(clip=(0.2, 0.3)),
+        on_policy=OnPolicyConfig(gate=PpoClip(0.2, 0.3)),
+    ),
+    "gspo": ObjectiveConfig(
+        normalizer=NormalizerConfig(mode="sequence"),
+        on_policy=OnPolicyConfig(ratio="sequence", gate=PpoClip(3e-4, 4e-4)),
     ),
     "rl_with_sft": ObjectiveConfig(
         off_policy=OffPolicyConfig(policy_coef=0.0), sft=SftConfig(coef=1.0)
@@ -214,7 +219,7 @@ def test_later_minibatches_compare_with_the_policy_before_the_phase():
     """With PPO's ratio to the start of the phase, a large first step clips the second one."""
     experience = random_experience(steps=2)
     clip = ObjectiveConfig(
-        on_policy=OnPolicyConfig(clip=(0.0, 0.0)), entropy=EntropyConfig(coef=0.0)
+        on_policy=OnPolicyConfig(gate=PpoClip(0.0, 0.0)), entropy=EntropyConfig(coef=0.0)
     )
     free = ObjectiveConfig(entropy=EntropyConfig(coef=0.0))
     clipped = gradients(experience, clip, steps_per_phase=2)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from training.test_gradient_invariance import random_experience, tiny_policy
 
+from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig, SftConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms
@@ -23,7 +24,7 @@ ROWS = list(range(12))
 
 def run(experience, policy, *, silent_ones=0):
     """Forward and backward passes of a minibatch, as a run does them; returns the loss."""
-    on_policy, sft = OnPolicyConfig(clip=(0.2, 0.2)), SftConfig(coef=0.5)
+    on_policy, sft = OnPolicyConfig(gate=PpoClip()), SftConfig(coef=0.5)
     objective = ObjectiveConfig(on_policy=on_policy, sft=sft)
     micros = micro_batches(experience, ROWS, token_budget=40, shares_prompts=True)
     assert len(micros) > 2

@@ -1,11 +1,11 @@
-"""What can be wrong with a row, and how it is mended."""
+"""What can be wrong with a row, and how to fix it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 FIXES = {
-    "broken_row": "mend the row, or --source.on_bad_row skip to train without it",
+    "broken_row": "fix the row, or --source.on_bad_row skip to train without it",
     "prompt_too_long": "raise max_prompt_tokens or max_model_len, or let the loader drop the row",
     "control_token": "remove the token from the text: the model would read it as a command",
     "broken_text": "decode the source again: U+FFFD stands where bytes were lost",
@@ -32,7 +32,7 @@ FIXES = {
 
 @dataclass(frozen=True)
 class Defect:
-    """One thing to mend.
+    """One thing to fix.
 
     Args:
         kind: a key of FIXES.

@@ -9,7 +9,7 @@ from statistics import quantiles
 
 @dataclass(frozen=True)
 class LengthSummary:
-    """Of prompts or of traces; `over` is how many exceed `limit`, None where there is none."""
+    """Lengths of prompts or traces; `over` counts those above `limit`, if there is one."""
 
     name: str
     num: int

@@ -45,7 +45,7 @@ class Probabilities:
 def trace_probabilities(
     rows: Sequence[CheckedRow], model_path: str, *, num_traces: int
 ) -> Probabilities | None:
-    """Of at most `num_traces` traces, chosen by a fixed seed; None if there are none."""
+    """Measure at most `num_traces` traces, chosen by a fixed seed; None if there are none."""
     pairs = [(row, trace) for row in rows for trace in row.traces if trace is not None]
     chosen = [pairs[i] for i in sorted(keyed_order(len(pairs), "checked traces")[:num_traces])]
     if not chosen:

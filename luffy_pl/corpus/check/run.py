@@ -214,7 +214,7 @@ def measured(rows: Sequence[CheckedRow], limits: Limits) -> tuple[LengthSummary,
 
 
 def in_order(defects: Sequence[Defect]) -> tuple[Defect, ...]:
-    """By row, then as FIXES has them."""
+    """Sort by row, then in the order of FIXES."""
     kinds = list(FIXES)
 
     def key(defect: Defect) -> tuple[int, int]:

@@ -141,7 +141,7 @@ def as_dict(found: LengthSummary | None) -> dict[str, Any] | None:
 
 
 def sha256(file: Path) -> str:
-    """Of the content."""
+    """SHA-256 of the content."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

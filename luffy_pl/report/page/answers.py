@@ -54,7 +54,7 @@ class Shown:
     label: str
     groups: list[dict[str, Any]] = field(default_factory=list)
     values: list[list[TokenColumns | None]] = field(default_factory=list)
-    """Of the tokens of each answer of each group."""
+    """Values of the tokens of each answer of each group."""
     num_shown: int = 0
     num_answers: int = 0
 

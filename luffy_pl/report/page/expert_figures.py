@@ -34,7 +34,7 @@ EXPERT = "expert/"
 
 
 def expert_figures(runs: Sequence[RunHistory]) -> list[Chart]:
-    """Of runs that trained on given tokens; charts without a point are left out."""
+    """Figures of runs that trained on given tokens; charts without a point are left out."""
     runs = [run for run in runs if guided(run)]
     charts = [line_chart(title, "phase", metric_series(runs, of)) for title, of in PANELS.items()]
     for run in runs:

@@ -20,7 +20,7 @@ TokenColumns = dict[str, list[Any]]
 
 
 def read_values(line: Mapping[str, Any]) -> TokenColumns | None:
-    """Of a line's tokens; None where they are missing or do not fit its response.
+    """Values of a line's tokens; None where they are missing or do not fit its response.
 
     n: how many UTF-16 units of the response, as the page shows it, belong to the token; p and w:
     logarithm of its probability and its weight, as in the file.
