@@ -67,12 +67,10 @@ def collate(
         response_mask_NT[index, first:end] = is_learned(response, rewards[index], masks_truncated)
         given_mask_NT[index, first:sampled] = True
         if response.given_logprobs is not None:
-            behaviour_NT[index, first:sampled], is_known_t = finite_logprobs(
-                response.given_logprobs
-            )
+            behaviour_NT[index, first:sampled], is_known_t = finite(response.given_logprobs)
             response_mask_NT[index, first:sampled] &= is_known_t
         if response.logprobs is not None:
-            sampler_NT[index, sampled:end], is_known_t = finite_logprobs(response.logprobs)
+            sampler_NT[index, sampled:end], is_known_t = finite(response.logprobs)
             response_mask_NT[index, sampled:end] &= is_known_t
 
     responses = [row for _, row in rows]
@@ -99,7 +97,7 @@ def collate(
     )
 
 
-def finite_logprobs(logprobs: Sequence[float]) -> tuple[Tensor, Tensor]:
+def finite(logprobs: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Log-probabilities, and which are there: an engine may have no number for a token.
 
     Nothing is known of the ratio of such a token, which gets a 0.

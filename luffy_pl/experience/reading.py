@@ -14,7 +14,7 @@ from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.checks import check_prompts, without_bad_golds
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.guidance.hinter import Hinter
-from luffy_pl.guidance.settings import check_template
+from luffy_pl.guidance.settings import WHERE, check_template
 from luffy_pl.records import Prompt
 from luffy_pl.reward.reward import Verifier
 
@@ -87,15 +87,18 @@ def build_hinter(
     config = rollout.guidance
     if config is None or source is None:
         return None
+    template, name = config.template, f"{WHERE}.template"
     if source.hint_template is not None:
-        check_template(source.hint_template, f"{source.path}: hint_template")
+        template, name = source.hint_template, f"{source.path}: hint_template"
+        check_template(template, name)
     # A prompt that fills the window would leave no room for an answer.
     limits = [config.max_prompt_tokens, asking.max_model_len and asking.max_model_len - 1]
     return Hinter(
         config,
         encode=lambda texts: encode_known(tokenizer, texts),
         special=tuple(tokenizer.all_special_tokens),
-        template=source.hint_template or config.template,
+        template=template,
+        template_name=name,
         max_prompt_tokens=min((limit for limit in limits if limit), default=None),
         seed=seed,
     )

@@ -35,7 +35,7 @@ class Hinter:
 
     encode: texts with their special tokens to ids; None for one that the tokenizer cannot write.
     special: the tokenizer's special tokens, which a hint may not bring into a prompt.
-    template: the user's message with the hint.
+    template, template_name: the user's message with the hint, and the setting that it is.
     max_prompt_tokens: of a hinted prompt; None sets no limit.
     counts: of the phase that is being collected.
     """
@@ -46,6 +46,7 @@ class Hinter:
     template: str
     max_prompt_tokens: int | None
     seed: int
+    template_name: str = "data.rollout.guidance.template"
     counts: Counter[str] = field(default_factory=Counter)
 
     def hint(
@@ -151,7 +152,7 @@ class Hinter:
         bare = dict.fromkeys(("question", "hint", "verdict", "answer"), "")
         if self.encode([filled(self.template, bare)]) == [None]:
             raise ConfigError(
-                "data.rollout.guidance.template",
+                self.template_name,
                 "the tokenizer has no token for a part of it",
                 value=self.template,
                 fix='write it in the model\'s tokens: data.train.hint_template "{question}{hint}"',

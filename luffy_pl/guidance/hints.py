@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from luffy_pl.data.chat import THINK
 from luffy_pl.errors import DataError
 from luffy_pl.records import ExpertTrace, Prompt, Response
 from luffy_pl.registry import register
@@ -43,7 +44,9 @@ HintFunction = Callable[[HintRequest], str | None]
 @register("guidance", "trace")
 def trace(request: HintRequest) -> str | None:
     """The beginning of an expert's answer (GHPO, arXiv 2507.10628; POPE, arXiv 2601.18779)."""
-    return None if request.trace is None else beginning(request.trace.text, request.share)
+    if request.trace is None:
+        return None
+    return beginning(request.trace.text.lstrip().removeprefix(THINK).lstrip(), request.share)
 
 
 @register("guidance", "answer")

@@ -62,7 +62,7 @@ class ShareConfig:
 
     levels: tuple[float, ...] | None = bounded(None, above=0, at_most=1)
     """Shares that are tried in turn, as long as no answer is right; a hint that is not cut is
-    given anew for each. null: [0.5], or those of `per_prompt`."""
+    given again for each. null: [0.5], or those of `per_prompt`."""
     schedule: Schedule | None = None
     """Multiplies every share by a factor that changes over phases; null is 1."""
     per_prompt: PerPrompt | None = None

@@ -133,7 +133,7 @@ def test_a_trace_above_the_limit_leaves_the_policy_a_token():
 
 def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
     prompt = Prompt("p", "", (1,) * 15, "1")
-    phase = SimpleNamespace(number=0, replayed={})
+    phase = SimpleNamespace(number=0, replayed={}, shares={})
 
     def shown_of(ratio, **window):
         rollout = RolloutConfig(prefix=PrefixConfig("fixed", 0, ratio), max_response_tokens=9)

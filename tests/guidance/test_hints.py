@@ -143,6 +143,12 @@ def test_a_column_is_text_or_nothing():
         column(HintRequest(number, 1.0, column="idea"))
 
 
+def test_a_trace_is_told_without_the_mark_that_opens_a_thought():
+    told = find("guidance", "trace", where="what")
+    assert told(HintRequest(PROMPT, 0.5, ExpertTrace("<think>\nx = 4", (1,)))) == "x "
+    assert told(HintRequest(PROMPT, 0.5)) is None
+
+
 def test_the_gold_is_told_whole():
     assert find("guidance", "answer", where="what")(HintRequest(PROMPT, 0.25)) == "7"
 
