@@ -203,7 +203,7 @@ def any_failed(group: Group) -> bool:
 
 
 def replaced(group: Group, rows: Sequence[Response], collector: Collector) -> Group:
-    """The group with these rows in the places of its last wrong ones; rewards are computed again."""
+    """The group with these rows in place of its last wrong ones; rewards are computed again."""
     places = [n for n, row in enumerate(group.responses) if may_be_replaced(row)][-len(rows) :]
     new = list(group.responses)
     for place, row in zip(places, rows, strict=True):

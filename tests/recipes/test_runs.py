@@ -42,7 +42,7 @@ SETTINGS = {
     "max_rl": SOLVED_SOMETIMES,
     "dft": [],
     "ghpo": [],
-    "pope": [],
+    "pope": ["--data.rollout.guidance.share.levels", "[0.75]", *SOLVED_SOMETIMES],
     "guide": [],
     "critique": SOLVED_SOMETIMES,
     "uft": [],
