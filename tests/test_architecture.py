@@ -28,6 +28,8 @@ ARROWS = {
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
     "api": "config run_dir",
+    "project": "",
+    "chat": "data model policy rollout",
     "cli": "",
 }  # fmt: skip
 HOME_OF = {

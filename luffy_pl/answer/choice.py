@@ -23,7 +23,8 @@ _MARKED = re.compile(
     rf"|[`\"'“‘<\[{{$]\s*[(\[]?{_UPPER}[)\]]?\s*[`\"'”’>\]}}$]|\\\(\s*\(?{_UPPER}\)?\s*\\\)"
 )
 _DECORATION = re.compile(
-    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it)(?![A-Za-z])"
+    r"\\(?:text\w*|math(?:rm|bf|sf|it)|boxed|fbox|bf|rm|it"
+    r"|large|Large|LARGE|huge|Huge)(?![A-Za-z])"
     r"|\\[()\[\],;:! ]|~|\*(?!\s*\d)|[_`$\"“”{}#>]"
 )
 _NAMED = r"(?:options?|choices?|answers?|letter)"
@@ -34,7 +35,7 @@ _LEAD = re.compile(
 )
 _HEAD = re.compile(
     rf"\({_L}\)|{_L}(?=$|[),;，。、：](?!\d)|[.:](?:\s|$|[^\W\d_]{{2}}))"
-    rf"|{_UPPER}(?=\s+[-–—]\s*.*[A-Za-z]{{3}}|\s*[–—]|\s+\()"
+    rf"|{_UPPER}(?=\s+[-–—]\s*.*[A-Za-z]{{3}}|\s*[–—]|\s+[(\[])"
     rf"|{_UPPER}(?=\s+(?:is\b|because\b|since\b|as\b))"
 )
 _SAID = re.compile(
@@ -57,7 +58,8 @@ _SPOKEN_OF = re.compile(
     r"\)?\s+(?:is|was)\b(?!\s+(?:the\s+)?(?:correct|right|best|only|answer|true))"
 )
 _RULED_OUT = re.compile(
-    r",?\s*\(?\b(?:and not|not|rather than|instead of)\s+(?:option\s+)?\(?[A-J]\)?(?![A-Za-z])\)?"
+    r",?\s*\(?\b(?:and not|not|rather than|instead of)\s+(?:options?\s+)?\(?[A-J]\)?(?![A-Za-z])\)?"
+    r"(?:(?:,| or| and| nor|/)+\s*\(?[A-J]\)?(?![A-Za-z]))*"
 )
 _OTHER_MARK = re.compile(rf"\({_UPPER}\)|(?<![A-Za-z]){_UPPER}[.):](?=\s|$)")
 _DENIED = re.compile(

@@ -22,7 +22,7 @@ from luffy_pl.answer.leaves import compare_leaves, is_gradable_value, rational_o
 from luffy_pl.answer.spelling import spell, without_qualifier
 from luffy_pl.answer.structure import Answer, has_digit_groups, read_answer
 from luffy_pl.answer.tolerance import Tolerance, ValueComparison
-from luffy_pl.answer.units import BASE, PERCENT, split_unit
+from luffy_pl.answer.units import BASE, PERCENT, are_same_unit, split_unit
 
 MAX_CHARACTERS = 512
 """Longest answer that is looked at, in characters; twice the gold's length if that is more."""
@@ -119,6 +119,8 @@ def _compare_read(plain_answer: str, plain_gold: str, compare: ValueComparison) 
 def _compare(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | None:
     if _is_sum_of_numbers(gold):
         return _compare(answer, gold.parts[-1], compare)
+    if _are_different_letters(_variable_of(answer), _variable_of(gold)):
+        return False
     if gold.name and answer.name == gold.name and "chain" in {answer.kind, gold.kind}:
         # Of two chains for one variable the ends are compared, as other graders do.
         return _compare(_end_of(answer), _end_of(gold), compare)
@@ -147,6 +149,11 @@ def _compare(answer: Answer, gold: Answer, compare: ValueComparison) -> bool | N
 
 def _end_of(side: Answer) -> Answer:
     return side.parts[-1] if side.kind == "chain" else dataclasses.replace(side, name="")
+
+
+def _variable_of(side: Answer) -> str:
+    """The variable of an inequality, or of the first one in a union of them."""
+    return side.variable or next((part.variable for part in side.parts if part.variable), "")
 
 
 def _is_sum_of_numbers(gold: Answer) -> bool:
@@ -311,7 +318,7 @@ def _as_equation(side: Answer) -> str:
 
 def _compare_quantities(answer: str, gold: str, compare: ValueComparison) -> bool | None:
     mine, theirs = split_unit(answer), split_unit(gold)
-    if mine.unit and theirs.unit and mine.unit != theirs.unit:
+    if mine.unit and theirs.unit and not are_same_unit(mine.unit, theirs.unit):
         units = {mine.unit.partition(" ")[0], theirs.unit.partition(" ")[0]}
         # The base of a number is part of its value, whatever is said of units.
         if compare.tolerance.units == "match" or BASE in units:

@@ -12,21 +12,31 @@ from fractions import Fraction
 from functools import lru_cache
 
 from luffy_pl.answer.choice import read_claim, read_option
+from luffy_pl.answer.clock import are_same_date, is_date, read_clock
 from luffy_pl.answer.rational import read_rational
 from luffy_pl.answer.units import split_unit
 
 MAX_TEXT_WORDS = 3
 """A gold of more words is prose, which no string comparison can grade."""
 
-_CLOCK = re.compile(r"0?(\d{1,2})(?::(\d\d))?(?::(\d\d))? ?([ap])?\.?(?: ?m\.?)?", re.IGNORECASE)
 _SMALL_WORDS = frozenset(["yes", "no", "dne", "odd"])
-_DATE = re.compile(r"(?=.*\d)(?=.*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))[\w ,.]+")
 _TEXT = re.compile(r"[^\W\d_]+(?:[ '\-][^\W\d_]+)*")
 _RATIO = re.compile(r"[^:]+(?::[^:]+){2,}")
 DOTS = "\\ldots"
 INFINITIES = {"\\infty": 1, "+\\infty": 1, "-\\infty": -1}
 _EMPTY = frozenset(
-    ["\\emptyset", "no solution", "no solutions", "no real solution", "no real solutions"]
+    [
+        "\\emptyset",
+        "no solution",
+        "no solutions",
+        "no real solution",
+        "no real solutions",
+        "none",
+        "no real roots",
+        "no roots",
+        "empty set",
+        "the empty set",
+    ]
 )
 _NO_VALUE = frozenset(["does not exist", "dne", "undefined"])
 
@@ -44,10 +54,13 @@ def compare_leaves(answer: str, gold: str) -> bool | None:
         return True
     if _RATIO.fullmatch(answer) or _RATIO.fullmatch(gold):
         return _are_proportional(answer.split(":"), gold.split(":"))
-    if (clock := _time_of(gold)) is not None:
-        shown = _time_of(answer)
-        if shown == clock or not _is_reduced_ratio(gold):
-            return shown == clock
+    if (clock := read_clock(gold)) is not None:
+        shown = read_clock(answer)
+        is_same = shown is not None and shown.is_same(clock)
+        if is_same or not _is_reduced_ratio(gold):
+            return is_same
+    if is_date(answer) or is_date(gold):
+        return are_same_date(answer, gold)
     answer_value, gold_value = rational_of(answer), rational_of(gold)
     if answer_value is UNDEFINED or gold_value is UNDEFINED:
         return False
@@ -66,7 +79,7 @@ def compare_leaves(answer: str, gold: str) -> bool | None:
 def is_gradable_value(value: str) -> bool | None:
     """Whether an answer can be compared with this gold value; None: sympy has to try."""
     quantity = split_unit(value)
-    if _time_of(quantity.value) or DOTS in value or _are_same_date(value, value):
+    if read_clock(quantity.value) or DOTS in value or is_date(value):
         return True
     number = rational_of(quantity.value)
     if number is UNDEFINED or not value:
@@ -113,20 +126,6 @@ def _compare_infinities(answer: str, gold: str, number: object) -> bool | None:
     return False if isinstance(number, Fraction) else None
 
 
-def _time_of(value: str) -> tuple[int, int, int, str] | None:
-    r"""Hours, minutes, seconds and "a" or "p"; None if it is no time of the day.
-
-    A time inside one \text is a string of words, as for other graders.
-    """
-    if not value[:1].isdigit():
-        return None
-    match = _CLOCK.fullmatch(_without_text_macro(value))
-    if match is None or (match[2] is None and match[4] is None):
-        return None
-    hours, minutes, seconds = (int(group or 0) for group in match.groups()[:3])
-    return hours, minutes, seconds, (match[4] or "").lower()
-
-
 def _is_reduced_ratio(gold: str) -> bool:
     """9:16, but not 12:30: whoever gives a ratio reduces it, and 12:00 has no value."""
     match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", gold)
@@ -143,8 +142,6 @@ def _compare_choice(answer: str, letter: str, *, is_number: bool) -> bool | None
 def _compare_texts(answer: str, gold: str) -> bool | None:
     mine, theirs = _words(answer), _words(gold)
     if any(mine in same and theirs in same for same in (_EMPTY, _NO_VALUE)):
-        return True
-    if _are_same_date(answer, gold):
         return True
     if not theirs:
         return False if mine and rational_of(gold) is not None else None
@@ -173,15 +170,6 @@ def _is_word(letters: str) -> bool:
         "of",
         "to",
     }
-
-
-def _are_same_date(answer: str, gold: str) -> bool:
-    """March 5 and 5 March."""
-    sides = [_without_text_macro(side).lower() for side in (answer, gold)]
-    if not all(map(_DATE.fullmatch, sides)):
-        return False
-    first, second = (sorted(re.findall(r"\d+|[a-z]{3}(?=[a-z]*)", s)) for s in sides)
-    return first == second
 
 
 def _words(value: str) -> str:

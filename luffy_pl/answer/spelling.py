@@ -15,7 +15,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from luffy_pl.answer.compound import in_first_unit
 from luffy_pl.answer.normalize import normalize
+from luffy_pl.answer.number_words import with_digits
 from luffy_pl.answer.units import is_unit
 
 _BRACES = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -24,6 +26,7 @@ _BEHIND_NUMBER = re.compile(
     r"(?:[\d})%°]|\\circ|℃)"
     r"(?:\s|\\[,;:! ]|~|/|\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\mu(?![A-Za-z]))*$"
 )
+_UNIT = r"\\(?:text|textrm|mathrm|rm)\s*\{([^{}]{1,12})\}"
 _DOTS = r"\\(?:[lc]?dots[cbmio]?)(?![A-Za-z])|\.{3,}|…"
 
 _COMMANDS = "d?frac|sqrt|left|right|leq?|geq?|text|pi|infty|cup|cap|cdot|times|pm|in"
@@ -53,6 +56,20 @@ _BEFORE: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
         ("!=", r"(?<=[A-Za-z)}\s])!=", r"\\ne "),
         ("\\!", r"(?<=\d),\\!\s*(?=\d{3})", ""),
         ("infinity", r"\\text\s*\{\s*(?:positive )?infinity\s*\}", r"\\infty "),
+        (
+            "real",
+            r"\\text\s*\{\s*(?:all |the set of (?:all )?)?real(?:s| numbers?)\s*\}",
+            r"\\mathbb{R}",
+        ),
+        ("\\mathbb", r"\\mathbb\s*([A-Z])", r"\\mathbb{\1}"),
+        ("\\mathbb", r"\\mathbb\{R\}(?:\^|_)(?:\+|\{\+\}|\{>\s*0\})", r"(0,\\infty)"),
+        ("\\frac", rf"\\[dt]?frac\s*\{{\s*{_UNIT}\s*\}}\s*\{{\s*{_UNIT}\s*\}}", r"\\mathrm{\1/\2}"),
+        ("\\text", r"\\text\s*\{\s*(?:°|\^\\circ)\s*([CF])\s*\}", r"°\\text{\1}"),
+        ("times", r"\\text\s*\{\s*times\s*\}(?=\s*\d)", r"\\times "),
+        ("\\text", r"^\s*\\text\s*\{\s*(?:negative|minus)\s*\}\s*(?=[\d.\\])", "-"),
+        ("\\pounds", r"\\pounds(?![A-Za-z])", "£"),
+        ("{:}", r"\{:\}", ":"),
+        ("=", r"^\s*=\s*", ""),
         ("", r"^\s*(?:\\sim|\\approx|\\simeq|~|≈|∼)(?![A-Za-z])\s*", ""),
         ("m", r"\b([ap])\.?\s?m\.", r"\1m"),
     )
@@ -77,10 +94,12 @@ _ARC = re.compile(
     r"(?: ?(?P<seconds>\d+(?:\.\d+)?) ?(?:''|\"))?"
 )
 _RATIO_IN_WORDS = re.compile(r"(\d+(?:\.\d+)?) (?:to|\\text\{ ?to ?\}) (\d+(?:\.\d+)?)")
+_SHARE_IN_WORDS = re.compile(r"(\d+) ?\\text\{ ?(?:out of|in) ?(?:\} ?(?=\d+$))?(\d+)\}?")
 _RANGE = (
     r"[A-Za-z](?:_\{?\w\}?)?(?: ?, ?[A-Za-z])* ?\\in ?"
     r"(?:\\mathbb ?\{ ?\w ?\}|[ZRNQC])(?:[\^_](?:\{[^{}]*\}|\\?[\w*+]+ ?))?"
 )
+_RULE = re.compile(rf"\\\{{ ?([^:|,]{{2,120}}?) ?(?::|\||\\mid(?![A-Za-z])) ?({_RANGE}) ?\\\}}")
 _QUALIFIER = re.compile(
     r"(?:\\text\{ ?,? ?(?:for|where|with|provided) ?[^{}]*\}.*"
     r"|,? ?(?:\\text\{ ?,? ?)?for (?:all|any|every|each|some) .*"
@@ -113,10 +132,16 @@ def spell(text: str) -> str:
     text = normalize(_UPRIGHT.sub(_unit_as_text, text) if "\\" in text else text)
     if text.startswith("\\text"):
         text = _without_label(_unwrapped_text(text))
+    text = with_digits(text)
     if "," in text and "{" in text:
         text = _MACRO_BRACES.sub(lambda m: m[1] + _GROUP.sub(_joined, m[2]), text)
     if match := _RATIO_IN_WORDS.fullmatch(text):
         text = f"{match[1]}:{match[2]}"
+    if match := _RULE.fullmatch(text):
+        text = f"{match[1]}, {match[2]}"
+    if match := _SHARE_IN_WORDS.fullmatch(text):
+        text = rf"\frac{{{match[1]}}}{{{match[2]}}}"
+    text = in_first_unit(text)
     if match := _ARC.fullmatch(text):
         text = _decimal_degrees(match)
     return text
@@ -201,7 +226,9 @@ def _without_label(text: str) -> str:
     words = match[1].strip(" :=").lower()
     is_label = match[0].rstrip().endswith((":", "=")) or match[1].rstrip().endswith((":", "="))
     if is_label or re.search(
-        r"\b(?:is|are|equals|approximately|about|roughly|around|answer)$", words
+        r"\b(?:is|are|equals|approximately|about|roughly|around|answer|exactly|precisely|therefore|thus|hence"
+        r"|so|(?:total|sum|value|minimum|maximum|average|mean) of),?$",
+        words,
     ):
         return text[match.end() :]
     return text

@@ -31,7 +31,8 @@ class Answer:
     `source`: its normalized text. `name`: the variable it is assigned to, "" without one.
     `ends`: the brackets of a span, the shape of a matrix. `parts`: elements, or the sides of
     a chain of equalities; none for a value, whose text is `source`. `except`: all numbers but its
-    parts. `spoken`: the parts of a named point in the order in which they were said.
+    parts. `spoken`: the parts of a named point in the order in which they were said. `variable`:
+    what an inequality is about.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Answer:
     name: str = ""
     ends: str = ""
     spoken: tuple[Answer, ...] = ()
+    variable: str = ""
 
 
 _TOKEN = re.compile(
@@ -280,6 +282,8 @@ def _read_relation(text: str, depth: int) -> Answer | None:
 
 
 def _read_equalities(sides: list[str], text: str, depth: int) -> Answer:
+    if len(sides) == 2 and _VARIABLE.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
+        sides = sides[::-1]  # 5 = x
     name = sides[0] if len(sides) > 1 and _NAME.fullmatch(sides[0]) else ""
     parts = [_read(side, depth) for side in (sides[1:] if name else sides)]
     if len(parts) == 1:
@@ -306,7 +310,8 @@ def _read_inequality(sides: list[str], marks: list[str], text: str, depth: int) 
         return None
     ends = ("[" if marks[0] == "\\le" else "(") + ("]" if marks[1] == "\\le" else ")")
     parts = (_read(sides[0], depth), _read(sides[2], depth))
-    return Answer("span", f"{ends[0]}{sides[0]},{sides[2]}{ends[1]}", parts, ends=ends)
+    source = f"{ends[0]}{sides[0]},{sides[2]}{ends[1]}"
+    return Answer("span", source, parts, ends=ends, variable=sides[1])
 
 
 def _read_union(text: str, depth: int) -> Answer | None:

@@ -15,8 +15,9 @@ _PREFIXES = {
 }  # fmt: skip
 _OTHERS = {
     "°": "° degree degrees deg 度", "$": r"$ dollar dollars usd 美元",
-    "€": "€ euro euros eur 欧元", "£": "£ pound pounds gbp", "¥": "¥ yuan rmb cny 元 圆",
-    "₹": "₹ rupee rupees inr", "%": "% percent pct percentage", "c": "cent cents",
+    "€": "€ euro euros eur 欧元", "£": "£ gbp", "pound": "pound pounds",
+    "¥": "¥ yuan rmb cny 元 圆", "₹": "₹ rupee rupees inr rs", "%": "% percent pct percentage",
+    "c": "cent cents",
     "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard yards", "mi": "mi mile miles",
     "lb": "lb lbs", "oz": "oz ounce ounces", "min": "min mins minute minutes 分钟 分",
     "h": "h hr hrs hour hours 小时 时", "d": "day days 天 日", "w": "week weeks 周",
@@ -65,15 +66,22 @@ POWERS = {"sq": 2, "square": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 MAGNITUDES = {
     **{name: f"10^{{{power}}}" for names, power in (
         ("hundred hundreds 百", 2), ("thousand thousands 千", 3), ("万", 4),
-        ("million millions", 6), ("亿", 8), ("billion billions", 9), ("trillion trillions", 12),
+        ("million millions mln", 6), ("亿", 8), ("billion billions", 9),
+        ("trillion trillions", 12), ("quadrillion quadrillions", 15), ("lakh lakhs", 5),
+        ("crore crores", 7), ("tenths", -1), ("hundredths", -2), ("thousandths", -3),
+        ("millionths", -6), ("billionths", -9),
     ) for name in names.split()},
-    "dozen": "12", "dozens": "12",
+    "dozen": "12", "dozens": "12", "gross": "144",
+    **{name: rf"\frac{{1}}{{{value}}}" for value, name in enumerate(
+        ("halves", "thirds", "quarters", "fifths", "sixths", "sevenths", "eighths", "ninths"), 2)},
+    "fourths": r"\frac{1}{4}",
 }  # fmt: skip
 _NOT_UNITS = """
     or and more less than at least most fewer over under above below up down plus minus not only
-    but half halves third thirds quarter quarters fifth fifths negative positive if when where
-    unless except nor neither out to until through between factorial choose root exactly never
-    almost infinite infinity 或 以上 以下 至少 至多 多 余 分之
+    but half third quarter fourth fifth sixth seventh eighth ninth tenth hundredth thousandth
+    double doubled twice triple tripled thrice quadruple quadrupled wrong false negative positive
+    if when where unless except nor neither out to until through between factorial choose root
+    exactly never almost bce infinite infinity 或 以上 以下 至少 至多 多 余 分之
 """
 NOT_UNITS = frozenset(_NOT_UNITS.split())
 """Words that say another value, or none."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from luffy_pl.answer.clock import is_date
 from luffy_pl.answer.unit_table import (
     COUNTED,
     MAGNITUDES,
@@ -45,13 +46,21 @@ _COMPOUND = re.compile(
 _PLAIN = re.compile(
     r"(?P<value>.*[\d}).])(?P<gap>\s*)(?P<unit>[A-Za-z]{2,}[A-Za-z/ ]*(?:\^\{?[23]\}?)?)"
 )
-_CHINESE = re.compile(r"(?P<value>.*[\d}).])\s*(?:\\text\{)?\s*(?P<unit>[一-鿿]+)\s*\}?")
-_CURRENCY = re.compile(r"(?P<sign>[-+]?)\s*(?P<unit>\\\$|€|£|¥|₹)\s*(?P<value>.+)")
+_CHINESE = re.compile(
+    r"(?P<value>.*[\d}).])\s*(?:\\text\{)?\s*(?P<unit>[一-鿿]+(?:/[一-鿿]+)*)\s*\}?"
+)
+_CURRENCY = re.compile(
+    r"(?P<sign>[-+]?)\s*(?P<unit>\\\$|€|£|¥|₹|(?:USD|EUR|GBP|INR|CNY|RMB|Rs)\.?(?= ?\d))"
+    r"\s*(?P<value>.+)"
+)
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _SUFFIX = re.compile(r"(?P<value>.*\S)\s*(?P<unit>°|%|\\\$|€|£|¥|₹)")
 _TEMPERATURE = re.compile(r"(?P<value>.*\S)\s*° ?(?:\\text\{)?\s*(?P<scale>[CF])\s*\}?")
 _WORD = re.compile(r"\^ ?\{? ?(?P<power>-?\d)|(?P<over>/|\bper\b)|(?P<name>[^\s/^{}()·\\]+)")
-_CLOCK_MARK = re.compile(r"\d ?(?:\\text\{)? ?[ap]\.? ?m\.?\}?", re.IGNORECASE)
+_NAME = re.compile(r"[^\s/^·\\]+")
+_CLOCK_MARK = re.compile(
+    r"\d ?(?:\\text\{)? ?(?:[ap]\.? ?m\.?\}?|noon|midnight|o ?'? ?clock)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Quantity:
 
 def split_unit(text: str) -> Quantity:
     """Separate a trailing (for money also a leading) unit from normalized `text`."""
-    if _CLOCK_MARK.search(text):
+    if _CLOCK_MARK.search(text) or is_date(text):
         return Quantity(text, "")
     if match := _CURRENCY.fullmatch(text):
         inner = split_unit(match["value"])
@@ -113,6 +122,9 @@ def _quantity(text: str, value: str, *words: str) -> Quantity:
         return Quantity(f"({value})^{{{2 if rest[0] == 'squared' else 3}}}", "")
     if any(word in NOT_UNITS or _is_variable(word) for word in rest):
         return Quantity(text, "")
+    if value.endswith("%"):
+        # A 20% increase.
+        return Quantity(value.removesuffix("%").strip(), PERCENT)
     return Quantity(value, spelling(" ".join(rest)))
 
 
@@ -146,6 +158,11 @@ def spelling(unit: str) -> str:
     return " ".join(above) + "".join(below)
 
 
+def are_same_unit(mine: str, theirs: str) -> bool:
+    """Whether two units in one spelling may mean the same: a pound is one of weight or of money."""
+    return mine == theirs or {mine, theirs} in ({"pound", "lb"}, {"pound", "£"})
+
+
 def is_unit(text: str) -> bool:
     r"""Whether the content of `\mathrm{...}` is a unit: every name in it is in the table."""
     names = _names(text)
@@ -164,8 +181,8 @@ def _unwrapped(unit: str) -> str:
 
 def _words(unit: str) -> list[str]:
     """The words of a unit in reading order, with `/` and powers as they stand."""
-    plain = _unwrapped(unit).translate(str.maketrans("{}", "  "))
-    return [word if word in SYMBOL_OF else word.lower() for word in plain.split()]
+    plain = _unwrapped(unit).translate(str.maketrans("{}()", "    "))
+    return _NAME.sub(lambda m: m[0] if m[0] in SYMBOL_OF else m[0].lower(), plain).split()
 
 
 def _names(unit: str) -> list[str]:
@@ -203,6 +220,6 @@ def _chinese_words(unit: str) -> list[str]:
     """A leading magnitude apart from what follows it."""
     if excluded := [word for word in NOT_UNITS if not word.isascii() and word in unit]:
         return excluded
-    if unit[0] in MAGNITUDES and unit not in SYMBOL_OF:
+    if unit[0] in MAGNITUDES and unit.partition("/")[0] not in SYMBOL_OF:
         return [unit[0], *_chinese_words(unit[1:])] if unit[1:] else [unit[0]]
     return [unit]

@@ -210,7 +210,7 @@ def why_no_gpu() -> tuple[str, str]:
     if torch.version.cuda is None:
         return (
             f"torch {torch.__version__} is built for CPUs and sees no CUDA GPU",
-            "install the build for GPUs (docs/scale.md)",
+            "install the build for GPUs (docs/install.md)",
         )
     if visible is not None and visible.strip() in ("", "-1"):
         return f"CUDA_VISIBLE_DEVICES={visible!r} leaves no CUDA GPU", "unset it"

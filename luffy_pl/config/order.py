@@ -7,6 +7,7 @@ An add-on goes with any recipe, and its name begins with a plus.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from luffy_pl.errors import ConfigError
 
 RECIPE, ADD_ON = "recipe", "+"
 OF_A_BASE = ("model.policy.path", "data.train.path")
+OF_AN_ABLATION = ("ablation.leaf", "ablation.value")
 BASE_RECIPE = "luffy"
 """The method of a base, over which every recipe may be laid."""
 NAME = re.compile(r"[\w.=-]+(\+[\w.=-]+)*")
@@ -31,6 +33,8 @@ def check_order(sources: Sequence[SettingSource]) -> None:
     files = [source for source in sources if source.name != COMMAND_LINE]
     check_base_first(files)
     check_one_recipe(files)
+    check_one_ablation(files)
+    check_add_ons(files)
 
 
 def check_base_first(files: Sequence[SettingSource]) -> None:
@@ -73,6 +77,37 @@ def check_one_recipe(files: Sequence[SettingSource]) -> None:
             value=name,
             fix=f"choose one recipe, and add-ons after it: --config {first} --config {file.name}",
         )
+
+
+def check_one_ablation(files: Sequence[SettingSource]) -> None:
+    """Refuse a second ablation, under which the first one would have no effect."""
+    changes = [(file, [file.values.get(key) for key in OF_AN_ABLATION]) for file in files]
+    named = [(file, change) for file, change in changes if change[0] is not None]
+    for (before, first), (after, second) in itertools.pairwise(named):
+        if first != second:
+            raise ConfigError(
+                "ablation",
+                f"of {before.name} is replaced by that of {after.name}: a run has one ablation",
+                value=second[0],
+                fix=f"choose one, and set the other leaf itself: --{first[0]}={first[1]}",
+            )
+
+
+def check_add_ons(files: Sequence[SettingSource]) -> None:
+    """Refuse an add-on that overrides another one, which the name of the recipe would keep."""
+    seen: dict[str, SettingSource] = {}
+    for file in files:
+        if not str(method(file) or "").startswith(ADD_ON):
+            continue
+        for key, value in file.values.items():
+            other = seen.setdefault(key, file)
+            if key != RECIPE and other.values[key] != value:
+                raise ConfigError(
+                    key,
+                    f"of the add-on {other.name} is overridden by the add-on {file.name}",
+                    value=value,
+                    fix="choose one of the two add-ons",
+                )
 
 
 def method(file: SettingSource) -> str | None:

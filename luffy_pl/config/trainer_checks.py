@@ -6,8 +6,11 @@ loggers. An option that would do nothing here, or stop a run in the midst, is re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+from lightning.pytorch.strategies import StrategyRegistry
 
 from luffy_pl.config.sources import SettingSource
 from luffy_pl.errors import ConfigError
@@ -51,6 +54,9 @@ REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
     "model_registry": ((None,), "leave it out: luffy-pl export makes a folder to upload"),
 }
 """What an option may be, and what to do instead of another value."""
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+NO_SCRIPT = re.compile("spawn|fork|notebook|xla")
+"""Strategies that start no process of their own for each rank."""
 PRECISIONS = (None, "32", "32-true", "bf16", "bf16-mixed")
 BY_PRECISION = {
     "bf16-true": "bfloat16 weights are model.policy.dtype: bfloat16",
@@ -96,7 +102,26 @@ def check_precision(precision: Any) -> None:
 
 
 def check_places(trainer: Any) -> None:
-    """Refuse numbers of devices and nodes that are none."""
+    """Refuse kinds of devices and of processes that cannot train, and numbers that are none."""
+    if isinstance(trainer.accelerator, str) and trainer.accelerator not in ACCELERATORS:
+        raise ConfigError(
+            "trainer.accelerator",
+            "is not supported",
+            value=trainer.accelerator,
+            fix=f"use one of {', '.join(ACCELERATORS)}",
+        )
+    name = trainer.strategy
+    is_known = not isinstance(name, str) or name in {
+        "auto",
+        *StrategyRegistry.available_strategies(),
+    }
+    if not is_known or (isinstance(name, str) and NO_SCRIPT.search(name)):
+        raise ConfigError(
+            "trainer.strategy",
+            "copies a Python process, which a run does not survive" if is_known else "is unknown",
+            value=name,
+            fix="use auto, ddp, or a section of conf/hardware",
+        )
     if trainer.num_nodes < 1:
         raise ConfigError(
             "trainer.num_nodes", "must be at least 1", value=trainer.num_nodes, fix="use 1"

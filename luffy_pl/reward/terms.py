@@ -41,6 +41,11 @@ def check_terms(
         registry.check("reward", name, where=WHERE)
         if not math.isfinite(weight):
             raise ConfigError(f"{WHERE}.{name}", "must be finite", value=weight, fix="use 1.0")
+    if not any(weights.values()):
+        raise ConfigError(
+            WHERE, "pays every answer 0, so nothing is learned", value=dict(weights),
+            fix="use {correct: 1.0}",
+        )  # fmt: skip
     if "format" in weights and think_end is None:
         raise ConfigError(
             f"{WHERE}.format",

@@ -67,6 +67,7 @@ register_kinds()
 
 
 SEEDS = Bound(at_least=0, at_most=2**32 - 1)
+THREADS = Bound(at_least=1, at_most=1024)  # beyond what a process may start, OpenMP kills it
 """Those that numpy takes, too."""
 ALWAYS_THERE = (
     RankWatching, ErrorReport, Interruption, ReleasedMetrics, Health, Throughput, Ledger,
@@ -160,7 +161,7 @@ class LuffyCLI(LightningCLI):
             )
         self.composed, self.said = before.config, after.said()
         check_no_secrets(flat(after.config))
-        check_bound("cpu_threads", after.config.cpu_threads, Bound(at_least=1, at_most=1e6))
+        check_bound("cpu_threads", after.config.cpu_threads, THREADS)
         check_bound("seed_everything", after.config.seed_everything, SEEDS)
         if print_flags is not None:
             own = self._parser(self.config.subcommand)

@@ -98,6 +98,7 @@ def test_a_number_of_a_callback_is_bounded(key, value):
         ("data.engine.deadline_s", ".inf", "must be above 0"),
         ("seed_everything", "-1", "must be at least 0"),
         ("cpu_threads", "-4", "must be at least 1"),
+        ("cpu_threads", "1000000", "at most 1024"),
     ],
 )
 def test_a_number_out_of_bounds_is_one_line(command_line, tmp_path, key, value, words):

@@ -108,6 +108,20 @@ def test_an_ablation_acts_wherever_it_stands():
     assert config.model.objective.off_policy.shaping.gamma == 0.3
 
 
+@pytest.mark.parametrize("second", ["gamma_0.5", "token_mean"])
+def test_of_two_ablations_none_is_lost_in_silence(second):
+    error = refused(QUICKSTART, "conf/ablation/gamma_0.3.yaml", f"conf/ablation/{second}.yaml")
+    assert "of conf/ablation/gamma_0.3.yaml is replaced by" in error.what
+    assert "--model.objective.off_policy.shaping.gamma=0.3" in error.fix
+
+
+@pytest.mark.parametrize("order", [("kl_in_loss", "kl_in_reward"), ("kl_in_reward", "kl_in_loss")])
+def test_add_ons_that_contradict_each_other_are_refused(order):
+    error = refused(QUICKSTART, *map(recipe, order))
+    assert error.where.startswith("model.objective.kl.")
+    assert f"of the add-on {recipe(order[0])} is overridden" in error.what
+
+
 def test_overlays_of_ones_own_are_laid_in_any_number(tmp_path):
     own_base = written(tmp_path, "own_base.yaml", {
         "model": {"policy": {"path": "bundled:base"}, "objective": {"entropy": {"coef": 0.5}}},

@@ -167,3 +167,19 @@ def test_a_plugin_brings_no_other_precision(command_line, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "trainer.precision: cannot be used" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("accelerator", "tpu"), ("accelerator", "bogus"), ("strategy", "ddp_spawn"),
+     ("strategy", "ddp_notebook"), ("strategy", "bogus")],
+)  # fmt: skip
+def test_kinds_of_devices_and_processes_that_cannot_train_are_refused(name, value):
+    error = refused(**{name: value})
+    assert error.where == f"trainer.{name}"
+    assert error.value == value
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "fsdp"])
+def test_other_strategies_are_left_to_lightning(strategy):
+    check_trainer(with_trainer(strategy=strategy))

@@ -179,6 +179,7 @@ def test_a_package_cannot_take_the_name_of_a_built_in(package):
     ("settings", "where"),
     [
         ({"terms": {}}, r"terms: must name a term"),
+        ({"terms": {"correct": 0.0, "format": 0.0}}, r"terms: pays every answer 0"),
         ({"terms": {"correct": math.inf}}, r"terms\.correct: must be finite"),
         ({"terms": {"os.system": 1.0}}, r"terms: is no reward, got 'os\.system'"),
         ({"terms": {"overlong": 1.0}}, r"overlong_buffer_share: must be set"),
