@@ -111,10 +111,7 @@ class Hinter:
             raise ConfigError(
                 where, "returns no text", value=found, fix="return a string, or None for no hint"
             )
-        text = found or ""
-        for token in self.special:
-            text = text.replace(token, "")
-        return text.strip()
+        return without_tokens(found or "", self.special).strip()
 
     def hinted(self, prompt: Prompt, text: str, wrong: Response | None) -> Prompt | None:
         """The prompt with the hint in its last user message; None where that cannot be asked."""
@@ -157,6 +154,13 @@ class Hinter:
                 value=self.template,
                 fix='write it in the model\'s tokens: data.train.hint_template "{question}{hint}"',
             )
+
+
+def without_tokens(text: str, tokens: Sequence[str]) -> str:
+    """The text without these; what is left of it forms none of them either."""
+    while found := next((token for token in tokens if token and token in text), None):
+        text = text.replace(found, "")
+    return text
 
 
 def parts(prompt: Prompt) -> tuple[str, str, str]:
