@@ -30,7 +30,7 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Group
 from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
-from luffy_pl.training.minibatch import Seen, backward_micro_batches
+from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -122,8 +122,7 @@ def train_step(
             max_response_tokens=1,
         ),
         forwards=ForwardCount(),
-        reference=None,
-        old_NT=old_NT,
+        before=Before(old_NT),
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )

@@ -225,7 +225,8 @@ class PhaseCheckpoint(Checkpoint):
             weight.numel()
             * weight.element_size()
             * (STATES_PER_WEIGHT if weight.requires_grad else 1)
-            for weight in module.policy.parameters()
+            for part in (module.policy, module.following)
+            for weight in part.parameters()
         )
         return int(sum(states) * SPARE)
 

@@ -21,8 +21,8 @@ class Ledger(L.Callback):
     ledger/trained_rollout_tokens, ledger/trained_given_tokens: tokens with a loss that the policy
         sampled in their phase, and that it did not (expert, prefix, replay).
     ledger/optimizer_steps: those that `skip_grad_norm` left out count, for they were computed.
-    ledger/model_flops: sampling, training, and the passes without gradient (old and reference
-        log-probabilities, entropies of answers to replay); see `policy/flops.py`.
+    ledger/model_flops: sampling, training, and the passes without gradient (old log-probabilities,
+        those of frozen models, entropies of answers to replay); see `policy/flops.py`.
     ledger/seconds: of generating, scoring and training, mean over ranks.
 
     An evaluation, the copying of weights with its probe, and a checkpoint are left out of all.
@@ -82,4 +82,5 @@ def phase_flops(module: LuffyModule, batch: Experience) -> float:
         sampling_flops(size, batch.sampled)
         + passes * size.forward_flops(*module.forwards.take(trained=True))
         + size.forward_flops(*module.forwards.take(trained=False))
+        + module.frozen.take_flops()
     )

@@ -42,7 +42,7 @@ class ReleasedMetrics(L.Callback):
         ):
             values[name] = optimizer.param_groups[0]["lr"]
         values["actor/entropy_coeff"] = module.entropy_controller.at(batch.phase)
-        if module.reference is not None:
+        if module.objective.kl.coef > 0:
             values["actor/kl_coef"] = module.kl_controller.at(batch.phase)
         if module.kl_controller.kl_nats is not None:
             values["critic/kl"] = module.kl_controller.kl_nats

@@ -115,6 +115,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.entropy.controller": (TARGET,),
     f"{OBJECTIVE}.entropy.max_coef": (TARGET,),
     f"{OBJECTIVE}.entropy.lr": (TARGET, one_of(f"{OBJECTIVE}.entropy.controller", "integral")),
+    f"{OBJECTIVE}.kl.model": (KL,),
     f"{OBJECTIVE}.kl.place": (KL,),
     f"{OBJECTIVE}.kl.estimator": (KL,),
     f"{OBJECTIVE}.kl.target_nats": (KL,),

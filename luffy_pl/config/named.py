@@ -13,7 +13,7 @@ from typing import Any
 from luffy_pl.config.kinds import of_section, without
 from luffy_pl.config.sources import SettingSource
 
-NAMED = ("model.objective.terms",)
+NAMED = ("model.objective.terms", "model.frozen")
 
 
 def lay_named(argv: Sequence[str], sources: Sequence[SettingSource]) -> list[str]:

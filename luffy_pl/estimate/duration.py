@@ -40,8 +40,13 @@ def estimate_phase(
     again = plan.recomputes is True
     passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
-    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase + plan.has_reference
-    forward = shape.size.forward_flops(row_tokens, causal(row_tokens))
+    passes += (plan.steps_per_phase - 1) / plan.steps_per_phase
+    attended = causal(row_tokens)
+    frozen = sum(
+        part.passes * (part.size or shape.size).forward_flops(row_tokens, attended)
+        for part in plan.frozen
+    )
+    forward = shape.size.forward_flops(row_tokens, attended)
     return PhaseEstimate(
         rows=rows,
         sampled_tokens=float(rollouts * response_tokens),
@@ -53,7 +58,7 @@ def estimate_phase(
             rollouts=rollouts * plan.engine_ranks / plan.ranks,
             response_tokens=response_tokens,
         ),
-        train_s=rows * forward * passes / (plan.ranks * TRAINING_SHARE * flops),
+        train_s=rows * (forward * passes + frozen) / (plan.ranks * TRAINING_SHARE * flops),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luffy_pl.estimate.devices import GIB, Device
-from luffy_pl.estimate.plan import RankPlan, Shape
+from luffy_pl.estimate.plan import FrozenPart, RankPlan, Shape
 from luffy_pl.policy.head import KEPT, KEPT_GPU, TILE_GPU, TILES
 
 HF_ROWS = 64
@@ -31,8 +31,15 @@ def kept_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
         "weights": base + adapters,
         "gradients": trained,
         "optimizer": 2 * plan.optimizers * trained,
-        "reference": base if plan.has_reference else 0.0,
+        "frozen models": sum(frozen_bytes(shape, plan, part) for part in plan.frozen),
     }
+
+
+def frozen_bytes(shape: Shape, plan: RankPlan, part: FrozenPart) -> float:
+    """Of a model that scores tokens; beside adapters only those that follow the policy's count."""
+    if shape.adapters and part.parameters is None:
+        return 0.0 if part.weights == "start" else shape.adapters * 4 / plan.shards
+    return (part.parameters or shape.parameters) * part.weight_bytes / plan.shards
 
 
 def host_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
@@ -94,7 +101,7 @@ def token_cache(shape: Shape, plan: RankPlan) -> float:
 
 def peaks(training: dict[str, float], engine: dict[str, float], plan: RankPlan) -> dict[str, float]:
     """Bytes while training and while generating; gradients and activations live in the first."""
-    kept = ("weights", "optimizer", "reference", "process")
+    kept = ("weights", "optimizer", "frozen models", "process")
     beside = 0.0 if plan.engine_is_elsewhere else sum(engine.values())
     return {
         "training": sum(training.values()) + (0.0 if plan.sleeps else beside),

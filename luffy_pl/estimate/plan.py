@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from luffy_pl.estimate.activations import (
     attention_size,
     saved_bytes_per_token,
 )
-from luffy_pl.policy.architecture import weightless
+from luffy_pl.objective.settings import frozen_models
+from luffy_pl.policy.architecture import read_architecture, weightless
 from luffy_pl.policy.flops import ModelSize, model_size
+from luffy_pl.policy.frozen import START, FrozenConfig, frozen_configs
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
 
@@ -44,6 +46,22 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class FrozenPart:
+    """A model that scores tokens.
+
+    weights: as in `FrozenConfig`. weight_bytes: of one of its weights.
+    parameters, size: of a model of its own; None for one of the policy's shape.
+    passes: how often it scores a row.
+    """
+
+    weights: str
+    weight_bytes: int
+    parameters: int | None = None
+    size: ModelSize | None = None
+    passes: int = 1
+
+
+@dataclass(frozen=True)
 class RankPlan:
     """One rank's share of a run. Tokens are those of the longest row where they vary.
 
@@ -63,7 +81,7 @@ class RankPlan:
     weight_bytes: int
     compute_bytes: int
     optimizers: int
-    has_reference: bool
+    frozen: tuple[FrozenPart, ...]
     recomputes: bool | str
     micro_batch_tokens: int
     engine_kind: str
@@ -106,6 +124,29 @@ def read_shape(
     )
 
 
+def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
+    """Of the section `model`: each model once, with the passes of all that name it."""
+    known = {START: FrozenConfig(), **frozen_configs(model.frozen)}
+    uses = [known[name] for name in frozen_models(model.objective).values()]
+    found = []
+    for place, one in enumerate(uses):
+        if one in uses[:place]:
+            continue
+        # A moving average is kept in float32.
+        size = 4 if one.weights == "ema" else BYTES[model.policy.dtype]
+        plain = FrozenPart(one.weights, size, passes=uses.count(one))
+        found.append(plain if one.path is None else with_shape(plain, one.path))
+    return tuple(found)
+
+
+def with_shape(part: FrozenPart, path: str) -> FrozenPart:
+    """The part with the counts of another model."""
+    architecture = read_architecture(path)
+    model = weightless(architecture, dtype=torch.float32, attention=SAVES_NO_SCORES, lora=None)
+    numbers = sum(weight.numel() for weight in model.parameters())
+    return replace(part, parameters=numbers, size=model_size(model))
+
+
 def read_plan(config: Any) -> RankPlan:
     """Read a composed configuration of `fit`."""
     trainer, model, data = config.trainer, config.model, config.data
@@ -126,7 +167,7 @@ def read_plan(config: Any) -> RankPlan:
         weight_bytes=BYTES[policy.dtype],
         compute_bytes=2 if computes_bf16 else 4,
         optimizers=2 if model.optimizer.sft else 1,
-        has_reference=model.objective.kl.coef > 0,
+        frozen=read_frozen(model),
         recomputes=policy.activation_checkpointing,
         micro_batch_tokens=min(model.optimizer.micro_batch_tokens, max(longest, step_tokens)),
         engine_kind="vllm" if engine.kind == "auto" else engine.kind,

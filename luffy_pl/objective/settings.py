@@ -180,10 +180,12 @@ class EntropyConfig:
 
 @dataclass(frozen=True)
 class KlConfig:
-    """Distance from the reference policy: the model that the run starts from."""
+    """Distance from a reference policy."""
 
     coef: float = bounded(0.0, at_least=0, at_most=1e6)
     """Factor of the KL; 0 loads no reference."""
+    model: str = "start"
+    """The reference: a name of `model.frozen`, or `start`."""
     schedule: Schedule | None = None
     """Multiplies `coef` by a factor that changes over phases; null is 1."""
     place: Literal["loss", "reward"] = "loss"
@@ -233,6 +235,10 @@ class ObjectiveConfig:
     """Whose log-probability of a rollout token is the denominator of its ratio: recomputed by
     the trainer where a phase has several optimizer steps, or the engine's as sampled."""
 
+    def frozen_models(self) -> dict[str, str]:
+        """The frozen models that the loss needs: setting that names one, and the name."""
+        return frozen_models(self)
+
     def __post_init__(self) -> None:
         check_bounds(self, "model.objective")
         if self.on_policy.mismatch_cap is not None and self.old_logprob == "sampler":
@@ -252,3 +258,11 @@ class ObjectiveConfig:
                 value=self.off_policy.behaviour,
                 fix="set old_logprob: trainer, or behaviour: certain",
             )
+
+
+def frozen_models(objective: Any) -> dict[str, str]:
+    """The frozen models that an objective needs, built or parsed: setting, and the name in it."""
+    found = {}
+    if objective.kl.coef > 0:
+        found["model.objective.kl.model"] = objective.kl.model
+    return found

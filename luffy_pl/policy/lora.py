@@ -6,6 +6,7 @@ Hu et al. 2021 (arXiv 2106.09685). Shapes: M outputs, K inputs, R rank; A is [R,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -76,6 +77,22 @@ def add_adapters(model: Model, lora: LoraConfig, *, seed: int) -> None:
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
+
+
+@contextmanager
+def adapters_off(model: Model) -> Iterator[None]:
+    """Let a model compute with its own weights alone; what is trained stays trained.
+
+    Not by peft's `enable_adapters`, which would also take the gradient from the adapters.
+    """
+    layers = [module for module in model.modules() if hasattr(module, "_disable_adapters")]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def adapted_layers(model: Model, target_modules: Sequence[str] | None) -> list[str]:

@@ -81,6 +81,15 @@ def check_continues(state: Mapping[str, Any] | None, config: Any, *, path: str) 
             value="on" if has_sft else None,
             fix="leave it as it was, or start a new --run_dir",
         )
+    had = list(state.get("following", ()))
+    has = [name for name, one in model.frozen.items() if one.weights in ("copy", "ema")]
+    if set(had) != set(has):
+        raise ConfigError(
+            "model.frozen",
+            f"follows the policy through the run, and {path} holds {', '.join(had) or 'no model'}",
+            value=", ".join(has) or None,
+            fix="leave it as it was, or start a new --run_dir",
+        )
     for name in ("entropy", "kl"):
         check_controlled(name, state["objective"][name], model.objective[name], path=path)
 

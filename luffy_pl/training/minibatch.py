@@ -33,6 +33,27 @@ class Seen:
         return cls(*(torch.zeros_like(values_NT) for _ in range(3)))
 
 
+@dataclass(frozen=True)
+class Before:
+    """Log-probabilities of a phase's tokens before its first update, each [N, T] in nats.
+
+    old_NT: the policy's; NaN where it is the current one.
+    reference_NT: the reference's; None unless the loss has a KL term.
+    """
+
+    old_NT: Tensor
+    reference_NT: Tensor | None = None
+
+
+def part(before_NT: Tensor | None, micro: MicroBatch, like_nt: Tensor) -> Tensor | None:
+    """Of a micro-batch, [n, T]; zeros for one that has a row here and none in the record."""
+    if before_NT is None:
+        return None
+    if not len(micro.index_n):
+        return torch.zeros_like(like_nt)
+    return before_NT[micro.index_n, : like_nt.shape[1]]
+
+
 def seen_tokens(rows: Experience, outputs: Mapping[str, Tensor]) -> Tokens:
     """Join collected rows with `Seen` as a training step puts it out, by name."""
     return Tokens.of(
@@ -82,29 +103,13 @@ def logprobs(
     )
 
 
-@torch.no_grad()
-def logprobs_before(
-    policy: Policy, experience: Experience, micros: Iterable[MicroBatch], *, forwards: ForwardCount
-) -> Tensor:
-    """Log-probability [N, T] of the rows in `micros` before an update; NaN in all other rows."""
-    dtype = torch.promote_types(next(policy.parameters()).dtype, torch.float32)
-    before_NT = experience.advantage_N.new_full(
-        experience.response_mask_NT.shape, torch.nan, dtype=dtype
-    )
-    for micro in micros:
-        logprob_nt, _ = logprobs(policy, micro, forwards=forwards)
-        before_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
-    return before_NT
-
-
 def backward_micro_batches(
     policy: Policy,
     micros: Sequence[MicroBatch],
     *,
     step: OptimizerStep,
     forwards: ForwardCount,
-    reference: Policy | None,
-    old_NT: Tensor,
+    before: Before,
     seen: Seen,
     backward: Callable[[Tensor], None],
 ) -> BackwardPass:
@@ -112,31 +117,26 @@ def backward_micro_batches(
 
     Args:
         forwards: counts the passes.
-        reference: asked only if the loss has a KL term.
-        old_NT: log-probability before the phase; NaN where it is the current one.
+        before: the first update of the phase.
         seen: gets what the passes computed.
         backward: called with the loss of each micro-batch.
     """
-    losses = torch.zeros(len(micros), dtype=torch.double, device=old_NT.device)
-    entropy_sum = torch.zeros((), dtype=torch.double, device=old_NT.device)
+    losses = torch.zeros(len(micros), dtype=torch.double, device=before.old_NT.device)
+    entropy_sum = torch.zeros((), dtype=torch.double, device=before.old_NT.device)
     term_sums = {name: torch.zeros_like(entropy_sum) for name in step.terms}
     for number, micro in enumerate(micros):
         logprob_nt, entropy_nt = logprobs(policy, micro, forwards=forwards)
         width = logprob_nt.shape[1]
         old_nt = logprob_nt.detach()
         if len(micro.index_n):  # a silent micro-batch has a row here and none in the record
-            before_nt = old_NT[micro.index_n, :width]
+            before_nt = before.old_NT[micro.index_n, :width]
             old_nt = torch.where(before_nt.isnan(), old_nt, before_nt)
-        reference_nt = None
-        if reference is not None and "kl" in step.terms:
-            with torch.no_grad():
-                reference_nt, _ = logprobs(reference, micro, forwards=forwards)
         tokens = Tokens.of(
             micro.rows,
             logprob_NT=logprob_nt,
             old_logprob_NT=old_nt,
             entropy_NT=entropy_nt,
-            reference_logprob_NT=reference_nt,
+            reference_logprob_NT=part(before.reference_NT, micro, old_nt),
         )
         loss, shares = micro_batch_loss(tokens, step)
         backward(loss)

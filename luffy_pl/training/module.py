@@ -18,30 +18,31 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from luffy_pl.bundled import resolve
-from luffy_pl.errors import ConfigError
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import StageProgress
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
-from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms
+from luffy_pl.objective.terms import LossTerm, OptimizerStep, active_terms, foreign_terms
 from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, check_frozen, load_frozen
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.sharding import meshes, shard_policy
 from luffy_pl.process.faults import fault
 from luffy_pl.records import Experience
+from luffy_pl.training.before import before_update
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
 from luffy_pl.training.minibatch import (
     BackwardPass,
+    Before,
     Seen,
     backward_micro_batches,
-    logprobs_before,
     term_means,
 )
 from luffy_pl.training.nonfinite import LeftOut, offending_rows
@@ -62,7 +63,7 @@ log = logging.getLogger(__name__)
 
 
 class LuffyModule(L.LightningModule):
-    """Policy, optional reference policy, and the mixed-policy objective.
+    """Policy, the frozen models that it is compared with, and the mixed-policy objective.
 
     Args:
         policy: the language model.
@@ -71,6 +72,8 @@ class LuffyModule(L.LightningModule):
         max_response_tokens: linked from `data.rollout`; divisor of mode constant by default.
         num_phases, sft_phases: linked from `data.rollout`: of the run, and those that imitate.
         seed: linked from `seed_everything`; initializes adapters.
+        frozen: models that score tokens and are not trained, by the names that the objective gives
+            them; `start`, the model that the run starts from, needs no definition.
     """
 
     policy: Policy
@@ -84,6 +87,7 @@ class LuffyModule(L.LightningModule):
         num_phases: int = 1,
         sft_phases: int = 0,
         seed: int = 0,
+        frozen: dict[str, FrozenConfig] = {},  # noqa: B006  never changed
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -101,7 +105,9 @@ class LuffyModule(L.LightningModule):
         self.foreign_terms = foreign_terms(objective.terms)
         self.report_progress: StageProgress = lambda stage, done, total: None
         self.forwards = ForwardCount()
-        self.reference: Policy | None = None
+        self.frozen_configs = frozen
+        check_frozen(self.frozen_configs, objective.frozen_models())
+        self.use_frozen(FrozenModels({}))
 
     # -- Lightning hooks ---------------------------------------------------------------------
 
@@ -111,19 +117,34 @@ class LuffyModule(L.LightningModule):
             return
         path = resolve(self.policy_config.path)
         self.policy = load_policy(self.policy_config, path, seed=self.seed)
-        if self.objective.kl.coef > 0:
-            base = dataclasses.replace(self.policy_config, lora=None)
-            self.reference = load_policy(base, path).requires_grad_(False)
-            self.strict_loading = False  # checkpoints hold no reference
-        for policy in filter(None, (self.policy, self.reference)):
-            policy.context = self.forward_context
+        self.prepare(self.policy)
+        if self._trainer is not None and not self.trainer.training:
+            return  # an evaluation compares with no other model
+        frozen = load_frozen(
+            self.frozen_configs,
+            self.objective.frozen_models().values(),
+            policy=self.policy,
+            config=self.policy_config,
+            prepare=self.prepare,
+        )
+        self.use_frozen(frozen)
+
+    def use_frozen(self, frozen: FrozenModels) -> None:
+        """Score with these models; those that follow the policy are saved and loaded with it."""
+        self.frozen = frozen
+        self.following = nn.ModuleDict(frozen.follows)
+
+    def prepare(self, policy: Policy) -> None:
+        """Let a policy compute as this run does, and shard it where the strategy does."""
+        policy.context = self.forward_context
         if self.device_mesh is not None:
-            ranks = meshes(self.device_mesh, replicas=self.policy_config.replicas)
             is_half = "bf16" in str(self.trainer.precision)
-            compute_dtype = torch.bfloat16 if is_half else torch.float32
-            on_host = isinstance(self.trainer.strategy, OffloadStrategy)
-            for policy in filter(None, (self.policy, self.reference)):
-                shard_policy(policy, ranks, compute_dtype=compute_dtype, on_host=on_host)
+            shard_policy(
+                policy,
+                meshes(self.device_mesh, replicas=self.policy_config.replicas),
+                compute_dtype=torch.bfloat16 if is_half else torch.float32,
+                on_host=isinstance(self.trainer.strategy, OffloadStrategy),
+            )
 
     def forward_context(self) -> AbstractContextManager[None]:
         """Autocast where the trainer's precision wants it; nothing for a module without trainer."""
@@ -144,6 +165,7 @@ class LuffyModule(L.LightningModule):
         # Sharded weights are left to the probe that follows the first sync.
         if self.device_mesh is None:
             check_here(self.policy, device=self.device, precision=self.trainer.precision)
+        self.frozen.to_device(self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         for optimizer in as_list(self.optimizers(use_pl_optimizer=False)):
@@ -171,15 +193,25 @@ class LuffyModule(L.LightningModule):
             (experience.on_host.step_N == step).nonzero()[:, 0].tolist()
             for step in range(len(steps))
         ]
-        old_NT = self._old_logprob(experience, minibatches[1:])
-        seen = Seen.like(old_NT)
+        before = before_update(
+            experience,
+            minibatches,
+            policy=self.policy,
+            frozen=self.frozen,
+            objective=self.objective,
+            terms=self._terms(experience.phase),
+            forwards=self.forwards,
+            cut=self.micro_batches,
+        )
+        seen = Seen.like(before.old_NT)
         passes, grad_norms = [], []
         for step, rows in enumerate(minibatches):
-            done = self._backward_minibatch(experience, rows, old_NT=old_NT, seen=seen)
+            done = self._backward_minibatch(experience, rows, before=before, seen=seen)
             passes.append(done)
             grad_norms.append(self._optimizer_step(experience, done, imitates=steps[step]))
             self.report_progress("train", step + 1, len(steps))
         self.phases_trained += 1
+        self.frozen.follow(self.policy, self.phases_trained)
         means = term_means(passes, self.logged_terms(), num_ranks=self.trainer.world_size)
         return {
             **vars(seen),
@@ -190,7 +222,7 @@ class LuffyModule(L.LightningModule):
 
     def logged_terms(self) -> list[str]:
         """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
-        has_kl = self.reference is not None and self.objective.kl.place == "loss"
+        has_kl = self.objective.kl.coef > 0 and self.objective.kl.place == "loss"
         return [*self.foreign_terms, *(["kl"] if has_kl else [])]
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -202,14 +234,8 @@ class LuffyModule(L.LightningModule):
     predict_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add plain values only: a checkpoint must load with weights_only=True.
-
-        The reference is left out: it is always loaded from `policy.path`.
-        """
-        weights, lora = checkpoint["state_dict"], self.policy_config.lora
-        checkpoint["state_dict"] = {
-            name: weight for name, weight in weights.items() if not name.startswith("reference.")
-        }
+        """Add plain values only: a checkpoint must load with weights_only=True."""
+        lora = self.policy_config.lora
         checkpoint["luffy_pl"] = {
             "phases_trained": self.phases_trained,
             "policy_path": self.policy_config.path,
@@ -217,6 +243,7 @@ class LuffyModule(L.LightningModule):
             "entropy_coef": self.entropy_controller.coef,
             "kl_coef": self.kl_controller.coef,
             "left_out": vars(self.left_out).copy(),
+            "following": [name for name, one in self.frozen_configs.items() if one.follows],
             "objective": dataclasses.asdict(self.objective),
             "optimizer": dataclasses.asdict(self.optimizer_config),
         }
@@ -230,29 +257,15 @@ class LuffyModule(L.LightningModule):
         if saved["objective"]["kl"]["target_nats"] is not None:
             self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
+        if not self.following:  # an evaluation needs nothing of them
+            weights = checkpoint["state_dict"]
+            for name in [name for name in weights if name.startswith("following.")]:
+                del weights[name]
 
     # -- one optimizer step ------------------------------------------------------------------
 
-    def _old_logprob(self, experience: Experience, later: list[list[int]]) -> Tensor:
-        """Log-probability before the phase's first update, [N, T]; NaN where it is the current one.
-
-        Only minibatches after the first need a pass of their own: before the first update the
-        current log-probability, detached, is the old one.
-        """
-        if self.objective.old_logprob == "trainer":
-            micros = (one for rows in later for one in self.micro_batches(experience, rows))
-            return logprobs_before(self.policy, experience, micros, forwards=self.forwards)
-        if experience.sampler_logprob_NT is None:
-            raise ConfigError(
-                "model.objective.old_logprob",
-                "the rollouts came without log-probabilities",
-                value="sampler",
-                fix="set data.sampler_logprobs, or use old_logprob: trainer",
-            )
-        return experience.sampler_logprob_NT
-
     def _backward_minibatch(
-        self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
+        self, experience: Experience, rows: list[int], *, before: Before, seen: Seen
     ) -> BackwardPass:
         """Add the gradient of the minibatch `rows`; note in `seen` what forward passes computed.
 
@@ -260,7 +273,7 @@ class LuffyModule(L.LightningModule):
         where the others would wait.
         """
         try:
-            return self._backward(experience, rows, old_NT=old_NT, seen=seen)
+            return self._backward(experience, rows, before=before, seen=seen)
         except RuntimeError as error:
             was_halved = self.token_budget < self.optimizer_config.micro_batch_tokens
             if not is_out_of_memory(error) or was_halved or self.trainer.world_size > 1:
@@ -270,10 +283,10 @@ class LuffyModule(L.LightningModule):
         log.warning("out of memory: from now on %d tokens in a forward pass", self.token_budget)
         for optimizer in as_list(self.optimizers()):
             optimizer.zero_grad()
-        return self._backward(experience, rows, old_NT=old_NT, seen=seen)
+        return self._backward(experience, rows, before=before, seen=seen)
 
     def _backward(
-        self, experience: Experience, rows: list[int], *, old_NT: Tensor, seen: Seen
+        self, experience: Experience, rows: list[int], *, before: Before, seen: Seen
     ) -> BackwardPass:
         if fault("oom", self.trainer.global_step):
             raise torch.OutOfMemoryError("LUFFY_FAULT")
@@ -286,8 +299,7 @@ class LuffyModule(L.LightningModule):
             self.micro_batches(experience, rows),
             step=step,
             forwards=self.forwards,
-            reference=self.reference,
-            old_NT=old_NT,
+            before=before,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
             backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
@@ -303,15 +315,19 @@ class LuffyModule(L.LightningModule):
         summed = self.sum_over_ranks(torch.stack(list(counts.values())).double())
         return OptimizerStep(
             objective=self.objective,
-            terms=active_terms(
-                self.objective,
-                experience.phase,
-                entropy_coef=self.entropy_controller.at(experience.phase),
-                kl_coef=self.kl_controller.at(experience.phase),
-                foreign=self.foreign_terms,
-            ),
+            terms=self._terms(experience.phase),
             totals=dict(zip(counts, summed, strict=True)),
             max_response_tokens=self.max_response_tokens,
+        )
+
+    def _terms(self, phase: int) -> dict[str, LossTerm]:
+        """The terms of the loss in a phase, with the coefficients that controllers have reached."""
+        return active_terms(
+            self.objective,
+            phase,
+            entropy_coef=self.entropy_controller.at(phase),
+            kl_coef=self.kl_controller.at(phase),
+            foreign=self.foreign_terms,
         )
 
     def _optimizer_step(
@@ -347,7 +363,7 @@ class LuffyModule(L.LightningModule):
         """What the data module may ask of the policy."""
         return TrainedPolicyView(
             policy=self.policy,
-            reference=self.reference,
+            frozen=self.frozen,
             kl=self.objective.kl,
             kl_controller=self.kl_controller,
             forwards=self.forwards,

@@ -15,6 +15,7 @@ from luffy_pl.experience.collate import candidates
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.settings import KlConfig
 from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.controllers import KlController
@@ -27,7 +28,7 @@ class TrainedPolicyView:
     """The `PolicyView` of a policy in training. Every rank calls each method together.
 
     Args:
-        reference: None if the run has none.
+        frozen: holds the reference of the KL, if the run has one.
         kl, kl_controller: settings and current coefficient of the KL to the reference.
         forwards: counts the passes.
         micro_batches: cuts rows into what one forward pass takes, as many on every rank.
@@ -35,7 +36,7 @@ class TrainedPolicyView:
     """
 
     policy: Policy
-    reference: Policy | None
+    frozen: FrozenModels
     kl: KlConfig
     kl_controller: KlController
     forwards: ForwardCount
@@ -49,13 +50,15 @@ class TrainedPolicyView:
 
         The controller is then updated with the mean over rows, of all ranks, of each row's mean.
         """
-        if self.kl.place != "reward" or self.reference is None:
+        if self.kl.place != "reward" or not self.kl.coef:
             return None
+        passes = self.frozen.forwards(self.kl.model)
         on_device = experience.to(self.device)
         sums_N = torch.zeros(len(experience.reward_N), dtype=torch.double, device=self.device)
         for micro in self.micro_batches(on_device, list(range(len(sums_N)))):
             current_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
-            reference_nt, _ = logprobs(self.reference, micro, forwards=self.forwards)
+            with self.frozen.scoring(self.kl.model) as reference:
+                reference_nt, _ = logprobs(reference, micro, forwards=passes)
             difference_nt = kl_estimate(current_nt, reference_nt, self.kl.estimator)
             sums_N[micro.index_n] = difference_nt.sum(dim=1, dtype=torch.double)
         count_N = on_device.response_mask_NT.sum(dim=1)

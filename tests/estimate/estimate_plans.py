@@ -34,7 +34,7 @@ def a_plan(**changes: Any) -> RankPlan:
         "weight_bytes": 4,
         "compute_bytes": 2,
         "optimizers": 1,
-        "has_reference": False,
+        "frozen": (),
         "recomputes": True,
         "micro_batch_tokens": 100,
         "engine_kind": "vllm",

@@ -162,7 +162,7 @@ def test_parts_by_hand():
     assert parts["gathered weights"] == 1300 * 2 + 300 * 4
     # 100 tokens: 2 layers x 10 hidden x 2 bytes, half of 800 saved bytes, 2 x 40 wide x 2 bytes
     assert parts["activations"] == 100 * (40 + 400 + 160)
-    assert "reference" not in parts
+    assert "frozen models" not in parts
     engine = {"engine weights": 2000.0, "engine cache": 500.0}
     asleep = peaks(parts, engine, a_plan(sleeps=True))
     awake = peaks(parts, engine, a_plan(sleeps=False))
@@ -177,7 +177,7 @@ def test_what_is_offloaded_is_on_the_host_of_a_gpu():
     plan = a_plan(shards=2, offloads=True)
     whole, offloaded = training_parts(A_SHAPE, a_plan(shards=2)), training_parts(A_SHAPE, plan)
     host = host_parts(A_SHAPE, plan)
-    assert host == {"weights": 2000, "gradients": 2000, "optimizer": 4000, "reference": 0}
+    assert host == {"weights": 2000, "gradients": 2000, "optimizer": 4000, "frozen models": 0}
     assert offloaded == {name: size for name, size in whole.items() if name not in host}
     # One rank gathers as well: its weights come to the device layer by layer.
     assert "gathered weights" in training_parts(A_SHAPE, a_plan(offloads=True))

@@ -67,11 +67,22 @@ def test_only_adapters_are_trained():
     assert len(built["optimizer"].param_groups[0]["params"]) == len(trained)
 
 
-def test_the_reference_has_no_adapters():
+def test_the_reference_is_the_policy_without_its_adapters():
     objective = ObjectiveConfig(kl=KlConfig(coef=0.1))
     module = LuffyModule(PolicyConfig(BASE, lora=RANK_4), objective)
     module.configure_model()
-    assert not any("lora_" in name for name in module.reference.state_dict())
+    for weight in module.policy.trained_weights():
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
+
+    def logprobs(policy):
+        ids, mask = torch.tensor([[5, 3, 7, 2]]), torch.ones(1, 3, dtype=torch.bool)
+        return policy(ids, mask, num_tokens=(4,), temperature=1.0)[0]
+
+    plain = logprobs(load_policy(PolicyConfig(BASE), BASE))
+    with module.frozen.scoring("start") as reference:
+        assert torch.equal(logprobs(reference), plain)
+    assert not torch.equal(logprobs(module.policy), plain)
+    assert len(module.policy.trained_weights()) == 2 * 7 * 2
 
 
 def test_a_checkpoint_has_moments_of_adapters_alone():

@@ -55,9 +55,13 @@ def test_padding_on_the_right_is_invisible():
 def test_a_reference_is_loaded_only_for_a_kl_term(kl_coef):
     module = LuffyModule(BASE, ObjectiveConfig(kl=KlConfig(coef=kl_coef)))
     module.configure_model()
-    assert (module.reference is not None) == (kl_coef > 0)
-    if module.reference is not None:
-        assert not any(p.requires_grad for p in module.reference.parameters())
+    if not kl_coef:
+        with pytest.raises(KeyError):
+            module.frozen.scoring("start")
+        return
+    with module.frozen.scoring("start") as reference:
+        assert reference is not module.policy
+        assert not any(p.requires_grad for p in reference.parameters())
 
 
 def test_a_folder_without_model_is_one_line(tmp_path):

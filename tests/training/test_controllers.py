@@ -14,6 +14,7 @@ from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.objective.schedule import Schedule
 from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
+from luffy_pl.policy.frozen import FrozenModels, WholeModel
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Group, Prompt, Response, Verdict
@@ -117,7 +118,8 @@ def trained(kl=IN_REWARD):
     # Two rows of a micro-batch at most: the sums must not depend on the cut.
     optimizer = OptimizerConfig(lr=1e-3, micro_batch_tokens=14)
     module = LuffyModule(PolicyConfig(path="unused"), objective, optimizer)
-    module.policy, module.reference = tiny(0), tiny(1).requires_grad_(False)
+    module.policy = tiny(0)
+    module.use_frozen(FrozenModels({"start": WholeModel(tiny(1))}))
     keep = Keep()
     trainer = L.Trainer(
         accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,

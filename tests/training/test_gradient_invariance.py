@@ -20,6 +20,7 @@ from luffy_pl.objective.settings import (
     SftConfig,
 )
 from luffy_pl.objective.shaping import Log
+from luffy_pl.policy.frozen import FrozenModels, WholeModel
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Experience, Group, Prompt
@@ -115,7 +116,7 @@ def gradients(experience, objective, **optimizer):
     )
     module.policy = tiny_policy()
     if objective.kl.coef > 0:
-        module.reference = tiny_policy(seed=5).requires_grad_(False)
+        module.use_frozen(FrozenModels({"start": WholeModel(tiny_policy(seed=5))}))
     keep = KeepGradients()
     trainer = L.Trainer(
         accelerator="cpu",

@@ -17,7 +17,7 @@ from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig, SftConf
 from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.training.micro_batches import micro_batches, silent
-from luffy_pl.training.minibatch import Seen, backward_micro_batches
+from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
 
 ROWS = list(range(12))
 
@@ -41,8 +41,7 @@ def run(experience, policy, *, silent_ones=0):
         micros,
         step=step,
         forwards=ForwardCount(),
-        reference=None,
-        old_NT=old_NT,
+        before=Before(old_NT),
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )

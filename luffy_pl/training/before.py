@@ -1,0 +1,91 @@
+"""What is known of a phase's tokens before its first update: old and frozen log-probabilities.
+
+Shapes: N rows of this rank, T predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from luffy_pl.errors import ConfigError
+from luffy_pl.objective.settings import ObjectiveConfig
+from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenModels
+from luffy_pl.policy.policy import Policy
+from luffy_pl.records import Experience
+from luffy_pl.training.micro_batches import MicroBatch
+from luffy_pl.training.minibatch import Before, logprobs
+
+Cut = Callable[[Experience, list[int]], list[MicroBatch]]
+
+
+def before_update(
+    experience: Experience,
+    minibatches: Sequence[list[int]],
+    *,
+    policy: Policy,
+    frozen: FrozenModels,
+    objective: ObjectiveConfig,
+    terms: Collection[str],
+    forwards: ForwardCount,
+    cut: Cut,
+) -> Before:
+    """Score the rows of a phase; every rank calls this together.
+
+    Args:
+        minibatches: rows of each optimizer step.
+        terms: names of those of the loss.
+        forwards: counts the passes of the policy.
+        cut: rows into micro-batches.
+    """
+
+    def micros(minibatches: Iterable[list[int]]) -> Iterator[MicroBatch]:
+        return (micro for rows in minibatches for micro in cut(experience, rows))
+
+    if objective.old_logprob == "trainer":
+        # Before the first update the current log-probability, detached, is the old one.
+        old_NT = scored(policy, experience, micros(minibatches[1:]), forwards=forwards)
+    else:
+        old_NT = sampler_logprob(experience)
+    if "kl" not in terms:
+        return Before(old_NT)
+    name = objective.kl.model
+    with frozen.scoring(name) as reference:
+        found_NT = scored(
+            reference, experience, micros(minibatches), forwards=frozen.forwards(name)
+        )
+    return Before(old_NT, found_NT)
+
+
+@torch.no_grad()
+def scored(
+    policy: Policy, experience: Experience, micros: Iterable[MicroBatch], *, forwards: ForwardCount
+) -> Tensor:
+    """Log-probability [N, T] of the rows in `micros`; NaN in all other rows."""
+    dtype = torch.promote_types(next(policy.parameters()).dtype, torch.float32)
+    found_NT = experience.advantage_N.new_full(
+        experience.response_mask_NT.shape, torch.nan, dtype=dtype
+    )
+    for micro in micros:
+        logprob_nt, _ = logprobs(policy, micro, forwards=forwards)
+        found_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
+    return found_NT
+
+
+def sampler_logprob(experience: Experience) -> Tensor:
+    """The engine's log-probabilities.
+
+    Raises:
+        ConfigError: the rollouts came without.
+    """
+    if experience.sampler_logprob_NT is None:
+        raise ConfigError(
+            "model.objective.old_logprob",
+            "the rollouts came without log-probabilities",
+            value="sampler",
+            fix="set data.sampler_logprobs, or use old_logprob: trainer",
+        )
+    return experience.sampler_logprob_NT
