@@ -17,8 +17,9 @@ import lightning as L
 import torch
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.prompts import PromptSet, PromptSource
+from luffy_pl.data.prompts import PromptSet
 from luffy_pl.data.rendering import RENDERER
+from luffy_pl.data.source import PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer, longest_context, stop_token_ids
 from luffy_pl.experience.answering import answer_streams
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
@@ -245,6 +246,9 @@ class LuffyDataModule(L.LightningDataModule):
             self.shares(),
             collector=self.collector,
             verifier_of=lambda reward: self._verifiers.of(reward or self.reward_config),
+            reward_of=lambda one: one.reward_of(
+                self.reward_config, self.rollout.max_response_tokens
+            ),
             max_tokens=self.rollout.max_response_tokens,
             on_progress=self.report_progress,
         )
