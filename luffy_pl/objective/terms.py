@@ -171,6 +171,21 @@ class KlTerm:
         )
 
 
+@register("loss_term", "divergence")
+@dataclass(frozen=True)
+class DivergenceTerm:
+    """Mean divergence from a teacher's distributions, over all tokens that are learned from."""
+
+    coef: float
+    divisor: ClassVar[str] = "tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """The divergence."""
+        if tokens.divergence_NT is None:
+            raise ValueError("the divergence term needs the distributions of a teacher")
+        return tokens.divergence_NT
+
+
 def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
     """Further factors of a token's policy term, without gradient, [n, T]."""
     on_policy, given_nt = objective.on_policy, tokens.off_policy_mask_NT
@@ -200,7 +215,7 @@ def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
 
 # -- which terms there are -----------------------------------------------------------------------
 
-BUILT_IN = ("policy", "entropy", "imitation", "kl")
+BUILT_IN = ("policy", "entropy", "imitation", "kl", "divergence")
 """Terms that have settings of their own in `model.objective`, in the order of the loss."""
 
 
@@ -220,13 +235,17 @@ def active_terms(
     Args:
         entropy_coef, kl_coef: what the controllers have reached.
     """
-    sft = objective.sft
+    sft, divergence = objective.sft, objective.divergence
     imitation_coef = sft.coefficient(phase)
+    policy_coef = 1.0 - imitation_coef if sft.complement else 1.0
+    if divergence is not None and not divergence.with_reward:
+        policy_coef = 0.0
     built_in: dict[str, LossTerm] = {
-        "policy": PolicyTerm(1.0 - imitation_coef if sft.complement else 1.0),
+        "policy": PolicyTerm(policy_coef),
         "entropy": EntropyTerm(entropy_coef),
         "imitation": ImitationTerm(imitation_coef),
         "kl": KlTerm(kl_coef if objective.kl.place == "loss" else 0.0),
+        "divergence": DivergenceTerm(0.0 if divergence is None else divergence.coefficient(phase)),
     }
     terms = {**built_in, **foreign}
     return {name: term for name, term in terms.items() if term.coef or name == "policy"}

@@ -20,7 +20,7 @@ from luffy_pl.records import Experience
 class Tokens:
     """What the loss knows of each token of some rows.
 
-    Only `logprob_NT` and `entropy_NT` carry a gradient.
+    Only `logprob_NT`, `entropy_NT` and `divergence_NT` carry a gradient.
 
     logprob_NT: current policy.
     old_logprob_NT: the policy before the phase; read on rollout tokens, and on given ones where
@@ -34,6 +34,7 @@ class Tokens:
         tokens in the imitation term.
     sampler_logprob_NT: the engine's, of rollout tokens; None unless a setting reads it.
     reference_logprob_NT: the reference policy; None unless the loss has a KL term.
+    divergence_NT: of the whole distribution from a teacher's, in nats; None unless it is a term.
     """
 
     logprob_NT: Tensor
@@ -47,6 +48,7 @@ class Tokens:
     in_imitation_N: Tensor
     sampler_logprob_NT: Tensor | None = None
     reference_logprob_NT: Tensor | None = None
+    divergence_NT: Tensor | None = None
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Tokens:
         old_logprob_NT: Tensor,
         entropy_NT: Tensor,
         reference_logprob_NT: Tensor | None = None,
+        divergence_NT: Tensor | None = None,
     ) -> Tokens:
         """Join collected rows with what forward passes computed for them."""
         return cls(
@@ -71,6 +74,7 @@ class Tokens:
             in_imitation_N=rows.in_imitation_N,
             sampler_logprob_NT=rows.sampler_logprob_NT,
             reference_logprob_NT=reference_logprob_NT,
+            divergence_NT=divergence_NT,
         )
 
 

@@ -223,7 +223,8 @@ class LuffyModule(L.LightningModule):
     def logged_terms(self) -> list[str]:
         """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
         has_kl = self.objective.kl.coef > 0 and self.objective.kl.place == "loss"
-        return [*self.foreign_terms, *(["kl"] if has_kl else [])]
+        built_in = {"kl": has_kl, "divergence": self.objective.divergence is not None}
+        return [*self.foreign_terms, *(name for name, is_on in built_in.items() if is_on)]
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answers arrive graded; the evaluation callback counts them."""
@@ -300,6 +301,7 @@ class LuffyModule(L.LightningModule):
             step=step,
             forwards=self.forwards,
             before=before,
+            frozen=self.frozen,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
             backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
