@@ -8,7 +8,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loa
 
 .PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks
 quickstart: install
-	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
+	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite
 
 install: $(VENV)/.installed
 

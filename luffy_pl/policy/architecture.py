@@ -17,6 +17,7 @@ from transformers import (
 from luffy_pl.bundled import resolve
 from luffy_pl.errors import ModelError
 from luffy_pl.policy.lora import LoraConfig, add_adapters
+from luffy_pl.process.hub import hub_problem
 
 QWEN_7B = Qwen2Config(
     vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28,
@@ -46,6 +47,7 @@ def read_architecture(path: str, *, config_json: str | None = None) -> Pretraine
     source = config_json or resolve(path)
     if config_json is None and path in KNOWN and not Path(source).exists():
         return KNOWN[path]
+    hub_problem(source)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
