@@ -28,18 +28,19 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import Asking, read_benchmarks, read_training
+from luffy_pl.experience.reading import Asking, build_hinter, read_benchmarks, read_training
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.guidance.hinter import Hinter
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, build_reward_function
 from luffy_pl.rollout.engine import EngineConfig
-from luffy_pl.rollout.start import start_supervised
+from luffy_pl.rollout.start import check_installed, start_supervised
 from luffy_pl.rollout.supervised import SupervisedEngine
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,10 @@ class LuffyDataModule(L.LightningDataModule):
         self.chat_template_kwargs = chat_template_kwargs
         self.answers_per_chunk = answers_per_chunk
         self.seed, self.steps_per_phase = seed, steps_per_phase
-        self.sampler_logprobs = sampler_logprobs or rollout.replay is not None
+        self.sampler_logprobs = sampler_logprobs or rollout.needs_own_logprobs
         self.recorded_behaviour = recorded_behaviour
         self.planner: PhasePlanner | None = None
+        self.hinter: Hinter | None = None
         self.prompts: PromptSet | None = None
         self.problems: list[tuple[Prompt, ...]] = []
         self.known: Mapping[str, Mapping[str, Group]] = {}
@@ -147,14 +149,6 @@ class LuffyDataModule(L.LightningDataModule):
         if hasattr(self, "collector"):
             return
         self.read(stage)
-        if self.prompts is not None:
-            self.planner = PhasePlanner(
-                self.prompts,
-                self.rollout,
-                seed=self.seed,
-                rank=self._rank,
-                num_ranks=self._num_ranks,
-            )
         self._report("starting the rollout engine")
         self.engine = start_supervised(
             self.model_path,
@@ -172,11 +166,13 @@ class LuffyDataModule(L.LightningDataModule):
             traces=self.prompts.traces if self.prompts else {},
             sampler_logprobs=self.sampler_logprobs,
             max_model_len=self.asking.max_model_len,
+            hinter=self.hinter,
             on_progress=self._on_progress,
         )
 
     def read(self, stage: str) -> None:
         """Read tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
+        check_installed(self.engine_config)
         self.tokenizer = tokenizer = load_tokenizer(
             self.model_path, remote_code=self.engine_config.remote_code
         )
@@ -189,6 +185,9 @@ class LuffyDataModule(L.LightningDataModule):
             check_ranks(
                 self.rollout, num_ranks=self._num_ranks, steps_per_phase=self.steps_per_phase
             )
+            self.hinter = build_hinter(
+                self.train, self.rollout, self.asking, tokenizer, seed=self.seed
+            )
             self.prompts = read_training(
                 self.train,
                 tokenizer,
@@ -198,6 +197,15 @@ class LuffyDataModule(L.LightningDataModule):
                 needs_logprobs=self.recorded_behaviour,
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
+            )
+            if self.hinter is not None:
+                self.hinter.check(self.prompts.prompts)
+            self.planner = PhasePlanner(
+                self.prompts,
+                self.rollout,
+                seed=self.seed,
+                rank=self._rank,
+                num_ranks=self._num_ranks,
             )
         self.problems = read_benchmarks(
             self.benchmarks,
