@@ -36,6 +36,13 @@ def test_known_models_have_their_published_size(config, published):
     assert read_shape(config, compute_bytes=2).parameters == published
 
 
+def test_a_small_model_on_one_gpu(command_line):
+    done = command_line("estimate", "--config", "conf/gsm8k_qwen.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "Qwen/Qwen2.5-0.5B-Instruct: 494.0 M parameters" in done.stdout
+    assert done.stdout.count(" fits") == 2
+
+
 def test_the_published_setting_fits(command_line):
     for device in ("a100-80g", "h100-80g"):
         done = command_line(*PAPER, "--device", device, "--json")
