@@ -53,7 +53,7 @@ from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
-from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, known_keys
+from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, defaults_inside, known_keys
 from luffy_pl.run_dir import DEFAULT_RUN_DIR
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
@@ -178,7 +178,7 @@ class LuffyCLI(LightningCLI):
 
         def defaults() -> dict[str, Any]:
             own = self._parser(self.config.subcommand)
-            return flat(own.get_defaults(skip_validation=True))
+            return defaults_inside() | flat(own.get_defaults(skip_validation=True))
 
         return layered(args, parse=parse, defaults=defaults)
 
