@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.process.hub import hub_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,13 +23,15 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    code = code_arguments(remote_code)
+    code, problem = code_arguments(remote_code), hub_problem(model_path)
     if remote_code is not None:
         log.warning("%s: code of commit %s is run", model_path, remote_code)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_path, **code)
         config = AutoConfig.from_pretrained(model_path, **code)
     except (OSError, ValueError) as error:
+        if problem is not None:
+            raise not_here(model_path, problem) from error
         raise ModelError(
             "model.policy.path",
             f"no tokenizer can be loaded ({first_line(error)})",
@@ -44,6 +47,16 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
             fix="use the tokenizer the model was trained with, or resize its embeddings",
         )
     return tokenizer
+
+
+def not_here(model_path: str, problem: str) -> ModelError:
+    """The error for a model that only the hub has, and the hub cannot be asked."""
+    return ModelError(
+        "model.policy.path",
+        f"is neither a folder here nor in the cache of the hub, and {problem}",
+        value=model_path,
+        fix=f"give a folder, or where there is a network: hf download {model_path}",
+    )
 
 
 def generation_stop_ids(model_path: str) -> list[int]:

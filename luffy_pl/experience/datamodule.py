@@ -39,7 +39,7 @@ from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, build_reward_function
 from luffy_pl.rollout.engine import EngineConfig
-from luffy_pl.rollout.start import start_supervised
+from luffy_pl.rollout.start import check_installed, start_supervised
 from luffy_pl.rollout.supervised import SupervisedEngine
 
 log = logging.getLogger(__name__)
@@ -147,14 +147,6 @@ class LuffyDataModule(L.LightningDataModule):
         if hasattr(self, "collector"):
             return
         self.read(stage)
-        if self.prompts is not None:
-            self.planner = PhasePlanner(
-                self.prompts,
-                self.rollout,
-                seed=self.seed,
-                rank=self._rank,
-                num_ranks=self._num_ranks,
-            )
         self._report("starting the rollout engine")
         self.engine = start_supervised(
             self.model_path,
@@ -177,6 +169,7 @@ class LuffyDataModule(L.LightningDataModule):
 
     def read(self, stage: str) -> None:
         """Read tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
+        check_installed(self.engine_config)
         self.tokenizer = tokenizer = load_tokenizer(
             self.model_path, remote_code=self.engine_config.remote_code
         )
@@ -198,6 +191,13 @@ class LuffyDataModule(L.LightningDataModule):
                 needs_logprobs=self.recorded_behaviour,
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
+            )
+            self.planner = PhasePlanner(
+                self.prompts,
+                self.rollout,
+                seed=self.seed,
+                rank=self._rank,
+                num_ranks=self._num_ranks,
             )
         self.problems = read_benchmarks(
             self.benchmarks,

@@ -8,23 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luffy_pl.bundled import resolve
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.model.from_gguf import convert, find_gguf
 from luffy_pl.model.prepare import Preparation, prepare_model
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the two."""
-    parser = argparse.ArgumentParser(prog="luffy-pl model", description="Prepare models.")
+    parser = CommandParser(prog="luffy-pl model", description="Prepare models.")
     commands = parser.add_subparsers(dest="verb", required=True)
     gguf = commands.add_parser("from-gguf", help="convert a GGUF file to a model folder")
     gguf.add_argument(
         "source", help="a .gguf file, or package:NAME for one that an installed package brings"
     )
     gguf.add_argument("--out", type=Path, required=True, help="folder to write")
+    gguf.add_argument(
+        "--tie", action="store_true",
+        help="make embedding and head one matrix again, which quantized files hold as two",
+    )  # fmt: skip
     add_prepare(commands.add_parser("prepare", help="window, rope, template, pad and EOS"))
     args = parser.parse_args(argv)
     if args.verb == "from-gguf":
-        convert(find_gguf(args.source), args.out)
+        convert(find_gguf(args.source), args.out, tie=args.tie)
         return 0
     preparation = Preparation(
         rope_theta=args.rope_theta,
