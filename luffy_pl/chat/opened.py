@@ -150,7 +150,7 @@ def conversion_of(path: str) -> Conversion | None:
     """How a model's weights become those of a checkpoint, found without loading any."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    code = code_arguments(None)
-    config = AutoConfig.from_pretrained(path, **code)
+    no_code = code_arguments(None)
+    config = AutoConfig.from_pretrained(path, **no_code)
     with torch.device("meta"):
-        return saved_conversion(AutoModelForCausalLM.from_config(config, **code))
+        return saved_conversion(AutoModelForCausalLM.from_config(config, **no_code))

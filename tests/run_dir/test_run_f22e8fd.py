@@ -95,15 +95,15 @@ def test_it_is_reported(folder, capsys):
 
 def test_it_is_viewed(folder):
     assert main(["view", *RUNS, "--html", "page.html"]) == 0
-    text = (folder / "page.html").read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
     shown = {
         answer["response"]
-        for one in Page(text).data()
+        for one in Page(page).data()
         for group in one["groups"]
         for answer in group["answers"]
     }
     for name in RUNS:
-        assert f">{name}<" in text
+        assert f">{name}<" in page
         rows = read_lines(folder / name / "rollouts" / "phase-000004.jsonl")
         assert {row["response"] for row in rows} <= shown
 
