@@ -325,6 +325,7 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
         ground_truth=question.ground_truth,
         data_source=question.data_source,
         columns=question.columns,
+        question=question.messages[-1]["content"],
     )
 
 

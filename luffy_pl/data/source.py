@@ -45,6 +45,9 @@ class PromptSource:
     """Replaces the system message of every row; null keeps the row's own, "" drops it."""
     chat_template: str | None = None
     """Jinja file that replaces the tokenizer's chat template."""
+    hint_template: str | None = None
+    """The user's message with a hint, in the tokens of this model: {question} and {hint}; null
+    takes that of `data.rollout.guidance`."""
     max_prompt_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
     """A longer prompt is dropped, never cut; null sets no limit."""
     require_trace: bool = False

@@ -41,6 +41,12 @@ SETTINGS = {
     "rl_plus": [],
     "max_rl": SOLVED_SOMETIMES,
     "dft": [],
+    "ghpo": [],
+    "pope": ["--data.rollout.guidance.share.levels", "[0.75]", *SOLVED_SOMETIMES],
+    "guide": [],
+    "critique": SOLVED_SOMETIMES,
+    "uft": [],
+    "bread": [],
     # The teacher is the policy itself at first: the bonus makes the difference that it takes back.
     "gkd": [
         "--model.frozen.teacher.path",
@@ -49,8 +55,11 @@ SETTINGS = {
         "0.1",
     ],
 }
-NEAR_ANOTHER = ("cispo", "sapo", "max_rl", "dft")
-"""Recipes that differ from one that is trained by a pure function alone: theirs is held by hand."""
+NEAR_ANOTHER = (
+    "cispo", "sapo", "max_rl", "dft", "ghpo", "pope", "guide", "critique", "uft", "bread",
+)  # fmt: skip
+"""Recipes that differ from one that is trained by a pure function alone, which is held by hand, or
+by parts that test_ghpo_tells_more_until_an_answer_is_right and others train."""
 
 
 @pytest.fixture
@@ -94,6 +103,18 @@ def test_the_distance_from_the_reference_is_logged(train):
     distances = series(metrics, "critic/kl")
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert abs(distances[2]) > 1e-6
+
+
+def test_ghpo_tells_more_until_an_answer_is_right(train):
+    metrics, rows = train("ghpo")
+    told = {row["hint"]["share"] for row in rows if "hint" in row}
+    assert 0.75 in told <= {0.25, 0.5, 0.75}
+    assert max(series(metrics, "hint/solved")) > 0
+    assert {row["source"] for row in rows} == {"rollout"}
+    for row in rows:
+        if "hint" in row:
+            assert row["prompt"].startswith("<user><book>")
+            assert row["hint"]["text"] in row["prompt"]
 
 
 def test_a_divergence_is_logged_and_costs_a_pass(train):

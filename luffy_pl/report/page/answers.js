@@ -62,7 +62,7 @@ function groupsBeside(label) {
 
 // The policy's own answers that are right, as a share of those that were graded.
 function accuracy(group) {
-  const graded = group.answers.filter((answer) => answer.source === "rollout" && answer.correct !== null);
+  const graded = group.answers.filter((answer) => answer.source === "rollout" && answer.hint === undefined && answer.correct !== null);
   return graded.filter((answer) => answer.correct).length / graded.length;
 }
 
@@ -183,6 +183,7 @@ function answerCard(facts, texts, view) {
   const card = element("div", "answer " + verdict.replace(" ", "-") + (facts.source === "expert" ? " expert" : ""));
   const line = element("p", "facts");
   const parts = [`${facts.tokens} tokens`];
+  if (facts.hint !== undefined) parts.push(`under a hint of ${number(100 * facts.hint)}%`);
   if (facts.finish_reason === "length") parts.push("cut off");
   if (facts.status !== "ok") parts.push(facts.status);
   if (facts.reward !== null) parts.push(`reward ${number(facts.reward)}`);

@@ -172,6 +172,8 @@ def facts_of(line: Mapping[str, Any]) -> dict[str, Any]:
     """What the index has of one answer."""
     facts = {name: line.get(name) for name in OF_LINE}
     facts |= {name: verdict(line).get(name) for name in OF_VERDICT}
+    if isinstance(line.get("hint"), dict):
+        facts["hint"] = line["hint"].get("share")
     return {name: plain(value) for name, value in facts.items()}
 
 
