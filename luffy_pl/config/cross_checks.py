@@ -97,7 +97,9 @@ def check_recipe(config: Any) -> None:
                     name,
                 )
     compares = hasattr(config.data.advantage, "baseline")  # a built-in kind
-    if rollout.group_size == 1 and compares and not objective.sft.coef:
+    distillation = objective.distillation
+    is_taught_alone = distillation is not None and not distillation.with_reward
+    if rollout.group_size == 1 and compares and not objective.sft.coef and not is_taught_alone:
         raise ConfigError(
             "data.rollout.group_size",
             "compares a response with no other, so its advantage would be its reward",

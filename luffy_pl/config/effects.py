@@ -123,6 +123,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.sft.row_weight": (SFT,),
     **scheduled(f"{OBJECTIVE}.entropy.schedule", is_set(f"{OBJECTIVE}.entropy.coef")),
     **scheduled(f"{OBJECTIVE}.kl.schedule", KL),
+    f"{OBJECTIVE}.distillation": (SAMPLED_ROWS,),
+    **scheduled(f"{OBJECTIVE}.distillation.schedule", is_set(f"{OBJECTIVE}.distillation.coef")),
     "model.optimizer.schedule.decay_steps": (falls("model.optimizer"),),
     "model.optimizer.schedule.floor": (falls("model.optimizer"),),
     "model.optimizer.sft": (IMITATION,),

@@ -74,6 +74,9 @@ def collate(
             response_mask_NT[index, sampled:end] &= logprob_t.isfinite()
 
     responses = [row for _, row in rows]
+    prompts = [row.teacher_prompt for row in responses]
+    is_apart = any(prompt is not None for prompt in prompts)
+    seen = tuple(() if prompt is None else prompt.token_ids for prompt in prompts)
     reward_N = torch.tensor([float("nan") if r is None else r for r in rewards])
     group_N = torch.tensor([i for i, group in enumerate(groups) for _ in group.responses])
     return Experience(
@@ -86,6 +89,8 @@ def collate(
         behaviour_logprob_NT=behaviour_NT,
         sampler_logprob_NT=sampler_NT if has_sampler_logprobs(responses) else None,
         policy_version_N=torch.tensor([row.policy_version for row in responses]),
+        is_taught_N=torch.tensor([bool(ids) for ids in seen]) if is_apart else None,
+        teacher_prompts=seen if is_apart else None,
         advantage_N=torch.full_like(reward_N, torch.nan),
         reward_N=reward_N,
         group_N=group_N,
