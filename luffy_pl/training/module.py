@@ -25,13 +25,7 @@ from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import StageProgress
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
-from luffy_pl.objective.terms import (
-    LossTerm,
-    OptimizerStep,
-    active_terms,
-    foreign_terms,
-    logged_terms,
-)
+from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms, logged_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, check_frozen, load_frozen
 from luffy_pl.policy.offload import OffloadStrategy
@@ -324,7 +318,7 @@ class LuffyModule(L.LightningModule):
             phase=experience.phase,
         )
 
-    def _terms(self, phase: int) -> dict[str, LossTerm]:
+    def _terms(self, phase: int) -> dict[str, Any]:
         """The terms of the loss in a phase, with the coefficients that controllers have reached."""
         return active_terms(
             self.objective,
