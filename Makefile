@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two workers; what a file's tests prepare stays in one of them. tests/plan.py gives the order.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install check test test-long lint docs reliability families audit
+.PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks
 quickstart: install
 	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
 
@@ -48,9 +48,25 @@ reliability: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m case --junitxml=outputs/cases.xml
 	$(BIN)/python tests/reliability_table.py outputs/cases.xml
 
+# docs/notebook.ipynb with what its cells show: two minutes.
+notebook: install
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore docs/make/notebook.py
+
 # The table of docs/models.md: a minute, in which tiny models of all families are compared.
 families: install
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -W ignore tests/policy/families.py
+
+# Archive and wheel in dist/, checked, installed into an empty environment, and a phase trained with them.
+dist: install
+	$(BIN)/python release/dist.py
+
+# The locks for GPUs and for systems without vLLM, made again; that for CPUs is kept by hand. Asks the package index.
+locks: install
+	$(BIN)/python release/locks.py write
+
+# That every lock resolves for Python 3.11, 3.12 and 3.13; nothing is installed. Asks the package index.
+check-locks: install
+	$(BIN)/python release/locks.py check
 
 # Known weaknesses of what is locked. Asks a database on the network, so no part of `test`.
 audit:

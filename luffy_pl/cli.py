@@ -19,6 +19,7 @@ QUICKSTART = "quickstart"
 WRITE_TEXT = ("--print_config", "--help", "-h")
 COMMANDS = {
     QUICKSTART: (RUN, "train the small world that comes with the package; options as of fit"),
+    "init": ("luffy_pl.project.command", "begin a project of your own: init FOLDER"),
     "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
     "validate": (
         RUN,
@@ -35,7 +36,8 @@ COMMANDS = {
         "check: find what is wrong with prompts and traces; prepare",
     ),
     "traces": ("luffy_pl.traces.command", "generate: expert traces from a teacher, graded"),
-    "serve": ("luffy_pl.rollout.serve", "a vLLM server for rollouts: serve MODEL --port 8000"),
+    "chat": ("luffy_pl.chat.command", "talk to a run or a model folder: chat RUN"),
+    "serve": ("luffy_pl.rollout.serve", "a vLLM server: for rollouts, or with --chat for people"),
     "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),

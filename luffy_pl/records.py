@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Source = Literal["rollout", "expert", "prefix", "replay"]
+Source = Literal["rollout", "expert", "prefix", "replay", "hinted"]
 """Who wrote a response: the policy; an expert; an expert its beginning and the policy the rest; the
-policy in an earlier phase."""
+policy in an earlier phase; the policy under a hint that its prompt does not hold any more."""
 Role = Literal["both", "policy", "imitation", "none"]
 """Terms a row takes part in: the policy-gradient term, imitation of its given tokens, or both."""
 FinishReason = Literal["stop", "length"]
@@ -31,7 +31,8 @@ class Prompt:
 
     `id` is stable across runs: it keys the sampling seeds. `text` is the rendered chat
     template and `token_ids` its encoding. `columns` is what its row held beyond the schema, for
-    rewards, graders and metrics; a prompt without it is the same prompt.
+    rewards, graders and metrics; `question` is the last user message, for hints. A prompt without
+    the two is the same prompt.
     """
 
     id: str
@@ -40,6 +41,23 @@ class Prompt:
     ground_truth: str
     data_source: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    question: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Help that stood in the prompt when a row was sampled.
+
+    prompt: the prompt with the hint in it.
+    text: the hint alone.
+    share: how much was told, from 0 to 1: of a trace, the share of its words.
+    after_failure: whether it was given because the rollouts before it had failed.
+    """
+
+    prompt: Prompt
+    text: str
+    share: float
+    after_failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +122,12 @@ class TeacherPrompt:
 class Response:
     """One row of a group, graded.
 
-    The first `num_given` tokens were not sampled now: none of a rollout's, all of an expert
-    trace's, the shown part of a prefix row. `logprobs` are the engine's, of the tokens after them,
-    and `given_logprobs` the author's, in nats; None where they are not known. `policy_version` is
-    that of the completion. `teacher_prompt` is None where a teacher sees what the policy sees.
+    The first `num_given` tokens were not sampled now, or not under the group's prompt: none of a
+    rollout's, all of an expert trace's or a hinted row's, the shown part of a prefix row.
+    `logprobs` are the engine's, of the tokens after them, and `given_logprobs` the author's, in
+    nats; None where they are not known. `policy_version` is that of the completion. `hint` is what
+    helped the policy to write it; where the group's prompt is the hinted one, all rows have it.
+    `teacher_prompt` is None where a teacher sees what the policy sees.
     """
 
     source: Source
@@ -121,6 +141,12 @@ class Response:
     role: Role = "both"
     policy_version: int = -1
     teacher_prompt: TeacherPrompt | None = None
+    hint: Hint | None = None
+
+    @property
+    def is_unaided(self) -> bool:
+        """Whether the policy wrote all of it, in this phase and without a hint."""
+        return self.source == "rollout" and self.hint is None
 
 
 @dataclass(frozen=True)
@@ -164,6 +190,8 @@ class Experience:
     policy_version_N: phases that the weights which sampled the row had been trained for; -1 for a
         row that was not sampled. Below `phase` where collecting and training overlap.
     sampled: what the engine was asked for, groups that were then replaced included.
+    hints: how many groups were to get a hint, and what became of those hints; empty without
+        guidance.
     host: the record as it was before it went to a device, of which lengths, masks and steps are
         read so that nobody waits for the device; None for one that is on the host.
     """
@@ -189,6 +217,7 @@ class Experience:
     groups: tuple[Group, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     sampled: tuple[Sampled, ...] = ()
+    hints: dict[str, int] = field(default_factory=dict)
     host: Experience | None = None
 
     @property

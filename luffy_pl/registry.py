@@ -32,6 +32,7 @@ HOMES = {
     "advantage": "luffy_pl.objective.advantage",
     "loss_term": "luffy_pl.objective.terms",
     "router": "luffy_pl.experience.routing",
+    "guidance": "luffy_pl.guidance.hints",
     "reward": "luffy_pl.reward.terms",
     "grader": "luffy_pl.reward.graders",
     "engine": "luffy_pl.rollout.start",

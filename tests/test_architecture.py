@@ -12,7 +12,8 @@ ARROWS = {
     "objective": "", "policy": "", "answer": "", "reward": "answer", "miniature": "",
     "rollout": "policy",
     "data": "policy",
-    "experience": "data objective reward rollout",
+    "guidance": "data objective",
+    "experience": "data guidance objective reward rollout",
     "training": "experience objective policy",
     "evaluation": "run_dir",
     "report": "evaluation run_dir",
@@ -27,6 +28,8 @@ ARROWS = {
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
     "api": "config run_dir",
+    "project": "",
+    "chat": "data model policy rollout",
     "cli": "",
 }  # fmt: skip
 HOME_OF = {

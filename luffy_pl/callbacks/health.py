@@ -10,7 +10,9 @@ from typing import Any
 import lightning as L
 import torch
 
+from luffy_pl.callbacks.hints import hint_pairs
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks
+from luffy_pl.experience.collate import engine_logprobs
 from luffy_pl.experience.collect import is_informative
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.objective.metrics import Pair
@@ -26,7 +28,7 @@ class Health(L.Callback):
     rollout/empty: rollouts without a token of text. rollout/logprob_not_finite: sampled tokens
     whose log-probability the engine did not know. reward/frac_zero_std: graded groups whose rewards
     are all equal, which teach nothing. train/steps_left_out: optimizer steps that were not finite.
-    rollout/engines_replaced: of this process.
+    rollout/engines_replaced: of this process. hint/*: what became of hints (`hint_pairs`).
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,8 @@ class Health(L.Callback):
         self, trainer: L.Trainer, module: LuffyModule, outputs: Any, batch: Experience, index: int
     ) -> None:
         """One set of values per phase."""
-        values = mean_over_ranks(trainer, group_shares(batch.groups, batch.reward_N.device))
+        shares = group_shares(batch.groups, batch.reward_N.device)
+        values = mean_over_ranks(trainer, {**shares, **hint_pairs(batch)})
         values["train/steps_left_out"] = float(module.left_out.total)
         data: LuffyDataModule = trainer.datamodule
         values["rollout/engines_replaced"] = float(data.engine.num_replaced)
@@ -52,9 +55,10 @@ class Health(L.Callback):
 
 def group_shares(groups: Sequence[Group], device: torch.device) -> dict[str, Pair]:
     """Numerators and denominators of this rank."""
-    sampled = [row for group in groups for row in group.responses if row.source == "rollout"]
+    rows = [row for group in groups for row in group.responses]
+    sampled = [row for row in rows if row.source in ("rollout", "hinted")]
     empty = [len(row.token_ids) <= (row.finish_reason == "stop") for row in sampled]
-    logprobs = [value for row in sampled for value in row.logprobs or ()]
+    logprobs = [value for row in sampled for value in engine_logprobs(row)]
     graded = [group for group in groups if any(r is not None for r in group.rewards)]
     equal = [not is_informative(group) for group in graded]
     shares = {

@@ -108,6 +108,8 @@ def group_lines(groups: Sequence[Group], trained: Iterable[Mapping[str, Any]] | 
                 "reward": reward,
                 "verdict": dataclasses.asdict(response.verdict),
             }
+            if response.hint is not None:
+                line["hint"] = {"share": response.hint.share, "text": response.hint.text}
             if more is not None:
                 line |= next(more)
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")

@@ -30,12 +30,16 @@ def check_settings(config: Any) -> None:
     check_trainer(config)
     check_frozen(frozen_configs(config.model.frozen), frozen_models(config.model.objective))
     rollout, optimizer = config.data.rollout, config.model.optimizer
+    prompt = "data.train.max_prompt_tokens"
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
+    if rollout.guidance is not None and rollout.guidance.put_back == "hinted":
+        prompt = f"the larger of {prompt} and data.rollout.guidance.max_prompt_tokens"
+        limits.append(rollout.guidance.max_prompt_tokens)  # rows are trained under their hints
     longest = rollout.max_response_tokens + max((n for n in limits if n), default=0)
     if optimizer.micro_batch_tokens < longest:
         raise ConfigError(
             "model.optimizer.micro_batch_tokens",
-            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}"
+            f"is below {prompt} + data.rollout.max_response_tokens = {longest}"
             ", so the longest row would not fit",
             value=optimizer.micro_batch_tokens,
             fix=f"use at least {longest}",
@@ -43,7 +47,7 @@ def check_settings(config: Any) -> None:
     if config.data.engine.max_model_len is not None and config.data.engine.max_model_len < longest:
         raise ConfigError(
             "data.engine.max_model_len",
-            f"is below data.train.max_prompt_tokens + data.rollout.max_response_tokens = {longest}",
+            f"is below {prompt} + data.rollout.max_response_tokens = {longest}",
             value=config.data.engine.max_model_len,
             fix=f"use at least {longest}, or null",
         )
@@ -211,7 +215,7 @@ def why_no_gpu() -> tuple[str, str]:
     if torch.version.cuda is None:
         return (
             f"torch {torch.__version__} is built for CPUs and sees no CUDA GPU",
-            "install the build for GPUs (docs/scale.md)",
+            "install the build for GPUs (docs/install.md)",
         )
     if visible is not None and visible.strip() in ("", "-1"):
         return f"CUDA_VISIBLE_DEVICES={visible!r} leaves no CUDA GPU", "unset it"

@@ -69,12 +69,15 @@ def falls(optimizer: str) -> Need:
 
 
 OBJECTIVE, ROLLOUT = "model.objective", "data.rollout"
+PUT_BACK = f"{ROLLOUT}.guidance.put_back"
 GIVEN_ROWS = Need(
-    (f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.replay"),
-    "rows that the policy did not sample (data.rollout.expert_traces_per_group, or replay)",
+    (f"{ROLLOUT}.expert_traces_per_group", f"{ROLLOUT}.replay", PUT_BACK),
+    "rows that the policy did not sample (data.rollout.expert_traces_per_group, replay, or "
+    "guidance.put_back: plain)",
     lambda values: (
         bool(values.get(f"{ROLLOUT}.expert_traces_per_group"))
         or is_section(f"{ROLLOUT}.replay").holds(values)
+        or values.get(PUT_BACK) == "plain"
     ),
 )
 SAMPLED_ROWS = Need(
@@ -131,17 +134,27 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "model.optimizer.sft.schedule.decay_steps": (falls("model.optimizer.sft"),),
     "model.optimizer.sft.schedule.floor": (falls("model.optimizer.sft"),),
     "data.advantage.baseline": (GIVEN_ROWS,),
-    f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine"),),
+    f"{ROLLOUT}.prefix.min_ratio": (one_of(STRATEGY, "random", "fixed", "cosine", "binomial"),),
     f"{ROLLOUT}.prefix.max_ratio": (
-        one_of(STRATEGY, "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"),
+        one_of(
+            STRATEGY,
+            "random",
+            "fixed",
+            "linear",
+            "linear_max",
+            "reverse_linear",
+            "cosine",
+            "binomial",
+        ),
     ),
     f"{ROLLOUT}.prefix.phases": (
-        one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine"),
+        one_of(STRATEGY, "linear", "linear_max", "reverse_linear", "cosine", "binomial"),
     ),
     # What `shared` and `fixed` say contradict each other, and the section itself says so.
     f"{ROLLOUT}.prefix.shared": (
-        one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine"),
+        one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine", "binomial"),
     ),
+    f"{ROLLOUT}.prefix.pieces": (one_of(STRATEGY, "binomial"),),
     "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
     "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.gpu_memory_utilization": (one_of("data.engine.kind", "auto", "vllm"),),

@@ -72,6 +72,9 @@ class PromptSource:
     """Replaces the system message of every row; null keeps the row's own, "" drops it."""
     chat_template: str | None = None
     """Jinja file that replaces the tokenizer's chat template."""
+    hint_template: str | None = None
+    """The user's message with a hint, in the tokens of this model: {question} and {hint}; null
+    takes that of `data.rollout.guidance`."""
     max_prompt_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
     """A longer prompt is dropped, never cut; null sets no limit."""
     require_trace: bool = False
@@ -375,6 +378,7 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
         ground_truth=question.ground_truth,
         data_source=question.data_source,
         columns=question.columns,
+        question=question.messages[-1]["content"],
     )
 
 

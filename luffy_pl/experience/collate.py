@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from luffy_pl.records import Experience, Group, Response
 
@@ -66,12 +67,11 @@ def collate(
         response_mask_NT[index, first:end] = is_learned(response, rewards[index], masks_truncated)
         given_mask_NT[index, first:sampled] = True
         if response.given_logprobs is not None:
-            behaviour_NT[index, first:sampled] = torch.tensor(response.given_logprobs)
+            behaviour_NT[index, first:sampled], is_known_t = finite(response.given_logprobs)
+            response_mask_NT[index, first:sampled] &= is_known_t
         if response.logprobs is not None:
-            # An engine without a number for a token says nothing about its ratio.
-            logprob_t = torch.tensor(response.logprobs)
-            sampler_NT[index, sampled:end] = logprob_t.nan_to_num(0.0, 0.0, 0.0)
-            response_mask_NT[index, sampled:end] &= logprob_t.isfinite()
+            sampler_NT[index, sampled:end], is_known_t = finite(response.logprobs)
+            response_mask_NT[index, sampled:end] &= is_known_t
 
     responses = [row for _, row in rows]
     prompts = [row.teacher_prompt for row in responses]
@@ -100,6 +100,15 @@ def collate(
         step_imitates=steps.imitates,
         groups=tuple(groups),
     )
+
+
+def finite(logprobs: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Log-probabilities, and which are there: an engine may have no number for a token.
+
+    Nothing is known of the ratio of such a token, which gets a 0.
+    """
+    logprob_t = torch.tensor(logprobs)
+    return logprob_t.nan_to_num(0.0, 0.0, 0.0), logprob_t.isfinite()
 
 
 def candidates(
@@ -142,6 +151,12 @@ def is_learned(response: Response, reward: float | None, masks_truncated: bool) 
 def is_truncated(response: Response) -> bool:
     """Whether the policy ran into the length limit."""
     return response.finish_reason == "length"
+
+
+def engine_logprobs(response: Response) -> Sequence[float]:
+    """What the engine said of the tokens that it sampled for a row in this phase; may be empty."""
+    of_row = response.given_logprobs if response.source == "hinted" else response.logprobs
+    return of_row or ()
 
 
 def has_sampler_logprobs(responses: Sequence[Response]) -> bool:

@@ -12,7 +12,8 @@ update.
     Phase
       |
       | guide           experience/collect.py: the rows of a group that an expert wrote or began,
-      |                   their length by experience/guidance.py
+      |                   their length by experience/guidance.py; hints by guidance/hinter.py,
+      |                   what they say by guidance/hints.py
       v
     GroupSpec
       |
@@ -26,6 +27,7 @@ update.
       v
     Group
       |
+      | again           experience/second_rounds.py: groups that failed, with help
       | refill, route   experience/collect.py: groups that teach nothing are replaced;
       |                   experience/routing.py: which rows learn
       | collate         experience/collate.py: rows padded to one record
@@ -52,20 +54,26 @@ update.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from luffy_pl.data.expert_traces import choose_traces
 from luffy_pl.data.seeds import seed_generators
 from luffy_pl.errors import DivergedError
 from luffy_pl.experience.checks import check_weights
-from luffy_pl.experience.collate import Steps, collate, plan_steps
+from luffy_pl.experience.collate import Steps, collate, engine_logprobs, plan_steps
 from luffy_pl.experience.compare import compare
-from luffy_pl.experience.guidance import Given, PrefixConfig, given_rows
+from luffy_pl.experience.guidance import Given, PrefixConfig
 from luffy_pl.experience.phases import Phase, PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.routing import with_roles
 from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, sample_groups
+from luffy_pl.experience.second_rounds import (
+    begun_rows,
+    num_hinted,
+    sampled_again,
+    second_round,
+)
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
@@ -99,8 +107,12 @@ def collect_phase(
     plan = planner.plan(phase, view=policy)
 
     def sample(prompts: Sequence[Prompt], places: Sequence[int | str]) -> list[Group]:
-        specs = guide(prompts, places, plan, collector)
-        return sample_groups(specs, phase, collector, stopwatch)  # each answer is graded at once
+        def sampled(specs: Sequence[GroupSpec]) -> list[Group]:
+            return sample_groups(specs, phase, collector, stopwatch)  # each is graded at once
+
+        groups = sampled(guide(prompts, places, plan, collector))
+        second = second_round(plan, collector)
+        return sampled_again(prompts, groups, places, second, sampled)
 
     def sample_and_refill() -> list[Group]:
         groups = sample(plan.prompts, plan.places)
@@ -118,14 +130,16 @@ def collect_phase(
         masks_truncated=advantage.truncated == "mask",
     )
     if policy is None:
-        return stopwatch.written_to(compare(experience, None, advantage))
-    compared = compare(
-        experience,
-        policy.reward_penalty(experience),
-        advantage,
-        sum_over_ranks=policy.sum_over_ranks,
-    )
-    return stopwatch.written_to(compared)
+        compared = compare(experience, None, advantage)
+    else:
+        compared = compare(
+            experience,
+            policy.reward_penalty(experience),
+            advantage,
+            sum_over_ranks=policy.sum_over_ranks,
+        )
+    hints = {} if collector.hinter is None else collector.hinter.taken()
+    return stopwatch.written_to(dataclasses.replace(compared, hints=hints))
 
 
 def guide(
@@ -140,17 +154,43 @@ def guide(
         places: of each prompt in the phase, over all ranks.
     """
     return [
-        GroupSpec(
-            prompt,
-            place,
-            given_to(prompt, place, phase, collector),
-            expected_tokens=max(
-                (len(trace.token_ids) for trace in collector.traces.get(prompt.id, ())),
-                default=None,
+        with_hint(
+            GroupSpec(
+                prompt,
+                place,
+                given_to(prompt, place, phase, collector),
+                expected_tokens=max(
+                    (len(trace.token_ids) for trace in collector.traces.get(prompt.id, ())),
+                    default=None,
+                ),
             ),
+            phase,
+            collector,
         )
         for prompt, place in zip(prompts, places, strict=True)
     ]
+
+
+def with_hint(spec: GroupSpec, phase: Phase, collector: Collector) -> GroupSpec:
+    """The group with the hint that it has from the start, where the settings say so."""
+    hinter, rollout = collector.hinter, collector.rollout
+    if hinter is None or hinter.config.follows or phase.number < rollout.sft_phases:
+        return spec
+    prompt = spec.prompt
+    traces = collector.traces.get(prompt.id, ())
+    hint = hinter.hint(
+        prompt,
+        place=spec.place,
+        phase=phase.number,
+        own_share=phase.shares.get("guidance"),
+        traces=traces,
+    )
+    if hint is None:
+        return spec
+    if hinter.config.put_back == "hinted":
+        return dataclasses.replace(spec, prompt=hint.prompt, hint=hint)
+    num_rows = num_hinted(hinter.config, rollout.num_rows(phase.number) - len(spec.given))
+    return dataclasses.replace(spec, hint=hint, num_hinted=num_rows)
 
 
 def given_to(
@@ -159,27 +199,20 @@ def given_to(
     """Return the rows of a group that are not, or not wholly, sampled."""
     if prompt.id in phase.replayed:
         return (phase.replayed[prompt.id],)
-    rollout, seed = collector.rollout, collector.seed
+    rollout = collector.rollout
     imitates = phase.number < rollout.sft_phases
     num_given = rollout.num_rows(phase.number) if imitates else rollout.expert_traces_per_group
-    if not num_given:
+    if not num_given or (rollout.prefix.when == "all_failed" and not imitates):
         return ()
-    chosen = choose_traces(
-        collector.traces.get(prompt.id, ()),
-        num_given,
-        seed=seed,
-        phase=phase.number,
-        prompt_id=prompt.id,
-    )
-    return given_rows(
-        chosen,
-        PrefixConfig() if imitates else rollout.prefix,
+    own = phase.shares.get("prefix")
+    return begun_rows(
+        prompt,
+        place,
+        phase.number,
+        collector,
+        prefix=PrefixConfig() if imitates else rollout.prefix,
         num_rows=num_given,
-        phase=phase.number,
-        place=place,
-        seed=seed,
-        prompt_id=prompt.id,
-        max_tokens=collector.room_for_answer(prompt),
+        share=None if own is None or imitates else own(prompt.id),
     )
 
 
@@ -244,9 +277,8 @@ def check_logprobs(groups: Sequence[Group], *, phase: int) -> None:
 
     A single token is left out of the loss; many are a policy that has come apart.
     """
-    logprobs = [
-        value for group in groups for row in group.responses for value in row.logprobs or ()
-    ]
+    rows = [row for group in groups for row in group.responses]
+    logprobs = [value for row in rows for value in engine_logprobs(row)]
     num_missing = sum(not math.isfinite(value) for value in logprobs)
     if num_missing > MAX_MISSING_SHARE * len(logprobs):
         raise DivergedError(

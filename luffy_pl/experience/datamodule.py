@@ -27,12 +27,13 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import Asking, read_benchmarks, read_training
+from luffy_pl.experience.reading import Asking, build_hinter, read_benchmarks, read_training
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.guidance.hinter import Hinter
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
@@ -100,9 +101,10 @@ class LuffyDataModule(L.LightningDataModule):
         self.chat_template_kwargs = chat_template_kwargs
         self.answers_per_chunk = answers_per_chunk
         self.seed, self.steps_per_phase = seed, steps_per_phase
-        self.sampler_logprobs = sampler_logprobs or rollout.replay is not None
+        self.sampler_logprobs = sampler_logprobs or rollout.needs_own_logprobs
         self.recorded_behaviour = recorded_behaviour
         self.planner: PhasePlanner | None = None
+        self.hinter: Hinter | None = None
         self.prompts: PromptSet | None = None
         self.problems: list[tuple[Prompt, ...]] = []
         self.known: Mapping[str, Mapping[str, Group]] = {}
@@ -171,6 +173,7 @@ class LuffyDataModule(L.LightningDataModule):
             traces=self.prompts.traces if self.prompts else {},
             sampler_logprobs=self.sampler_logprobs,
             max_model_len=self.asking.max_model_len,
+            hinter=self.hinter,
             on_progress=self._on_progress,
         )
 
@@ -188,6 +191,9 @@ class LuffyDataModule(L.LightningDataModule):
             check_ranks(
                 self.rollout, num_ranks=self._num_ranks, steps_per_phase=self.steps_per_phase
             )
+            self.hinter = build_hinter(
+                self.train, self.rollout, self.asking, tokenizer, seed=self.seed
+            )
             self.prompts = read_training(
                 self.train,
                 tokenizer,
@@ -198,6 +204,8 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
+            if self.hinter is not None:
+                self.hinter.check(self.prompts.prompts)
         self.problems = read_benchmarks(
             self.benchmarks,
             tokenizer,

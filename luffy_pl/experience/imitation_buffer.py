@@ -36,17 +36,16 @@ class ImitationBuffer:
 
 
 def unsolved(groups: Sequence[Group]) -> list[str]:
-    """Prompts all of whose graded rollouts are wrong."""
-    return [
-        group.prompt.id
-        for group in groups
-        if {
-            row.verdict.correct
-            for row in group.responses
-            if row.source == "rollout" and row.verdict.correct is not None
-        }
-        == {False}
-    ]
+    """Prompts all of whose graded rollouts are wrong, whatever a hint made of them then."""
+    return [group.prompt.id for group in groups if is_unsolved(group)]
+
+
+def is_unsolved(group: Group) -> bool:
+    """Whether the policy alone has answered, and never right."""
+    verdicts = {row.verdict.correct for row in group.responses if row.is_unaided} - {None}
+    if verdicts:
+        return verdicts == {False}
+    return any(row.hint is not None and row.hint.after_failure for row in group.responses)
 
 
 def imitated_group(

@@ -7,7 +7,7 @@ what came before; that state is the same on every rank, and part of a checkpoint
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from luffy_pl.experience.imitation_buffer import ImitationBuffer, imitated_group
 from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.replay import ReplayPool, prompt_outcome
 from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.guidance.prompt_shares import PromptShares, accuracies
 from luffy_pl.records import Group, Prompt
 
 Item = TypeVar("Item")
@@ -33,6 +34,7 @@ class Phase:
     places: of each prompt in the phase, over all ranks.
     replayed: by prompt id, the earlier answer to show.
     spare: prompts for dynamic sampling, in the order in which they are taken.
+    shares: how much a prompt id is shown, where that is a state of its own: of `guidance`.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Phase:
     places: Sequence[int]
     replayed: Mapping[str, Given]
     spare: Sequence[Prompt]
+    shares: Mapping[str, PromptShares] = field(default_factory=dict)
 
 
 class PhasePlanner:
@@ -53,6 +56,7 @@ class PhasePlanner:
         self.by_id = {prompt.id: prompt for prompt in prompts.prompts}
         self.pool = ReplayPool(rollout.replay) if rollout.replay else None
         self.buffer = ImitationBuffer(rollout.imitation_buffer or 0)
+        self.shares = {name: PromptShares(one) for name, one in rollout.per_prompt.items()}
 
     def plan(self, phase: int, *, view: PolicyView | None) -> Phase:
         """This rank's share of a phase."""
@@ -67,14 +71,19 @@ class PhasePlanner:
         together = fresh[:num_fresh] + [self.by_id[name] for name in replayed]
         mine = slice(self.rank, None, self.num_ranks)
         places = range(len(together))[mine]
-        return Phase(phase, together[mine], places, replayed, spare[mine])
+        return Phase(phase, together[mine], places, replayed, spare[mine], self.shares)
 
     def imitated(self, groups: Sequence[Group], phase: int) -> list[Group]:
         """Learn from a phase; this rank's share of a step of imitation, where one is due."""
         if phase < self.rollout.sft_phases:  # an expert's right answer says nothing of the policy
             return []
+        if self.shares:
+            found = self._gather(accuracies(groups))
+            for shares in self.shares.values():
+                shares.update(found)
         if self.pool is not None:
-            self.pool.update(self._gather([prompt_outcome(group) for group in groups]))
+            outcomes = [prompt_outcome(group) for group in groups]
+            self.pool.update(self._gather([found for found in outcomes if found is not None]))
         if self.rollout.imitation_buffer is None:
             return []
         # Sorted, so that the number of ranks does not decide who waits longest.
@@ -103,6 +112,7 @@ class PhasePlanner:
             "replay": self.pool.state_dict() if self.pool else None,
             "imitation_buffer": list(self.buffer.ids),
             "fingerprint": self.fingerprint,
+            **({"shares": {n: dict(s.of) for n, s in self.shares.items()}} if self.shares else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,6 +125,8 @@ class PhasePlanner:
         if self.pool is not None and state["replay"] is not None:
             self.pool.load_state_dict(state["replay"])
         self.buffer.ids = list(state["imitation_buffer"])
+        for name, shares in self.shares.items():
+            shares.of = dict(state.get("shares", {}).get(name, {}))
 
     @cached_property
     def fingerprint(self) -> str:

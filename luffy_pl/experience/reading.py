@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.chat import TemplateKwargs, Tokenizer
+from luffy_pl.data.chat import TemplateKwargs, Tokenizer, encode_known
 from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.checks import check_prompts, without_bad_golds
 from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.guidance.hinter import Hinter
+from luffy_pl.guidance.settings import WHERE, check_template
 from luffy_pl.records import Prompt
 from luffy_pl.reward.reward import Verifier
 
@@ -71,6 +73,35 @@ def read_training(
         report(f"{source.path}: {line}")
     check_prompts(prompts, source.path, rollout, needs_logprobs=needs_logprobs)
     return prompts
+
+
+def build_hinter(
+    source: PromptSource | None,
+    rollout: RolloutConfig,
+    asking: Asking,
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+) -> Hinter | None:
+    """What puts hints into prompts; None without guidance."""
+    config = rollout.guidance
+    if config is None or source is None:
+        return None
+    template, name = config.template, f"{WHERE}.template"
+    if source.hint_template is not None:
+        template, name = source.hint_template, f"{source.path}: hint_template"
+        check_template(template, name)
+    # A prompt that fills the window would leave no room for an answer.
+    limits = [config.max_prompt_tokens, asking.max_model_len and asking.max_model_len - 1]
+    return Hinter(
+        config,
+        encode=lambda texts: encode_known(tokenizer, texts),
+        special=tuple(tokenizer.all_special_tokens),
+        template=template,
+        template_name=name,
+        max_prompt_tokens=min((limit for limit in limits if limit), default=None),
+        seed=seed,
+    )
 
 
 def read_benchmarks(

@@ -60,13 +60,19 @@ class PromptOutcome:
     successes: tuple[Trajectory, ...]
 
 
-def prompt_outcome(group: Group) -> PromptOutcome:
-    """The outcome of a graded group; a replayed row counts as right again, not as new."""
-    correct = [row for row in group.responses if row.verdict.correct is True]
+def prompt_outcome(group: Group) -> PromptOutcome | None:
+    """The outcome of a graded group; a replayed row counts as right again, not as new.
+
+    Rows that were sampled under a hint do not count: None if there are no others.
+    """
+    rows = [row for row in group.responses if row.hint is None]
+    if not rows:
+        return None
+    correct = [row for row in rows if row.verdict.correct is True]
     return PromptOutcome(
         prompt_id=group.prompt.id,
         num_correct=len(correct),
-        num_rows=len(group.responses),
+        num_rows=len(rows),
         successes=tuple(
             (row.token_ids, row.logprobs)
             for row in correct

@@ -50,9 +50,7 @@ class SolveCount(Router):
 
     def route(self, group: Group) -> Group:
         """See `Router.route`."""
-        solved = sum(
-            row.source == "rollout" and row.verdict.correct is True for row in group.responses
-        )
+        solved = sum(row.is_unaided and row.verdict.correct is True for row in group.responses)
         if solved <= self.imitate_up_to:
             return with_roles(group, rollouts="none", given="imitation")
         if self.guide_up_to is not None and solved <= self.guide_up_to:
@@ -61,9 +59,15 @@ class SolveCount(Router):
 
 
 def with_roles(group: Group, *, rollouts: Role, given: Role) -> Group:
-    """The group with one role for its rollouts and one for all other rows."""
+    """The group with one role for its rollouts and one for all other rows.
+
+    A row that was sampled under a hint may be wrong: where other rows are imitated, it is left out.
+    """
+    role: dict[str, Role] = {
+        "rollout": rollouts,
+        "hinted": "none" if given == "imitation" else given,
+    }
     rows = tuple(
-        dataclasses.replace(row, role=rollouts if row.source == "rollout" else given)
-        for row in group.responses
+        dataclasses.replace(row, role=role.get(row.source, given)) for row in group.responses
     )
     return dataclasses.replace(group, responses=rows)

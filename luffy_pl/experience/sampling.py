@@ -10,13 +10,23 @@ from functools import partial
 
 from luffy_pl.data.seeds import keyed_seed
 from luffy_pl.experience.guidance import Given
-from luffy_pl.experience.scoring import Draft, RowKey, Scoring, continued, rollout, text_of
+from luffy_pl.experience.scoring import (
+    Draft,
+    RowKey,
+    Scoring,
+    continued,
+    put_back,
+    rollout,
+    text_of,
+)
 from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.guidance.hinter import Hinter
 from luffy_pl.records import (
     Completion,
     Experience,
     ExpertTrace,
     Group,
+    Hint,
     Progress,
     Prompt,
     Response,
@@ -37,6 +47,7 @@ class Collector:
     rollout, traces, sampler_logprobs: of training alone; traces are by prompt id, and
         `sampler_logprobs` says whether the engine is asked for its log-probabilities.
     max_model_len: tokens of prompt and answer together; None sets no limit.
+    hinter: makes hints; None without guidance.
     """
 
     engine: RolloutEngine
@@ -48,6 +59,7 @@ class Collector:
     traces: Mapping[str, tuple[ExpertTrace, ...]] = field(default_factory=dict)
     sampler_logprobs: bool = False
     max_model_len: int | None = None
+    hinter: Hinter | None = None
     on_progress: StageProgress = lambda stage, done, total: None
 
     def room_for_answer(self, prompt: Prompt) -> int:
@@ -68,13 +80,18 @@ class GroupSpec:
 
     `place` is that of the prompt in the phase, over all ranks. It is part of the sampling seeds: a
     phase that spans two epochs may hold a prompt twice. `expected_tokens` is a guess at the length
-    of an answer, from the prompt's traces; None where there is none.
+    of an answer, from the prompt's traces; None where there is none. `num_rows` are those of the
+    group; None takes the phase's. `hint` is what helps: `prompt` holds it for all rows, or, where
+    `num_hinted` is set, so many rows before the given ones are sampled under `hint.prompt` instead.
     """
 
     prompt: Prompt
     place: int | str
     given: tuple[Given, ...] = ()
     expected_tokens: int | None = None
+    num_rows: int | None = None
+    hint: Hint | None = None
+    num_hinted: int = 0
 
 
 @dataclass
@@ -105,18 +122,17 @@ def sample_groups(
     specs: Sequence[GroupSpec], phase: int, collector: Collector, stopwatch: Stopwatch
 ) -> list[Group]:
     """Sample and grade a group for each spec; its rollouts come before its given rows."""
-    rollout, group_size = collector.rollout, collector.rollout.num_rows(phase)
+    rollout = collector.rollout
+    sizes = [spec.num_rows or rollout.num_rows(phase) for spec in specs]
     sampling = Sampling(temperature=rollout.temperature, logprobs=collector.sampler_logprobs)
     asked = [
         row
-        for number, spec in enumerate(specs)
-        for row in _asked(
-            number, spec, group_size, rollout.max_response_tokens, collector.seed, phase
-        )
+        for number, (spec, size) in enumerate(zip(specs, sizes, strict=True))
+        for row in _asked(number, spec, size, rollout.max_response_tokens, collector.seed, phase)
     ]
     with Scoring(collector.verifier) as scoring:
-        for number, spec in enumerate(specs):
-            _hand_in_given(number, spec, group_size, collector, scoring)
+        for number, (spec, size) in enumerate(zip(specs, sizes, strict=True)):
+            _hand_in_given(number, spec, size, collector, scoring)
         completions = _sample(
             asked,
             sampling,
@@ -134,10 +150,10 @@ def sample_groups(
     return [
         group_of(
             spec.prompt,
-            [responses[number, row] for row in range(group_size)],
+            [responses[number, row] for row in range(size)],
             collector.reward_of,
         )
-        for number, spec in enumerate(specs)
+        for number, (spec, size) in enumerate(zip(specs, sizes, strict=True))
     ]
 
 
@@ -188,6 +204,8 @@ class _Asked:
     request: Request
     given: Given | None = None
     expected_tokens: int | None = None
+    hint: Hint | None = None
+    is_put_back: bool = False
 
     @property
     def begins_after(self) -> int:
@@ -202,8 +220,10 @@ class _Asked:
 
     def draft(self, completion: Completion, decode: Decode) -> Draft:
         """The row that a completion makes."""
+        if self.is_put_back and self.hint is not None:
+            return put_back(completion, self.hint, decode)
         if self.given is None:
-            return rollout(completion, decode)
+            return dataclasses.replace(rollout(completion, decode), hint=self.hint)
         return continued(_given_draft(self.given, decode), completion, decode)
 
 
@@ -215,20 +235,33 @@ def _asked(
     seed: int,
     phase: int,
 ) -> list[_Asked]:
-    """The free rollouts of a group, then each row that somebody else began.
+    """The free rollouts of a group, those under a hint, then each row that somebody else began.
 
     A seed is one of this run, phase, prompt, place and row.
     """
     prompt, num_free = spec.prompt, group_size - len(spec.given)
+    num_plain = num_free - spec.num_hinted
     key = (seed, "rollout", phase, spec.place, prompt.id)
     seeds = tuple(keyed_seed(*key, row) for row in range(group_size))
     free = _Asked(
         number,
         prompt,
-        range(num_free),
-        Request(prompt.token_ids, seeds[:num_free], max_tokens),
+        range(num_plain),
+        Request(prompt.token_ids, seeds[:num_plain], max_tokens),
         expected_tokens=spec.expected_tokens,
+        hint=None if spec.num_hinted else spec.hint,
     )
+    hinted = [
+        dataclasses.replace(
+            free,
+            rows=range(num_plain, num_free),
+            request=Request(hint.prompt.token_ids, seeds[num_plain:num_free], max_tokens),
+            hint=hint,
+            is_put_back=True,
+        )
+        for hint in (spec.hint,)
+        if hint is not None and spec.num_hinted
+    ]
     begun = [
         dataclasses.replace(
             free,
@@ -243,7 +276,7 @@ def _asked(
         for row, given in enumerate(spec.given, start=num_free)
         if not given.is_complete
     ]
-    return [free, *begun]
+    return [*([free] if num_plain or not hinted else []), *hinted, *begun]
 
 
 def _hand_in_given(

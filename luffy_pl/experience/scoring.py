@@ -10,7 +10,16 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-from luffy_pl.records import Completion, Progress, Prompt, Response, Source, Verdict
+from luffy_pl.records import (
+    Completion,
+    Hint,
+    Progress,
+    Prompt,
+    Response,
+    Role,
+    Source,
+    Verdict,
+)
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 RowKey = tuple[int, int]
@@ -45,6 +54,8 @@ class Draft:
     completion: Completion
     num_given: int = 0
     given_logprobs: tuple[float, ...] | None = None
+    role: Role = "both"
+    hint: Hint | None = None
 
     def graded(self, verdict: Verdict) -> Response:
         """The response with its verdict."""
@@ -57,7 +68,9 @@ class Draft:
             logprobs=self.completion.logprobs,
             num_given=self.num_given,
             given_logprobs=self.given_logprobs,
+            role=self.role,
             policy_version=self.completion.policy_version,
+            hint=self.hint,
         )
 
 
@@ -158,6 +171,23 @@ def text_of(completion: Completion, decode: Callable[[tuple[int, ...]], str]) ->
 def rollout(completion: Completion, decode: Callable[[tuple[int, ...]], str]) -> Draft:
     """A sampled answer; its text ends before EOS."""
     return Draft("rollout", text_of(completion, decode), completion)
+
+
+def put_back(completion: Completion, hint: Hint, decode: Callable[[tuple[int, ...]], str]) -> Draft:
+    """An answer that was sampled under a hint and is to stand under the plain prompt.
+
+    Its tokens are given ones, and their author the policy under the hint. Nobody imitates them:
+    they may be wrong.
+    """
+    return Draft(
+        "hinted",
+        text_of(completion, decode),
+        dataclasses.replace(completion, logprobs=None),
+        num_given=len(completion.token_ids),
+        given_logprobs=completion.logprobs,
+        role="policy",
+        hint=hint,
+    )
 
 
 def continued(draft: Draft, rest: Completion, decode: Callable[[tuple[int, ...]], str]) -> Draft:

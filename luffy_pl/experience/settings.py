@@ -10,6 +10,7 @@ from luffy_pl.errors import ConfigError
 from luffy_pl.experience.guidance import PrefixConfig
 from luffy_pl.experience.replay import ReplayConfig
 from luffy_pl.experience.routing import Router
+from luffy_pl.guidance.settings import GuidanceConfig, PerPrompt
 from luffy_pl.rollout.engine import MAX_TEMPERATURE
 
 
@@ -43,6 +44,9 @@ class RolloutConfig:
     imitation_buffer: int | None = bounded(None, at_least=1, at_most=1e9)
     """Prompts that no rollout solved are kept until there are so many, then imitated in a step of
     their own (ReLIFT); null is off."""
+    guidance: GuidanceConfig | None = None
+    """A hint in the prompt, always or after a failure (GHPO, POPE, Guide-GRPO, Critique-GRPO); null
+    is off."""
     replay: ReplayConfig | None = None
     """The policy's own earlier successes as given rows (ExGRPO); null is off."""
     overlap: Literal["one_step_off"] | None = None
@@ -59,6 +63,7 @@ class RolloutConfig:
                 "lower it, or raise data.rollout.group_size",
             )
         self._check_guided_rows()
+        self._check_guidance()
         self._check_overlap()
 
     def _check_guided_rows(self) -> None:
@@ -87,16 +92,55 @@ class RolloutConfig:
                 "on",
                 "set expert_traces_per_group: 1, or routing: null",
             )
-        if self.prefix.strategy != "full" and not num_guided:
+        if self.prefix != PrefixConfig() and not num_guided:
+            name = "strategy" if self.prefix.strategy != "full" else "when"
             _refuse(
-                "prefix.strategy",
+                f"prefix.{name}",
                 "shows a part of an expert trace, and data.rollout.expert_traces_per_group=0",
-                self.prefix.strategy,
+                getattr(self.prefix, name),
                 "set expert_traces_per_group: 1, or prefix.strategy: full",
+            )
+
+    def _check_guidance(self) -> None:
+        """A hint for the whole group, beside rows that were written for the plain prompt."""
+        if self.guidance is None:
+            return
+        others = ("expert_traces_per_group", "replay")
+        for name in (name for name in others if getattr(self, name)):
+            if self.guidance.put_back == "hinted":
+                _refuse(
+                    "guidance.put_back",
+                    "gives the whole group a prompt with a hint, and the rows of "
+                    f"data.rollout.{name} were written for the plain one",
+                    "hinted",
+                    f"set put_back: plain, or turn {name} off",
+                )
+        if self.guidance.follows and self.prefix.when == "all_failed":
+            _refuse(
+                "guidance.when",
+                "and data.rollout.prefix.when=all_failed both claim the groups that failed",
+                self.guidance.when,
+                "set prefix.when: always, or guidance: null",
+            )
+        num_free = self.group_size - self.expert_traces_per_group
+        if (self.guidance.rows or 1) > num_free:
+            _refuse(
+                "guidance.rows",
+                f"is more than the {num_free} rows of a group that the policy samples",
+                self.guidance.rows,
+                "lower it, or raise data.rollout.group_size",
             )
 
     def _check_overlap(self) -> None:
         """What needs the phase before, trained, cannot be collected while it trains."""
+        if self.overlap is not None and self.per_prompt:
+            _refuse(
+                "overlap",
+                "collects a phase while ranks may wait for each other elsewhere, and per_prompt "
+                "gathers over ranks",
+                self.overlap,
+                "set overlap: null, or per_prompt: null",
+            )
         for name in ("replay", "imitation_buffer"):
             if self.overlap is not None and getattr(self, name) is not None:
                 _refuse(
@@ -118,9 +162,27 @@ class RolloutConfig:
         return 0 if self.overlap is None else 1
 
     @property
+    def per_prompt(self) -> dict[str, PerPrompt]:
+        """Shares that each prompt has for itself, by what they are of."""
+        own = {
+            "guidance": None if self.guidance is None else self.guidance.share.per_prompt,
+            "prefix": self.prefix.per_prompt,
+        }
+        return {name: one for name, one in own.items() if one is not None}
+
+    @property
+    def needs_own_logprobs(self) -> bool:
+        """Whether rows keep the engine's log-probabilities as those of their author."""
+        puts_back = self.guidance is not None and self.guidance.put_back == "plain"
+        return self.replay is not None or puts_back
+
+    @property
     def needs_traces(self) -> bool:
         """Whether every prompt must have an expert trace; one can stand in several rows."""
-        return bool(self.expert_traces_per_group or self.sft_phases or self.imitation_buffer)
+        hints = self.guidance is not None and self.guidance.what == "trace"
+        return bool(
+            self.expert_traces_per_group or self.sft_phases or self.imitation_buffer or hints
+        )
 
 
 def _refuse(name: str, what: str, value: object, fix: str) -> NoReturn:

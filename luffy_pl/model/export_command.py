@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from luffy_pl.errors import ConfigError, StorageError, first_line
+from luffy_pl.errors import StorageError, first_line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,31 +23,24 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--push", metavar="REPO", help="also upload to this hub repository")
     parser.add_argument("--public", action="store_true", help="if it is new; else it is private")
+    parser.add_argument(
+        "--license", help="the hub's identifier, for the card; default: what the base's card says"
+    )
     args = parser.parse_args(argv)
-    run, phase = parse_run(args.run)
 
     from luffy_pl.config.sources import leaves
     from luffy_pl.model.card import write_card
-    from luffy_pl.model.export import export
+    from luffy_pl.model.export import export, parse_run
     from luffy_pl.run.sections import settings_parser
 
+    run, phase = parse_run(args.run)
     exported = export(run, args.out, phase=phase, dtype=args.dtype)
     defaults = settings_parser().get_defaults(skip_validation=True)
-    write_card(exported, args.out, dict(leaves(defaults.as_dict())))
+    write_card(exported, args.out, dict(leaves(defaults.as_dict())), license=args.license)
     sys.stdout.write(f"phase {exported.checkpoint.phase} of {run} written: {args.out}\n")
     if args.push:
         sys.stdout.write(push(args.out, args.push, private=not args.public) + "\n")
     return 0
-
-
-def parse_run(text: str) -> tuple[Path, int | None]:
-    """`outputs/run@120` is phase 120 of outputs/run."""
-    folder, at, phase = text.rpartition("@")
-    if not at or Path(text).is_dir():
-        return Path(text), None
-    if not phase.isdecimal():
-        raise ConfigError("run", "has no phase behind @", value=text, fix="such as outputs/run@120")
-    return Path(folder), int(phase)
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from luffy_pl.process.parent import die_with_parent
+from luffy_pl.process.parent import HAS_PRCTL, die_with_parent
 
 _KEPT_ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "TZ"})
 
@@ -78,7 +78,7 @@ def confine(memory_bytes: int) -> None:
     Its standard input is /dev/null already: multiprocessing sees to that.
 
     Args:
-        memory_bytes: limit of its address space.
+        memory_bytes: limit of its address space, where the system has one: macOS refuses it.
     """
     # pebble's handler would run Python first, which a hung worker does not.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -86,7 +86,11 @@ def confine(memory_bytes: int) -> None:
     for name in set(os.environ) - _KEPT_ENVIRONMENT:
         del os.environ[name]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    except (OSError, ValueError):
+        if HAS_PRCTL:
+            raise
 
 
 def do_nothing() -> None:
@@ -108,10 +112,8 @@ def _leave_no_worker() -> None:
     """Leave no worker behind when the trainer is gone, however it went."""
     die_with_parent()
     parent = multiprocessing.parent_process()
-    if (
-        sys.platform == "linux" and parent is not None and os.getppid() != parent.pid
-    ):  # it was gone before this was asked
-        os._exit(1)
+    if HAS_PRCTL and parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # it was gone before this was asked
 
 
 class _LeanProcess(SpawnProcess):

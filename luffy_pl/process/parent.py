@@ -7,11 +7,13 @@ import signal
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LIBC = ctypes.CDLL(None)
+HAS_PRCTL = hasattr(LIBC, "prctl")
+"""Whether this is Linux, which alone has it."""
 
 
 def die_with_parent() -> None:
     """Ask Linux to kill this process when its parent is gone; elsewhere it may outlive it."""
-    if hasattr(LIBC, "prctl"):
+    if HAS_PRCTL:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -5,7 +5,7 @@ An engine never sees a reward, an advantage or a chat template.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,6 +18,7 @@ from luffy_pl.rollout.policy_weights import PolicyWeights
 MAX_TEMPERATURE = 2.0
 """The most vLLM accepts."""
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Finished = Callable[[int, int, Completion], None]
 """Called with the number of a request, the number of a sample, and its completion."""
 
@@ -91,7 +92,7 @@ class EngineConfig:
     servers; hf is transformers, exact and slow; others come from packages and plugins."""
     server: ServerConfig = field(default_factory=ServerConfig)
     """The servers of vllm_server."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     """Precision of the engine's weights."""
     max_model_len: int | None = bounded(None, at_least=1, at_most=1e9)
     """Longest prompt plus response, in tokens; null takes the model's own limit."""
@@ -161,6 +162,18 @@ class RolloutEngine(Protocol):
 
     def close(self) -> None:
         """Give everything back; nothing may be asked of it any more."""
+        ...
+
+
+class StreamingEngine(RolloutEngine, Protocol):
+    """An engine of this process alone, which one person can watch."""
+
+    def stream(self, request: Request, *, sampling: Sampling) -> Generator[int]:
+        """Yield the tokens of one answer as they are sampled, the one that ends it included.
+
+        They are the tokens that `generate` returns for the first seed of the request. Closing the
+        iterator stops the answer.
+        """
         ...
 
 

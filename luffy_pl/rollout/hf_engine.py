@@ -5,7 +5,7 @@ For tiny models, debugging, and to check another engine against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -142,6 +142,20 @@ class HfEngine:
             moved()
         rest = iter(done)
         return [[next(rest) for _ in request.seeds] for request in requests]
+
+    @torch.inference_mode()
+    def stream(self, request: Request, *, sampling: Sampling) -> Generator[int]:
+        """See `StreamingEngine.stream`."""
+        sampler = SeededSampling(request.seeds[:1], sampling)
+        ids, past = torch.tensor([request.token_ids], device=self.model.device), None
+        for _ in range(self._room(request)):
+            output = self.model(input_ids=ids, past_key_values=past, use_cache=True)
+            past = output.past_key_values
+            ids = sampler(ids, output.logits[:, -1]).argmax(-1, keepdim=True)
+            token = int(ids)
+            yield token
+            if token in self.stop_token_ids:
+                return
 
     def _room(self, request: Request) -> int:
         """Tokens of the longest answer; as in vLLM, what does not fit is cut off."""

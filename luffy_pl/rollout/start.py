@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, cast
 
 from luffy_pl import registry
 from luffy_pl.errors import EngineError
 from luffy_pl.registry import register
-from luffy_pl.rollout.engine import EngineConfig, RolloutEngine
+from luffy_pl.rollout.engine import EngineConfig, RolloutEngine, StreamingEngine
 from luffy_pl.rollout.supervised import SupervisedEngine
 from luffy_pl.rollout.tensor_parallel import TensorParallelEngine
 
@@ -40,6 +42,26 @@ def start_engine(
     return start(model_path, config, stop_token_ids)
 
 
+def check_vllm(where: str, *, otherwise: str = "") -> None:
+    """Refuse what needs vLLM where it is not installed, with the command that installs it."""
+    if find_spec("vllm") is None:
+        raise EngineError(where, "vLLM is not installed", fix=f"{INSTALL_VLLM}{otherwise}")
+
+
+def start_streaming(
+    model_path: str,
+    config: EngineConfig,
+    *,
+    kind: Literal["auto", "hf", "vllm"],
+    stop_token_ids: Sequence[int],
+) -> StreamingEngine:
+    """An engine of this process that shows an answer while it is sampled."""
+    if kind == "vllm":
+        check_vllm("--engine", otherwise="; or give --engine hf")
+    own = replace(config, kind=kind)
+    return cast(StreamingEngine, start_engine(model_path, own, stop_token_ids=stop_token_ids))
+
+
 @register("engine", "hf")
 def hf(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """Transformers."""
@@ -59,13 +81,7 @@ def server(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int])
 @register("engine", "vllm")
 def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """VLLM in this process, or shared with neighbouring ranks."""
-    if find_spec("vllm") is None:
-        raise EngineError(
-            WHERE,
-            "vLLM is not installed",
-            value=config.kind,
-            fix=f"{INSTALL_VLLM}; or use data.engine.kind=hf",
-        )
+    check_vllm(WHERE, otherwise="; or use data.engine.kind=hf")
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
     size = config.tensor_parallel_size

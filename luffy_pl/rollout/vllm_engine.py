@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,22 @@ class VllmEngine:
             engine.abort_request([name for name in places if name not in done])
             raise
         return done
+
+    def stream(self, request: Request, *, sampling: Sampling) -> Generator[int]:
+        """See `StreamingEngine.stream`."""
+        from vllm.sampling_params import RequestOutputKind
+
+        engine, name = self._llm.llm_engine, f"stream-{self._num_requests}"
+        self._num_requests += 1
+        params = self._params(sampling, request.seeds[0], max_tokens=request.max_tokens)
+        params.output_kind = RequestOutputKind.DELTA
+        engine.add_request(name, {"prompt_token_ids": list(request.token_ids)}, params)
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    yield from output.outputs[0].token_ids
+        finally:
+            engine.abort_request([name])
 
     def load_weights(self, weights: PolicyWeights, *, policy_version: int) -> None:
         """See `RolloutEngine.load_weights`."""

@@ -64,7 +64,8 @@ def used() -> str:
 def peak_bytes() -> int:
     """Peak host memory of this process."""
     status = Path("/proc/self/status")
-    if not status.exists():  # not Linux
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not status.exists():  # not Linux; macOS counts bytes, others KiB
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Not ru_maxrss: that begins with what the process that started this one had.
     return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from release.scripts import load
 
 pytestmark = pytest.mark.slow
 
@@ -17,6 +18,9 @@ SOURCES = ("luffy_pl", "conf", "pyproject.toml", "setup.py", "MANIFEST.in", "REA
 SMALL = [
     "--data.engine.kind", "hf", "--data.rollout.num_phases", "2", "--data.benchmarks", "[]",
 ]  # fmt: skip
+
+
+dist = load("dist")
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +33,9 @@ def installed(tmp_path_factory):
             shutil.copytree(source, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, clone / name)
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels)]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, str(clone)], check=True, cwd=clone
-    )
-    [wheel] = wheels.glob("*.whl")
+    # As `make dist` does: the wheel is made from the archive.
+    wheel = dist.build_wheel(dist.build_archive(clone, wheels), wheels)
+    dist.check(wheel)
     zipfile.ZipFile(wheel).extractall(site)
     return site
 
@@ -42,11 +44,11 @@ def installed(tmp_path_factory):
 def python(installed, tmp_path):
     """Run Python in an empty folder, with the package from the wheel."""
 
-    def run(*args):
-        environment = os.environ | {"PYTHONPATH": str(installed)}
+    def run(*args, path=(), input=""):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*path, str(installed)])}
         return subprocess.run(
             [sys.executable, *args], cwd=tmp_path, env=environment, capture_output=True, text=True,
-            check=False,
+            input=input, check=False,
         )  # fmt: skip
 
     return run
@@ -59,10 +61,45 @@ def test_the_package_has_types_configurations_and_its_licence(installed):
     assert list(installed.glob("*.dist-info/licenses/LICENSE"))
 
 
-def test_the_quickstart_trains_in_an_empty_folder(python, tmp_path):
-    done = python("-m", "luffy_pl.cli", "quickstart", *SMALL)
+def test_the_quickstart_trains_in_an_empty_folder_of_another_system(python, tmp_path):
+    """Without what only Linux has, and without vLLM: `auto` takes transformers."""
+    other = [str(Path(__file__).parent / "other_system")]
+    shorter = ["--data.rollout.num_phases", "2", "--data.benchmarks", "[]"]
+    done = python("-m", "luffy_pl.cli", "quickstart", *shorter, path=other)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs" / "quickstart" / "metrics.jsonl").exists()
+    lost = "import os, ctypes, vllm; print(hasattr(os, 'sched_getaffinity'))"
+    assert "ModuleNotFoundError" in python("-c", lost, path=other).stderr
+
+
+def test_a_project_begins_from_the_wheel(python, tmp_path):
+    done = python("-m", "luffy_pl.cli", "init", "mine", "--yes")
+    assert done.returncode == 0, done.stderr
+    written = {file.name for file in (tmp_path / "mine").iterdir()}
+    assert written == {"README.md", "config.yaml", "grid.yaml", "luffy.yaml", "on_policy.yaml"}
+
+
+@pytest.mark.long
+def test_a_project_of_the_wheel_trains_and_talks(python, tmp_path):
+    """As its README says, and a bundled recipe over it."""
+    assert python("-m", "luffy_pl.cli", "init", ".", "--yes").returncode == 0
+    files = ["--config", "config.yaml", "--config", "luffy.yaml", "--run_dir", "outputs/luffy"]
+    done = python("-m", "luffy_pl.cli", "fit", *files, *SMALL)
+    assert done.returncode == 0, done.stderr
+    recipe = [
+        "--config",
+        "config.yaml",
+        "--config",
+        "bundled:recipe/hpt",
+        "--run_dir",
+        "outputs/hpt",
+    ]
+    done = python("-m", "luffy_pl.cli", "fit", *recipe, *SMALL)
+    assert done.returncode == 0, done.stderr
+    talk = ["chat", "outputs/luffy", "--engine", "hf", "--temperature", "0"]
+    done = python("-m", "luffy_pl.cli", *talk, input="27-6=?\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("so27-6=21")
 
 
 def test_the_tutorial_runs_as_it_is_written(python, tmp_path):

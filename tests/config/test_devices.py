@@ -33,7 +33,7 @@ def refused(command_line, monkeypatch, tmp_path):
 def test_torch_is_built_for_cpus(refused, has_driver):
     line = refused(built_for=None, has_driver=has_driver)
     assert f"torch {torch.__version__} is built for CPUs" in line
-    assert "install the build for GPUs (docs/scale.md)" in line
+    assert "install the build for GPUs (docs/install.md)" in line
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

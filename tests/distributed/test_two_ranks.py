@@ -185,6 +185,7 @@ WITH_MEMORY = {
     "exgrpo": EXGRPO,
     "relift": ["--data.rollout.imitation_buffer", "10"],
     "kl_in_reward": SOLVED_SOMETIMES,
+    "ghpo": ["--data.rollout.guidance.share", "{levels: null, per_prompt: {start: 0.5}}"],
 }
 
 
@@ -192,7 +193,10 @@ WITH_MEMORY = {
     "recipe",
     [
         "exgrpo",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("relift", "kl_in_reward")),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("relift", "kl_in_reward", "ghpo")
+        ),
     ],
 )
 def test_what_phases_remember_is_the_same_on_two_ranks(luffy_pl, command_line, tmp_path, recipe):

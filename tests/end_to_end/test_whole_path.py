@@ -60,6 +60,6 @@ def test_every_step_leaves_what_the_next_one_needs(out):
 
 def test_the_exported_model_answers_a_chat_request(out):
     answer = json.loads((out / "answer.json").read_text())
-    assert answer["model"] == "luffy"
+    assert answer["model"] == "model"
     assert answer["choices"][0]["message"]["content"].strip()
     assert answer["usage"]["completion_tokens"] in range(1, 25)

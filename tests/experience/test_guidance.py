@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luffy_pl.errors import ConfigError
 from luffy_pl.experience.collect import given_to
-from luffy_pl.experience.guidance import PrefixConfig, given_rows, shown, shown_ratio
+from luffy_pl.experience.guidance import (
+    PrefixConfig,
+    binomial_quantile,
+    given_rows,
+    shown,
+    shown_ratio,
+)
 from luffy_pl.experience.sampling import Collector
 from luffy_pl.experience.settings import RolloutConfig
+from luffy_pl.guidance.settings import PerPrompt
 from luffy_pl.records import ExpertTrace, Prompt
 
 STRATEGIES = ["full", "random", "fixed", "linear", "linear_max", "reverse_linear", "cosine"]
@@ -125,7 +133,7 @@ def test_a_trace_above_the_limit_leaves_the_policy_a_token():
 
 def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
     prompt = Prompt("p", "", (1,) * 15, "1")
-    phase = SimpleNamespace(number=0, replayed={})
+    phase = SimpleNamespace(number=0, replayed={}, shares={})
 
     def shown_of(ratio, **window):
         rollout = RolloutConfig(prefix=PrefixConfig("fixed", 0, ratio), max_response_tokens=9)
@@ -137,3 +145,41 @@ def test_the_part_that_is_shown_leaves_room_in_the_engines_window():
     assert shown_of(0.9, max_model_len=20) == 4  # and one token is sampled
     assert shown_of(0.9) == 8
     assert shown_of(1.0, max_model_len=20) == 10  # nothing is sampled behind it
+
+
+def test_pieces_come_up_as_often_as_their_chance_says():
+    # Two tries at 0.3: none 0.49, one 0.42, both 0.09.
+    draws = [0.0, 0.48, 0.5, 0.9, 0.92]
+    assert [binomial_quantile(draw, 2, 0.3) for draw in draws] == [0, 0, 1, 1, 2]
+    assert [binomial_quantile(draw, 3, 1.0) for draw in (0.0, 0.99)] == [3, 3]
+    assert [binomial_quantile(draw, 3, 0.0) for draw in (0.0, 0.99)] == [0, 0]
+
+
+def test_uft_shows_fewer_pieces_along_a_cosine_and_then_none():
+    config = PrefixConfig("binomial", 0.05, 0.95, phases=300, pieces=5)
+    grid = [(number + 0.5) / 1000 for number in range(1000)]
+
+    def shares(phase):
+        return [shown_ratio(config, phase=phase, row=0, num_rows=1, draw=draw) for draw in grid]
+
+    assert {round(5 * share, 9) for share in shares(150)} == {0, 1, 2, 3, 4, 5}
+    # The mean of a binomial share is its chance: 0.95 at the start, half way 0.5, then 0.05.
+    for phase, chance in ((0, 0.95), (150, 0.5), (299, 0.05)):
+        assert sum(shares(phase)) / 1000 == pytest.approx(chance, abs=0.003)
+    assert set(shares(300)) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"levels": (0.5,)}, "levels"),
+        ({"levels": (), "when": "all_failed"}, "levels"),
+        ({"levels": (0.0,), "when": "all_failed"}, "levels"),
+        ({"levels": (0.5,), "when": "all_failed", "strategy": "random"}, "levels"),
+        ({"per_prompt": PerPrompt(), "strategy": "random"}, "per_prompt"),
+        ({"pieces": 0, "strategy": "binomial"}, "pieces"),
+    ],
+)
+def test_a_share_is_said_once(settings, where):
+    with pytest.raises(ConfigError, match=rf"data\.rollout\.prefix\.{where}"):
+        PrefixConfig(**settings)

@@ -1,14 +1,22 @@
 """A short run, exported: the same logits in transformers and in vLLM, and a card that tells."""
 
+import contextlib
 import hashlib
+import io
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from recipes.small_runs import SMALL
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from luffy_pl.bundled import resolve
+from luffy_pl.chat.opened import Wanted, open_model
+from luffy_pl.model.card import changed, hub_data_set, license_of, on_hub
 from luffy_pl.model.weights import policy_state
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.policy import load_policy
@@ -118,6 +126,144 @@ def test_the_card_tells_results_data_and_settings(exported):
     assert "max_grad_norm" not in card
     assert "run_dir |" not in card
     assert str(exported.parent) not in card
+
+
+def blocks(card, language):
+    """Blocks of code of a card."""
+    return re.findall(rf"^```{language}\n(.*?)^```", card, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def chat(command_line, monkeypatch):
+    """Answers of `luffy-pl chat ARGS` to a text on standard input."""
+
+    def ask(text, *args):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        done = command_line("chat", *args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return ask
+
+
+def test_the_front_matter_is_what_the_hub_reads(exported):
+    _, front, _ = (exported / "README.md").read_text().split("---\n", 2)
+    front = yaml.safe_load(front)
+    assert front["license"] == "apache-2.0"
+    assert front["pipeline_tag"] == "text-generation"
+    # A name that is none of the hub's would be refused there.
+    assert not {"base_model", "datasets"} & front.keys()
+
+
+def test_names_of_the_hub_and_licenses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local" / "base").mkdir(parents=True)
+    assert [on_hub(name) for name in ("Qwen/Qwen2.5-Math-7B", "local/base", "bundled:base")] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert hub_data_set("openai/gsm8k:main") == "openai/gsm8k"
+    assert hub_data_set("data/train.jsonl.of.mine/x") is None
+    card = tmp_path / "local" / "base" / "README.md"
+    for text, license in (
+        ("---\nlicense: mit\nlanguage: en\n---\n# Base", "mit"),
+        ("---\nlicense: [a, b]\n---\n", "unknown"),
+        ("---\nlicense: 'a\n  base_model: evil'\n---\n", "unknown"),
+        ("# Base", "unknown"),
+    ):
+        card.write_text(text)
+        assert license_of("local/base") == license, text
+
+
+def test_a_cell_of_the_settings_holds_one_value(exported):
+    table = (exported / "README.md").read_text().partition("## Settings")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert "| entropy.watched.opener | so, then, now, next |" in rows
+    assert not any(sign in row for row in rows for sign in "{}[]")
+    nested = {"a": {"b": [{"name": "x", "of": {"c": [1, 2]}}, {"name": "y"}], "d": []}}
+    assert list(changed(nested, {"a.d": None})) == [
+        ("a.b[0].name", "x"), ("a.b[0].of.c", "1, 2"), ("a.b[1].name", "y"), ("a.d", "none"),
+    ]  # fmt: skip
+
+
+def test_the_commands_of_the_card_work(exported, command_line, chat, monkeypatch):
+    """In the folder, as it says; that the server answers: traces/test_vllm_endpoint.py."""
+    from luffy_pl.rollout import serve
+
+    card = (exported / "README.md").read_text()
+    question, prompt = "2+3=?", "<user>2+3=?<assistant><think>"
+    assert re.findall(r"~~~~text\n(.*?)\n~~~~", card, re.DOTALL) == [prompt]
+    assert f'"content": "{question}"' in card
+    talk, serving, again = "".join(blocks(card, "bash")).splitlines()
+    said = chat(
+        f"{question}\n", *in_folder(talk, exported)[1:], "--engine", "hf", "--temperature", "0"
+    )
+    [program] = blocks(card, "python")
+    monkeypatch.chdir(exported)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(program, {})
+    assert printed.getvalue().removesuffix("\n").removesuffix("<eos>") == said.removesuffix("\n")
+    execs = []
+    monkeypatch.setattr(serve.os, "execv", lambda *args: execs.append(args))
+    monkeypatch.setattr(serve, "check_vllm", lambda where: None)
+    monkeypatch.setattr(serve, "environment", lambda args: {})
+    command_line(*in_folder(serving, exported))
+    [(_, words)] = execs
+    assert words[words.index("--model") + 1] == str(exported)
+    done = command_line(*in_folder(again, exported), "--dry_run", "true")
+    assert done.returncode == 0, done.stderr
+
+
+def in_folder(command, folder):
+    """Arguments of a command that is given in a folder, for one that is given elsewhere."""
+    program, *words = shlex.split(command)
+    assert program == "luffy-pl"
+    return [str(folder / word) if (folder / word).exists() else word for word in words]
+
+
+@pytest.mark.parametrize(("run", "model"), [("run_dir", "exported"), ("lora_run", "merged")])
+def test_a_run_and_its_export_talk_alike(request, chat, run, model):
+    """As it was trained, and not as its base."""
+    run, model = (request.getfixturevalue(name) for name in (run, model))
+    one, other, base = (
+        open_model(str(of), Wanted(kind="hf")) for of in (run, model, "bundled:base")
+    )
+    assert {name: weight.dtype for name, weight in weights(one).items()} == {
+        name: weight.dtype for name, weight in weights(other).items()
+    }
+    for name, weight in weights(one).items():
+        torch.testing.assert_close(weight, weights(other)[name], rtol=0, atol=1e-6)
+    assert not all(
+        torch.equal(weight, weights(base)[name]) for name, weight in weights(one).items()
+    )
+    assert one.stop_token_ids == other.stop_token_ids
+    assert one.tokenizer.chat_template == other.tokenizer.chat_template
+    assert (one.max_model_len, other.max_model_len) == (96, 256)
+    asked = ["27-6=?\n3+4=?\n", "--engine", "hf", "--temperature", "2", "--max-model-len", "96"]
+    of_run, of_model = (chat(asked[0], of, *asked[1:]).splitlines()[-2:] for of in (run, model))
+    assert of_run == of_model
+
+
+def weights(opened):
+    return opened.engine.model.state_dict()
+
+
+def test_an_earlier_phase_talks(run_dir):
+    first, last, newest = (
+        weights(open_model(f"{run_dir}{at}", Wanted(kind="hf"))) for at in ("@1", "@2", "")
+    )
+    assert all(torch.equal(weight, newest[name]) for name, weight in last.items())
+    assert not all(torch.equal(weight, newest[name]) for name, weight in first.items())
+
+
+def test_a_base_that_has_changed_is_named(run_dir, tmp_path, command_line, byte_model):
+    moved = tmp_path / "run"
+    shutil.copytree(run_dir, moved, symlinks=True)
+    config = yaml.safe_load((moved / "config.yaml").read_text())
+    config["model"]["policy"]["path"] = str(byte_model)
+    (moved / "config.yaml").write_text(yaml.safe_dump(config))
+    done = command_line("chat", moved, "--engine", "hf")
+    assert done.returncode == 4
+    assert "the run's base model has changed since" in done.stderr
 
 
 def test_an_earlier_phase(run_dir, command_line, tmp_path):

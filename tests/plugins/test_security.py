@@ -1,5 +1,6 @@
 """No file has code run: which plugins and packages are loaded the caller alone says."""
 
+import io
 import json
 import shutil
 import sys
@@ -132,7 +133,9 @@ def test_a_card_cannot_have_code_run(command_line, tmp_path, finished, evil, opt
     assert done.returncode == 0, done.stderr
 
 
-def test_nothing_loads_what_the_folder_of_a_run_names(command_line, tmp_path, unmarked):
+def test_nothing_loads_what_the_folder_of_a_run_names(
+    command_line, tmp_path, unmarked, monkeypatch
+):
     run, plugin, _ = unmarked
     [written] = yaml.safe_load((run / "config.yaml").read_text())["plugins"]
     assert written["path"] == str(plugin)
@@ -141,6 +144,10 @@ def test_nothing_loads_what_the_folder_of_a_run_names(command_line, tmp_path, un
     assert done.returncode == 0, done.stderr
     done = command_line("export", run, "--out", tmp_path / "model")
     assert done.returncode == 0, done.stderr
+    for asked in (run, tmp_path / "model"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("2+3=?\n"))
+        done = command_line("chat", asked, "--engine", "hf")
+        assert done.returncode == 0, done.stderr
     card = (tmp_path / "model" / "README.md").read_text()
     assert f"| marking.py | {written['sha256']} |" in card
     config = ["--config", run / "config.yaml", "--dry_run", "true", "--run_dir", tmp_path / "new"]

@@ -229,6 +229,29 @@ def truncated_importance_sampling():
     return -policy / (3 * LENGTH) - BONUS * mean_entropy(RIGHT, WRONG, EXPERT)
 
 
+def ghpo():
+    # The group under the hint is an ordinary one: GRPO with its deviation, mean over tokens.
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    return -(clipped(RIGHT, advantage) + clipped(WRONG, -advantage)) / 4
+
+
+def pope():
+    return dr_grpo()
+
+
+def begun():
+    """The group whose third row an expert began: one of its three tokens is given."""
+    solved = make_group(expert=True)
+    row = response("prefix", (6, 7, 1), True, num_given=1)
+    return Group(solved.prompt, (*solved.responses[:2], row), solved.rewards)
+
+
+def clipped_rest(row, advantage):
+    """`clipped`, without the first token of the row."""
+    rest = {name: values[1:] for name, values in row.items()}
+    return clipped(rest, advantage)
+
+
 def gspo():
     # One ratio for a row, exp(mean gap): 1.0 for the first here, exp(-0.05) for the second.
     advantage = 0.5 / (sqrt(0.5) + 1e-6)
@@ -279,7 +302,7 @@ BY_HAND = [
     luffy, luffy_recorded_behaviour, on_policy, grpo_std, dr_grpo, dapo, rl_with_sft_loss,
     prefix_rft, relift, chord_mu, chord_phi, srft, hpt, adaptive_entropy, kl_in_loss, kl_in_reward,
     truncated_importance_sampling, gspo, cispo, sapo, dppo,
-    rl_plus, max_rl,
+    rl_plus, max_rl, ghpo, pope,
 ]  # fmt: skip
 
 
@@ -347,6 +370,49 @@ def test_exgrpo_weighs_a_replayed_token_by_its_recorded_probability(recipe):
     assert loss_of(recipe("exgrpo"), group=mixed) == pytest.approx(expected)
 
 
+def put_back():
+    """The group whose third row was sampled under a hint, with the engine's log-probabilities."""
+    solved = make_group(expert=True)
+    row = response(
+        "hinted", (6, 7, 1), True, num_given=3, given_logprobs=RECORDED, role="policy"
+    )  # fmt: skip
+    return Group(solved.prompt, (*solved.responses[:2], row), solved.rewards)
+
+
+def test_guide_weighs_a_row_by_its_probability_under_the_hint(recipe):
+    policy = clipped(RIGHT, 1 / 3) + clipped(WRONG, -2 / 3)
+    ratio = [exp(n - h) for n, h in zip(EXPERT["new"], RECORDED, strict=True)]
+    policy += sum(min(one, 1.2) for one in ratio) / 3
+    expected = -policy / (3 * LENGTH)
+    assert loss_of(recipe("guide"), group=put_back()) == pytest.approx(expected)
+
+
+def test_critique_weighs_a_refinement_as_luffy_weighs_a_trace(recipe):
+    assert loss_of(recipe("critique"), group=put_back()) == pytest.approx(luffy())
+
+
+DEVIATION = sqrt(((1 / 3) ** 2 * 2 + (2 / 3) ** 2) / 2) + 1e-6
+
+
+def test_uft_reinforces_what_the_policy_wrote_and_imitates_what_was_shown(recipe):
+    policy = clipped(RIGHT, 1 / 3 / DEVIATION) + clipped(WRONG, -2 / 3 / DEVIATION)
+    policy += clipped_rest(EXPERT, 1 / 3 / DEVIATION)
+    rows = (RIGHT, WRONG, EXPERT)
+    gaps = [n - o for row in rows for n, o in zip(row["new"], row["old"], strict=True)]
+    # Six tokens are the policy's own, one was shown.
+    expected = -policy / 6 - 0.001 * mean_entropy(*rows) + 0.001 * 2.0
+    expected += 0.001 * sum(exp(-d) - 1 + d for d in gaps) / 7
+    found = loss_of(recipe("uft"), group=begun(), reference="old")
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_bread_reinforces_the_branch_alone(recipe):
+    policy = clipped(RIGHT, 1 / 3 / DEVIATION) + clipped(WRONG, -2 / 3 / DEVIATION)
+    policy += clipped_rest(EXPERT, 1 / 3 / DEVIATION)
+    expected = -policy / (3 * LENGTH)
+    assert loss_of(recipe("bread"), group=begun()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_dapo_masks_a_row_that_ran_into_the_limit(recipe):
     solved = make_group(expert=False)
     cut = Response(**{**vars(solved.responses[1]), "finish_reason": "length"})
@@ -369,6 +435,7 @@ def test_dapo_pays_half_of_what_its_paper_does(recipe):
 def test_every_recipe_has_its_formula_here_and_names_its_source():
     tested = {function.__name__ for function in BY_HAND}
     tested |= {"sft", "dft", "sft_then_rl", "prefix_guidance", "exgrpo"}
+    tested |= {"guide", "critique", "uft", "bread"}
     assert {file.stem for file in CONF.glob("*.yaml")} == tested
     for file in CONF.glob("*.yaml"):
         header = file.read_text().partition("\nmodel:")[0]

@@ -41,9 +41,18 @@ SETTINGS = {
     "rl_plus": [],
     "max_rl": SOLVED_SOMETIMES,
     "dft": [],
+    "ghpo": [],
+    "pope": ["--data.rollout.guidance.share.levels", "[0.75]", *SOLVED_SOMETIMES],
+    "guide": [],
+    "critique": SOLVED_SOMETIMES,
+    "uft": [],
+    "bread": [],
 }
-NEAR_ANOTHER = ("cispo", "sapo", "max_rl", "dft")
-"""Recipes that differ from one that is trained by a pure function alone: theirs is held by hand."""
+NEAR_ANOTHER = (
+    "cispo", "sapo", "max_rl", "dft", "ghpo", "pope", "guide", "critique", "uft", "bread",
+)  # fmt: skip
+"""Recipes that differ from one that is trained by a pure function alone, which is held by hand, or
+by parts that test_ghpo_tells_more_until_an_answer_is_right and others train."""
 
 
 @pytest.fixture
@@ -87,6 +96,18 @@ def test_the_distance_from_the_reference_is_logged(train):
     distances = series(metrics, "critic/kl")
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert abs(distances[2]) > 1e-6
+
+
+def test_ghpo_tells_more_until_an_answer_is_right(train):
+    metrics, rows = train("ghpo")
+    told = {row["hint"]["share"] for row in rows if "hint" in row}
+    assert 0.75 in told <= {0.25, 0.5, 0.75}
+    assert max(series(metrics, "hint/solved")) > 0
+    assert {row["source"] for row in rows} == {"rollout"}
+    for row in rows:
+        if "hint" in row:
+            assert row["prompt"].startswith("<user><book>")
+            assert row["hint"]["text"] in row["prompt"]
 
 
 def series(metrics, name):

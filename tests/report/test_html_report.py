@@ -272,3 +272,9 @@ def test_everything_the_page_needs_is_shipped():
     shipped = {file for pattern in patterns for file in PACKAGE.glob(pattern)}
     files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix != ".py"}
     assert not {file for file in files if "__pycache__" not in file.parts} - shipped
+
+
+def test_a_row_under_a_hint_says_how_much_it_told():
+    hinted = answer("p/1", "mine", source="hinted", hint={"share": 0.5, "text": "so"})
+    assert answers_module.answer(hinted)["hint"] == 0.5
+    assert "hint" not in answers_module.answer(answer("p/1", "mine"))

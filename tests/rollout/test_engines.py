@@ -67,6 +67,22 @@ def test_a_generation_that_is_stopped_leaves_nothing_behind(engine, prompts):
     assert set(seen) == {4}
 
 
+def test_a_streamed_answer_is_the_one_that_is_returned(engine, prompts):
+    """Whole, cut by `max_tokens`, and after one that was given up."""
+    if not hasattr(engine, "stream"):
+        pytest.skip("a server streams by itself")
+    sampling = Sampling(temperature=2.0)
+    for asked in requests(prompts, (1,), (2,)) + requests(prompts, (1,), (2,), max_tokens=3):
+        given_up = engine.stream(asked, sampling=sampling)
+        next(given_up)
+        given_up.close()
+        streamed = tuple(engine.stream(asked, sampling=sampling))
+        assert [[streamed]] == [
+            [answer.token_ids for answer in answers]
+            for answers in engine.generate([asked], sampling=sampling)
+        ]
+
+
 def test_nothing_asked_is_nothing_answered(engine):
     assert engine.generate([], sampling=Sampling()) == []
 

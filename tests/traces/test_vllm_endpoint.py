@@ -1,24 +1,20 @@
-"""`vllm serve` as a teacher, log-probabilities and all."""
+"""`luffy-pl serve --chat`: what a card promises of it, and as a teacher with log-probabilities."""
 
+import json
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 
 import pytest
+from forks import LUFFY_PL
 
 from luffy_pl.bundled import resolve
 from traces.expected import recorded_and_expected
 
 pytestmark = pytest.mark.long
-
-ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_HOST_IP": "127.0.0.1",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +25,10 @@ def server(tmp_path_factory):
         port = taken.getsockname()[1]
     log = (tmp_path_factory.mktemp("serve") / "serve.log").open("w+")
     command = [
-        # As `vllm serve`, whose program asks for a distribution of another name than vllm-cpu's.
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-        "--model", resolve("bundled:base"),
-        "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port),
-        "--dtype", "float32", "--max-model-len", "96", "--enforce-eager",
-        "--logprobs-mode", "processed_logprobs", "--no-enable-chunked-prefill",
+        LUFFY_PL, "serve", "bundled:base", "--chat", "--port", str(port),
+        "--dtype", "float32", "--max-model-len", "96",
     ]  # fmt: skip
-    process = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
+    process = subprocess.Popen(command, env=dict(os.environ), stdout=log, stderr=log)
     try:
         while True:
             if process.poll() is not None:
@@ -68,3 +60,56 @@ def test_recorded_logprobs_of_an_endpoint(server, command_line, tmp_path):
     assert pairs
     for recorded, expected in pairs:
         assert recorded == pytest.approx(expected, abs=1e-4)
+
+
+def post(url, **body):
+    """The answer to a request: its lines."""
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode().splitlines()
+
+
+def streamed(lines):
+    """The pieces of a streamed answer."""
+    events = [line.removeprefix("data: ") for line in lines if line]
+    assert events[-1] == "[DONE]"
+    return [json.loads(event)["choices"][0] for event in events[:-1]]
+
+
+ONE_STEP = "so27-6=21</think>\\boxed{21}"
+
+
+def test_chat_completions(server):
+    """Rendered by the model's template, which opens the thought; whole and streamed."""
+    asked = {
+        "model": "base", "messages": [{"role": "user", "content": "27-6=?"}], "temperature": 0,
+        "skip_special_tokens": False,
+    }  # fmt: skip
+    [line] = post(f"{server}/chat/completions", **asked)
+    [choice] = json.loads(line)["choices"]
+    assert choice["message"]["content"].removesuffix("<eos>") == ONE_STEP
+    assert choice["finish_reason"] == "stop"
+    pieces = streamed(post(f"{server}/chat/completions", **asked, stream=True))
+    assert len(pieces) > 3
+    text = "".join(piece["delta"].get("content") or "" for piece in pieces)
+    assert text.removesuffix("<eos>") == ONE_STEP
+
+
+def test_completions(server):
+    asked = {
+        "model": "base", "prompt": "<user>27-6=?<assistant><think>", "temperature": 0,
+        "max_tokens": 48, "add_special_tokens": False, "skip_special_tokens": False,
+    }  # fmt: skip
+    [line] = post(f"{server}/completions", **asked)
+    assert json.loads(line)["choices"][0]["text"].removesuffix("<eos>") == ONE_STEP
+    pieces = streamed(post(f"{server}/completions", **asked, stream=True))
+    assert "".join(piece["text"] for piece in pieces).removesuffix("<eos>") == ONE_STEP
+
+
+@pytest.mark.parametrize("route", ["pause", "reset_prefix_cache", "update_weights", "sleep"])
+def test_a_server_for_people_takes_no_weights(server, route):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(f"{server.removesuffix('/v1')}/{route}")
+    assert caught.value.code == 404

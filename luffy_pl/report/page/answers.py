@@ -158,6 +158,8 @@ def answer(line: Mapping[str, Any]) -> dict[str, Any]:
     """What the page needs of one line."""
     both = {name: line.get(name) for name in OF_LINE}
     both |= {name: verdict(line).get(name) for name in OF_VERDICT}
+    if isinstance(line.get("hint"), dict):
+        both["hint"] = line["hint"].get("share")
     return {name: plain(value) for name, value in both.items()} | {
         "response": page_text(line.get("response"))
     }

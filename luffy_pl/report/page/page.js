@@ -73,7 +73,7 @@ function groupsBeside(label) {
 
 // The policy's own answers that are right, as a share of those that were graded.
 function accuracy(group) {
-  const graded = group.answers.filter((answer) => answer.source === "rollout" && answer.correct !== null);
+  const graded = group.answers.filter((answer) => answer.source === "rollout" && answer.hint === undefined && answer.correct !== null);
   return graded.filter((answer) => answer.correct).length / graded.length;
 }
 
@@ -215,6 +215,7 @@ function answerCard(answer, view) {
   const card = element("div", "answer " + verdict.replace(" ", "-") + kind);
   const facts = element("p", "facts");
   facts.append(element("b", "", verdict), ` ${answer.source}, ${answer.tokens} tokens`);
+  if (answer.hint !== undefined) facts.append(`, under a hint of ${number(100 * answer.hint)}%`);
   if (answer.finish_reason === "length") facts.append(", cut off");
   if (answer.status !== "ok") facts.append(`, ${answer.status}`);
   if (answer.reward !== null) facts.append(`, reward ${number(answer.reward)}`);
