@@ -127,6 +127,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     **scheduled(f"{OBJECTIVE}.entropy.schedule", is_set(f"{OBJECTIVE}.entropy.coef")),
     **scheduled(f"{OBJECTIVE}.kl.schedule", KL),
     f"{OBJECTIVE}.distillation": (SAMPLED_ROWS,),
+    f"{ROLLOUT}.teacher_prompt": (is_section(f"{OBJECTIVE}.distillation"),),
     **scheduled(f"{OBJECTIVE}.distillation.schedule", is_set(f"{OBJECTIVE}.distillation.coef")),
     "model.optimizer.schedule.decay_steps": (falls("model.optimizer"),),
     "model.optimizer.schedule.floor": (falls("model.optimizer"),),

@@ -43,11 +43,13 @@ def collate(
     temperature: float,
     steps: Steps,
     masks_truncated: bool = False,
+    teacher_sees_more: bool = False,
 ) -> Experience:
     """Pad the rows of all groups on the right; advantages are NaN until `compare` makes them.
 
     Args:
         masks_truncated: leave rows that ran into the length limit out of every term.
+        teacher_sees_more: whether rows are taught under prompts of their own.
     """
     rows = [(group, response) for group in groups for response in group.responses]
     lengths = [len(group.prompt.token_ids) + len(row.token_ids) for group, row in rows]
@@ -75,7 +77,6 @@ def collate(
 
     responses = [row for _, row in rows]
     prompts = [row.teacher_prompt for row in responses]
-    is_apart = any(prompt is not None for prompt in prompts)
     seen = tuple(() if prompt is None else prompt.token_ids for prompt in prompts)
     reward_N = torch.tensor([float("nan") if r is None else r for r in rewards])
     group_N = torch.tensor([i for i, group in enumerate(groups) for _ in group.responses])
@@ -89,8 +90,8 @@ def collate(
         behaviour_logprob_NT=behaviour_NT,
         sampler_logprob_NT=sampler_NT if has_sampler_logprobs(responses) else None,
         policy_version_N=torch.tensor([row.policy_version for row in responses]),
-        is_taught_N=torch.tensor([bool(ids) for ids in seen]) if is_apart else None,
-        teacher_prompts=seen if is_apart else None,
+        is_taught_N=torch.tensor([bool(ids) for ids in seen]) if teacher_sees_more else None,
+        teacher_prompts=seen if teacher_sees_more else None,
         advantage_N=torch.full_like(reward_N, torch.nan),
         reward_N=reward_N,
         group_N=group_N,

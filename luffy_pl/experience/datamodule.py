@@ -17,9 +17,15 @@ import lightning as L
 import torch
 
 from luffy_pl.bundled import resolve
+from luffy_pl.data.chat import Tokenizer
 from luffy_pl.data.prompts import PromptSet, PromptSource
 from luffy_pl.data.rendering import RENDERER
-from luffy_pl.data.tokenizer import load_tokenizer, longest_context, stop_token_ids
+from luffy_pl.data.tokenizer import (
+    check_same_tokenizer,
+    load_tokenizer,
+    longest_context,
+    stop_token_ids,
+)
 from luffy_pl.experience.answering import answer_streams
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
 from luffy_pl.experience.checks import check_ranks
@@ -27,13 +33,20 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import Asking, build_hinter, read_benchmarks, read_training
+from luffy_pl.experience.reading import (
+    Asking,
+    build_hinter,
+    build_teacher_prompter,
+    read_benchmarks,
+    read_training,
+)
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.guidance.hinter import Hinter
+from luffy_pl.guidance.teacher_prompts import TeacherPrompter
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
@@ -67,6 +80,7 @@ class LuffyDataModule(L.LightningDataModule):
         steps_per_phase: linked from `model.optimizer`; a phase is cut into this many minibatches.
         sampler_logprobs: linked: whether the objective reads the engine's log-probabilities.
         recorded_behaviour: linked: whether it reads those that an expert recorded.
+        teacher_paths: linked: folders or hub names of `model.frozen`, by name.
     """
 
     # There after `setup`.
@@ -88,6 +102,7 @@ class LuffyDataModule(L.LightningDataModule):
         steps_per_phase: int = 1,
         sampler_logprobs: bool = False,
         recorded_behaviour: bool = False,
+        teacher_paths: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         check_benchmarks(benchmarks, answers_per_chunk=answers_per_chunk)
@@ -102,9 +117,10 @@ class LuffyDataModule(L.LightningDataModule):
         self.answers_per_chunk = answers_per_chunk
         self.seed, self.steps_per_phase = seed, steps_per_phase
         self.sampler_logprobs = sampler_logprobs or rollout.needs_own_logprobs
-        self.recorded_behaviour = recorded_behaviour
+        self.recorded_behaviour, self.teacher_paths = recorded_behaviour, teacher_paths
         self.planner: PhasePlanner | None = None
         self.hinter: Hinter | None = None
+        self.teacher_prompter: TeacherPrompter | None = None
         self.prompts: PromptSet | None = None
         self.problems: list[tuple[Prompt, ...]] = []
         self.known: Mapping[str, Mapping[str, Group]] = {}
@@ -174,6 +190,7 @@ class LuffyDataModule(L.LightningDataModule):
             sampler_logprobs=self.sampler_logprobs,
             max_model_len=self.asking.max_model_len,
             hinter=self.hinter,
+            teacher_prompter=self.teacher_prompter,
             on_progress=self._on_progress,
         )
 
@@ -204,8 +221,9 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-            if self.hinter is not None:
-                self.hinter.check(self.prompts.prompts)
+            self._read_teachers(tokenizer)
+            for writer in filter(None, (self.hinter, self.teacher_prompter)):
+                writer.check(self.prompts.prompts)
         self.problems = read_benchmarks(
             self.benchmarks,
             tokenizer,
@@ -214,6 +232,19 @@ class LuffyDataModule(L.LightningDataModule):
             report=self._report,
         )
         RENDERER.close()
+
+    def _read_teachers(self, tokenizer: Tokenizer) -> None:
+        """Compare the tokenizers of teachers with the policy's, and build their prompts' writer."""
+        paths = {name: resolve(path) for name, path in (self.teacher_paths or {}).items()}
+        for name, path in paths.items():
+            check_same_tokenizer(tokenizer, path, where=f"model.frozen.{name}.path")
+        windows = [
+            longest_context(self.model_path, remote_code=self.engine_config.remote_code),
+            *(longest_context(path) for path in paths.values()),
+        ]
+        self.teacher_prompter = build_teacher_prompter(
+            self.train, self.rollout, tokenizer, windows, seed=self.seed
+        )
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""
