@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,8 +77,6 @@ def collate(
             response_mask_NT[index, sampled:end] &= is_known_t
 
     responses = [row for _, row in rows]
-    prompts = [row.teacher_prompt for row in responses]
-    seen = tuple(() if prompt is None else prompt.token_ids for prompt in prompts)
     reward_N = torch.tensor([float("nan") if r is None else r for r in rewards])
     group_N = torch.tensor([i for i, group in enumerate(groups) for _ in group.responses])
     return Experience(
@@ -90,8 +89,6 @@ def collate(
         behaviour_logprob_NT=behaviour_NT,
         sampler_logprob_NT=sampler_NT if has_sampler_logprobs(responses) else None,
         policy_version_N=torch.tensor([row.policy_version for row in responses]),
-        is_taught_N=torch.tensor([bool(ids) for ids in seen]) if teacher_sees_more else None,
-        teacher_prompts=seen if teacher_sees_more else None,
         advantage_N=torch.full_like(reward_N, torch.nan),
         reward_N=reward_N,
         group_N=group_N,
@@ -100,7 +97,15 @@ def collate(
         step_N=torch.tensor(steps.of_group)[group_N],
         step_imitates=steps.imitates,
         groups=tuple(groups),
+        **(teacher_fields(responses) if teacher_sees_more else {}),
     )
+
+
+def teacher_fields(responses: Sequence[Response]) -> dict[str, Any]:
+    """The fields of the record about prompts that a teacher sees instead of the policy's."""
+    prompts = [row.teacher_prompt for row in responses]
+    seen = tuple(() if prompt is None else prompt.token_ids for prompt in prompts)
+    return {"is_taught_N": torch.tensor([bool(ids) for ids in seen]), "teacher_prompts": seen}
 
 
 def finite(logprobs: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -62,7 +62,8 @@ def loss_and_gradient(config, found=None, *, clip=None, phase=0):
     found = tokens() if found is None else found
     settings = objective(config, clip=clip)
     terms = active_terms(settings, phase, entropy_coef=0.0, kl_coef=0.0, foreign={})
-    totals = count_terms(found, [0, 1, 2], settings)
+    counts = count_terms(found, [0, 1, 2], settings)
+    totals = {name: count.double() for name, count in counts.items()}
     step = OptimizerStep(settings, terms, totals, max_response_tokens=3, phase=phase)
     loss, _ = micro_batch_loss(found, step)
     return loss.item(), torch.autograd.grad(loss, found.logprob_NT)[0]
