@@ -341,9 +341,7 @@ def sdft():
 
 def kdrl():
     advantage = 0.5 / (sqrt(0.5) + 1e-6)
-    rows = [
-        (n, q) for row in (RIGHT, WRONG) for n, q in zip(row["new"], row["teacher"], strict=True)
-    ]
+    pairs = zip(RIGHT["new"] + WRONG["new"], RIGHT["teacher"] + WRONG["teacher"], strict=True)
     policy = advantage * (sum(ratios(RIGHT)) - sum(ratios(WRONG))) / 4
     return -policy + 0.005 * sum(0.5 * (n - q) ** 2 for n, q in pairs) / 4
 
