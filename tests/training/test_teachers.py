@@ -5,6 +5,12 @@ import dataclasses
 import lightning as L
 import pytest
 import torch
+from training.test_gradient_invariance import (
+    KeepGradients,
+    padded,
+    random_experience,
+    tiny_policy,
+)
 
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.experience.teacher_view import teacher_view
@@ -13,12 +19,6 @@ from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, WholeModel
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.settings import OptimizerConfig
-from training.test_gradient_invariance import (
-    KeepGradients,
-    padded,
-    random_experience,
-    tiny_policy,
-)
 
 ADD = DistillationConfig("teacher", with_reward=False)
 SCALE = DistillationConfig("teacher", mode="scale", coef=0.5, clip=0.2)
