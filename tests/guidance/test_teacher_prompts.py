@@ -1,6 +1,7 @@
 """What a teacher sees of a row, and which rows it does not score."""
 
 import json
+import shutil
 
 import pytest
 from transformers import AutoTokenizer
@@ -117,7 +118,7 @@ def test_an_unknown_kind_names_the_nearest():
 def test_a_teacher_with_another_tokenizer_is_refused(tokenizer, tmp_path):
     other = AutoTokenizer.from_pretrained(BASE)
     other.save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(open(f"{BASE}/config.json").read())
+    shutil.copy(f"{BASE}/config.json", tmp_path)
     check_same_tokenizer(tokenizer, str(tmp_path), where="here")
     file = tmp_path / "tokenizer.json"
     content = json.loads(file.read_text())
