@@ -30,10 +30,13 @@ def added_coefficient(config: DistillationConfig | None, phase: int) -> float:
 @torch.no_grad()
 def log_ratio(tokens: Tokens, config: DistillationConfig) -> Tensor:
     """Log-ratio log q - log o of taught tokens, bounded in mode add, [N, T]; 0 elsewhere."""
-    if tokens.teacher_logprob_NT is None:
-        raise ValueError("a distillation needs log-probabilities of the teacher")
+    mask_NT = taught_mask(tokens)
+    if tokens.teacher_logprob_NT is None:  # a phase that only imitates asks no teacher
+        if mask_NT.any():
+            raise ValueError("a distillation needs log-probabilities of the teacher")
+        return torch.zeros_like(tokens.old_logprob_NT)
     ratio_NT = tokens.teacher_logprob_NT - tokens.old_logprob_NT
-    ratio_NT = ratio_NT.masked_fill(~taught_mask(tokens), 0.0)
+    ratio_NT = ratio_NT.masked_fill(~mask_NT, 0.0)
     if config.mode == "scale" or config.clip is None:
         return ratio_NT
     return ratio_NT.clamp(-config.clip, config.clip)

@@ -152,6 +152,15 @@ def test_given_tokens_keep_their_advantage():
     assert count_terms(found, [0, 1, 2], objective(None))["taught_tokens"] == 2
 
 
+def test_a_phase_that_only_imitates_needs_no_teacher():
+    imitated = tokens(in_policy_N=torch.zeros(3, dtype=torch.bool), teacher_logprob_NT=None)
+    loss, gradient = loss_and_gradient(DistillationConfig(), imitated)
+    assert loss == 0
+    assert not gradient.any()
+    with pytest.raises(ValueError, match="needs log-probabilities of the teacher"):
+        loss_and_gradient(DistillationConfig(), tokens(teacher_logprob_NT=None))
+
+
 def test_metrics_count_what_is_taught():
     found = {name: mean(pair).item() for name, pair in teacher_pairs(tokens()).items()}
     gap = (TEACHER - OLD)[:2][MASK[:2]].mean().item()
