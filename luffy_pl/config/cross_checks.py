@@ -15,7 +15,7 @@ import torch
 from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.settings import frozen_models
-from luffy_pl.policy.frozen import check_frozen, frozen_configs
+from luffy_pl.policy.frozen import check_frozen
 from luffy_pl.process.ranks import count_ranks
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ CUDA_13_DRIVER = "CUDA 13 wants branch 580 or newer"
 def check_settings(config: Any) -> None:
     """Settings of two sections that contradict each other, or Lightning's that are not used."""
     check_trainer(config)
-    check_frozen(frozen_configs(config.model.frozen), frozen_models(config.model.objective))
+    check_frozen(config.model.frozen, frozen_models(config.model.objective))
     rollout, optimizer = config.data.rollout, config.model.optimizer
     prompt = "data.train.max_prompt_tokens"
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []

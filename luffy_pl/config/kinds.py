@@ -26,6 +26,7 @@ from luffy_pl.experience.routing import Router
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.objective.gate import Gate
 from luffy_pl.objective.shaping import Shaping
+from luffy_pl.policy.frozen import FrozenConfig
 from luffy_pl.registry import find, known, name_of, nearest
 
 
@@ -284,3 +285,20 @@ def register_kinds() -> None:
             type_check=lambda value, cls: isinstance(value, cls | Part),
             fail_already_registered=False,
         )
+    register_type(
+        FrozenConfig,
+        serializer=dataclasses.asdict,
+        deserializer=frozen_of,
+        deserializer_exceptions=(ValueError, ConfigError),
+        fail_already_registered=False,
+    )
+
+
+def frozen_of(value: Any, path: str = "model.frozen") -> FrozenConfig:
+    """One of the models of `model.frozen` from its fields."""
+    if isinstance(value, FrozenConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, "must be a section", value=value, fix="write {weights: copy}")
+    made: FrozenConfig = make(FrozenConfig, value, path)
+    return made

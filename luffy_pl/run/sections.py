@@ -54,7 +54,7 @@ LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
         lambda behaviour: behaviour == "recorded"
     ),
     ("model.frozen", "data.teacher_paths"): lambda frozen: {
-        name: one["path"] for name, one in frozen.items() if one["path"]
+        name: one.path for name, one in frozen.items() if one.path
     },
 }
 LINKED = {target for _, target in LINKS}
