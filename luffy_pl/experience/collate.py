@@ -48,14 +48,12 @@ def collate(
 ) -> Experience:
     """Pad the rows of all groups on the right; advantages are NaN until `compare` makes them.
 
-    Args:
-        masks_truncated: leave rows that ran into the length limit out of every term.
-        teacher_sees_more: whether rows are taught under prompts of their own.
+    `masks_truncated` leaves rows that ran into the length limit out of every term;
+    `teacher_sees_more` says that rows are taught under prompts of their own.
     """
     rows = [(group, response) for group in groups for response in group.responses]
     lengths = [len(group.prompt.token_ids) + len(row.token_ids) for group, row in rows]
     num_rows, longest = len(rows), max(lengths)
-
     token_ids_NL = torch.zeros(num_rows, longest, dtype=torch.long)
     response_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)
     given_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)

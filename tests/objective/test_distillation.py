@@ -22,11 +22,13 @@ from luffy_pl.objective.settings import (
 from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
 
-NEW = torch.tensor([[-0.5, -1.0, 0.0], [-0.7, -0.2, -2.0], [-0.1, 0.0, 0.0]]).double()
-OLD = torch.tensor([[-0.6, -1.0, 0.0], [-0.5, -0.3, -2.0], [-0.2, 0.0, 0.0]]).double()
-TEACHER = torch.tensor([[-0.2, -1.5, 9.0], [-0.9, -0.1, -1.0], [-3.0, math.nan, 9.0]]).double()
+NEW = torch.tensor([[-0.5, -1.0, 0.0], [-0.7, -0.2, -2.0], [-0.1, 0.0, 0.0]], dtype=torch.double)
+OLD = torch.tensor([[-0.6, -1.0, 0.0], [-0.5, -0.3, -2.0], [-0.2, 0.0, 0.0]], dtype=torch.double)
+TEACHER = torch.tensor(
+    [[-0.2, -1.5, 9.0], [-0.9, -0.1, -1.0], [-3.0, math.nan, 9.0]], dtype=torch.double
+)
 MASK = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
-ADVANTAGE = torch.tensor([1.0, -0.5, 0.25]).double()
+ADVANTAGE = torch.tensor([1.0, -0.5, 0.25], dtype=torch.double)
 
 
 def tokens(**changes):
