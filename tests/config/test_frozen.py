@@ -1,4 +1,4 @@
-"""Frozen models in a configuration: laid over each other by name, written out, refused in a line."""
+"""Frozen models in a configuration: laid over each other, written out, refused in a line."""
 
 import pytest
 
