@@ -7,7 +7,7 @@ are those of a run, and `--config RUN.yaml` takes their values from the configur
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -17,7 +17,6 @@ from yaml import YAMLError
 
 from luffy_pl.config.guards import check_command_line, check_config_file
 from luffy_pl.config.messages import explain
-from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, first_line
 
 CONFIG_HELP = "configuration of a run to take values from; may be repeated, later files win"
@@ -42,7 +41,8 @@ def parse(
         needed: options that may come from either, and must come from one.
     """
     try:
-        found = values_of_run(argv, places, sections=set(parser.groups or ()))
+        options_known = set(parser.get_defaults(skip_validation=True).keys())
+        found = values_of_run(argv, places, options=options_known)
         if "file" in places:
             parser.link_arguments("file", "source.path")
             found.pop("source.path", None)
@@ -61,12 +61,13 @@ def parse(
 
 
 def values_of_run(
-    argv: Sequence[str], places: Mapping[str, str], *, sections: Collection[str]
+    argv: Sequence[str], places: Mapping[str, str], *, options: Collection[str]
 ) -> dict[str, Any]:
     """What the `--config` files say, under the names of the command.
 
     Args:
-        sections: options that have fields; the value of any other is one value.
+        options: names of the command's options. A mapping under such a name is its value; under any
+            other name, it is a section of options.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config", action="append", default=[])
@@ -76,10 +77,18 @@ def values_of_run(
         value = OmegaConf.select(run, place)
         if isinstance(value, DictConfig):
             value = OmegaConf.to_container(value, resolve=True)
-            found |= dict(leaves(value, name)) if name in sections else {name: value}
-        elif value is not None:
-            found[name] = value
+        if value is not None:
+            found |= dict(option_values(name, value, options))
     return found
+
+
+def option_values(name: str, value: Any, options: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """The values of the options in a section."""
+    if name in options or not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from option_values(f"{name}.{key}", inner, options)
 
 
 def read_config(file: str) -> Any:

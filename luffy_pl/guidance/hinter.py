@@ -170,10 +170,14 @@ def told(
         raise ConfigError(
             f"{kind} {name}", "returns no text", value=found, fix="return a string, or None"
         )
-    text = found or ""
-    for token in special:
-        text = text.replace(token, "")
-    return text.strip()
+    return without_tokens(found or "", special).strip()
+
+
+def without_tokens(text: str, tokens: Sequence[str]) -> str:
+    """The text without these; what is left of it forms none of them either."""
+    while found := next((token for token in tokens if token and token in text), None):
+        text = text.replace(found, "")
+    return text
 
 
 def parts(prompt: Prompt) -> tuple[str, str, str]:

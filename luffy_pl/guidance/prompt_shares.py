@@ -30,7 +30,7 @@ class PromptShares:
 
 
 def accuracies(groups: Sequence[Group]) -> list[Accuracy]:
-    """Of the groups in which the policy has sampled something that was graded."""
+    """The accuracy of each group in which the policy has sampled something that was graded."""
     found = []
     for group in groups:
         graded = [

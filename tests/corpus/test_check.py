@@ -147,6 +147,20 @@ def test_what_a_run_reads_is_what_is_checked(command_line, tmp_path):
     assert "512 of 512 traces right" in done.stdout
 
 
+def test_rewards_of_a_run_may_be_ones_own(command_line, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from luffy_pl.registry import register\n\n\n"
+        "@register('reward', 'never')\n"
+        "def never(prompt, response):\n    return 0.0\n"
+    )
+    (tmp_path / "mine.yaml").write_text("data: {reward: {terms: {never: 1.0}}}")
+    configs = ["--config", "conf/quickstart.yaml", "--config", tmp_path / "mine.yaml"]
+    done = command_line(
+        "data", "check", *configs, "--plugin", tmp_path / "mine.py", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_mistakes_are_one_line(command_line, files, byte_model, tmp_path):
     for args, says in (
         (("data", "chekc"), "one of check, prepare"),

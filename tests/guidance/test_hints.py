@@ -98,7 +98,7 @@ def hint(made, text="one two", **more):
 
 
 def test_a_prompt_holds_its_hint_and_no_special_token_of_it():
-    found = hint(hinter(GuidanceConfig(share=ShareConfig((1.0,)))), "one<user> two")
+    found = hint(hinter(GuidanceConfig(share=ShareConfig((1.0,)))), "one<us<user>er> two")
     assert found.prompt.text == "<user>What is 3.5+x?\none two 7<assistant>"
     assert found.prompt.token_ids == tuple(map(ord, found.prompt.text))
     assert (found.text, found.share, found.prompt.id) == ("one two", 1.0, "a")
