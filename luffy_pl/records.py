@@ -93,7 +93,8 @@ class Verdict:
 
     `correct` is None when no grade is possible because the gold is unusable; such a row is
     left out of rewards and of metrics, never paid. `status` is one of ok, no_answer,
-    truncated, refused, timeout, crash, gold_bad; `tier` names the comparison that decided.
+    truncated, refused, timeout, crash, gold_bad, ungraded (the grader is `none`: nothing is right
+    or wrong, and terms alone pay); `tier` names the comparison that decided.
     `reward` is what the grader itself pays for the answer; None: 1 if correct, else 0.
     """
 
@@ -104,6 +105,16 @@ class Verdict:
     gold: str
     ms: float = 0.0
     reward: float | None = None
+
+    @property
+    def is_ungraded(self) -> bool:
+        """Whether nobody was to say if the answer is right."""
+        return self.status == "ungraded"
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether the answer gets a reward."""
+        return self.correct is not None or self.is_ungraded
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class Evaluation(L.Callback):
         agree(trainer.strategy)  # a rank that was stopped while it sampled is not here
         rows, counts = self.rows(), self.problem_counts()
         phase = module.phases_trained
-        values = {f"val/test_score/{row['benchmark']}": row["avg"] for row in rows}
+        graded = [row for row in rows if row["n"]]  # a grader may be `none`
+        values = {f"val/test_score/{row['benchmark']}": row["avg"] for row in graded}
         log_phase(trainer, values, phase=phase)
         if is_fit := trainer.state.fn == "fit":
             self.evaluated_phase = phase
@@ -166,7 +167,9 @@ class Evaluation(L.Callback):
             }
             rows.append({"benchmark": name, **settings, **metric.compute()})
             with metric.sync_context():
-                accuracies[benchmark.out_of_distribution].append(metric.accuracy())
+                accuracy = metric.accuracy()
+            if len(accuracy):
+                accuracies[benchmark.out_of_distribution].append(accuracy)
         for is_ood, name in ((False, "average"), (True, "average_ood")):
             if len(accuracies[is_ood]) > 1:
                 average = macro_average(accuracies[is_ood], span=SHARE)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, StorageError
-from luffy_pl.experience.benchmarks import Benchmark
+from luffy_pl.experience.benchmarks import REWARD, Benchmark
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.files import write_file
 from luffy_pl.registry import check_same_plugins, recorded_plugins
@@ -46,6 +46,8 @@ def settings_of(benchmark: Benchmark, data: LuffyDataModule) -> dict[str, Any]:
         "max_response_tokens": benchmark.max_tokens(data.rollout.max_response_tokens),
         **{f"source.{name}": v for name, v in dataclasses.asdict(benchmark.source).items()},
         **{f"reward.{name}": value for name, value in reward.items()},
+        # Answers are kept with what they are paid.
+        **({"metrics": [REWARD]} if REWARD in benchmark.metrics else {}),
     }
 
 

@@ -1,43 +1,43 @@
 """From the columns of a data set to a question, its gold answer and its expert traces.
 
 Known schemas: the released LUFFY files (those of verl), GSM8K, OpenR1-Math, MMLU-Pro, ARC, GPQA,
-and "plain", whose columns carry our own names.
+Alpaca, and "plain", whose columns carry our own names; `guess.py` says which others they may carry.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from luffy_pl.data.chat import Message
+from luffy_pl.data.conversation import as_messages
 from luffy_pl.data.options import letter_of_label, with_options, with_right_first
-from luffy_pl.data.rows import DataRow
+from luffy_pl.data.text_lines import DataRow
+from luffy_pl.data.values import FIX_ROW, as_text, check_encodable, is_missing, refuse_row
 from luffy_pl.errors import ConfigError, DataError
 
-Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", "plain"]
+Schema = Literal["auto", "luffy", "gsm8k", "openr1", "mmlu_pro", "arc", "gpqa", "alpaca", "plain"]
 
 GOLD_MARK = "####"
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
-FIX_ROW = "fix the row, or on_bad_row=skip"
-MAX_CHARACTERS = 4_000_000
-"""Length of one text: about a million tokens. A longer one is a mistake."""
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which column of a data set holds what, as dotted paths (`reward_model.ground_truth`).
 
-    null takes the column of the schema. A number in a path is a place in a list.
+    null takes the column of the schema, or the one that is guessed; "" takes none. A number in a
+    path is a place in a list.
     """
 
     prompt: str | None = None
-    """The question: text, or messages with `role` and `content`."""
+    """The question: text, or messages with `role` and `content`; a last assistant message is the
+    expert trace."""
     answer: str | None = None
     """The gold answer: text or a number; a letter where there are options."""
     options: str | None = None
@@ -71,6 +71,7 @@ SCHEMAS = {
     "gpqa": Columns(
         prompt="Question", answer="Correct Answer", options="Incorrect Answer 1", id="Record ID"
     ),
+    "alpaca": Columns(prompt="instruction", answer="answer", trace="output", id="id"),
     "plain": Columns(
         prompt="prompt",
         answer="answer",
@@ -111,21 +112,29 @@ def detect_schema(row: DataRow) -> Schema:
         return "arc"
     if "Correct Answer" in row and "Incorrect Answer 1" in row:
         return "gpqa"
+    if {"instruction", "input", "output"} <= set(row):
+        return "alpaca"
     return "plain"
 
 
 def fill_columns(columns: Columns, *, schema: Schema, first_row: DataRow, where: str) -> Columns:
-    """The schema's columns where `columns` names none; what it does name has to exist."""
-    named = {field: path for field, path in vars(columns).items() if path}
+    """The schema's columns where `columns` names none; what it does name has to exist.
+
+    Args:
+        first_row: with the columns of the rows that follow it, where it lacks them.
+    """
+    named = {field: path for field, path in vars(columns).items() if path is not None}
     for field, path in named.items():
-        if path not in first_row and path.partition(".")[0] not in first_row:
+        if path and path not in first_row and path.partition(".")[0] not in first_row:
             raise ConfigError(
                 where,
                 f"columns.{field} names a column that the first row does not have",
                 value=path,
                 fix=f"name one of {', '.join(first_row)}",
             )
-    return dataclasses.replace(SCHEMAS[schema], **named)
+    return dataclasses.replace(
+        SCHEMAS[schema], **{field: path or None for field, path in named.items()}
+    )
 
 
 def read_question(
@@ -143,40 +152,43 @@ def read_question(
         needs_answer: refuse a row without a gold answer; else its gold is empty.
     """
     found = {name: _find(row, path) for name, path in vars(columns).items()}
-    has_answer = needs_answer or not (_is_missing(found["answer"]) or found["answer"] == "")
+    has_answer = needs_answer or not (is_missing(found["answer"]) or found["answer"] == "")
     for name in ("prompt", "answer") if has_answer else ("prompt",):
-        if _is_missing(found[name]):
+        if is_missing(found[name]):
             raise DataError(
                 where,
                 f"{name} is missing or null (column {getattr(columns, name)})",
                 fix=f"name its column in columns.{name} (found: {', '.join(row)}), or {FIX_ROW}",
             )
     answer = _as_answer(found["answer"], where) if has_answer else ""
-    if schema == "gsm8k":
-        answer, found["trace"] = _split_solution(answer, where)
-    if schema == "arc":
-        answer = letter_of_label(answer, labels=_find(row, "choices.label"), where=where)
-    if schema == "gpqa":
-        wrong = [row.get(f"Incorrect Answer {number}") for number in (1, 2, 3)]
-        found["options"], answer = with_right_first(answer, wrong=wrong, where=where)
+    answer = _by_schema(schema, answer, row=row, found=found, where=where)
+    if schema == "alpaca" and columns.prompt == "instruction" and row.get("input"):
+        found["prompt"] = f"{found['prompt']}\n\n{row['input']}"
     if columns.options is not None:
         found["prompt"], answer = with_options(
-            _as_text(found["prompt"], field="prompt", where=where),
+            as_text(found["prompt"], field="prompt", where=where),
             answer,
             options=found["options"],
             seed=options_seed,
             where=where,
         )
     traces = _as_traces(found["trace"], where)
+    messages, last_turn = as_messages(found["prompt"], where)
+    if last_turn is not None:
+        if traces:
+            refuse_row(
+                where, "prompt ends with an answer, and there is an expert trace", columns.trace
+            )
+        traces = (last_turn,)
     data_source = _as_name(found["data_source"], field="data_source", where=where)
     beyond = _beyond(row, [path for path in vars(columns).values() if path is not None])
-    _check_encodable(beyond, "a further column", where)
+    check_encodable(beyond, "a further column", where)
     return Question(
         where=where,
         id=_row_id(
             _as_name(found["id"], field="id", where=where), data_source=data_source, where=where
         ),
-        messages=_as_messages(found["prompt"], where),
+        messages=messages,
         ground_truth=answer,
         data_source=data_source,
         traces=traces,
@@ -184,6 +196,20 @@ def read_question(
         answer_was_number=has_answer and not isinstance(found["answer"], str),
         columns=beyond,
     )
+
+
+def _by_schema(
+    schema: Schema, answer: str, *, row: DataRow, found: dict[str, Any], where: str
+) -> str:
+    """The gold answer as a schema writes it; trace and options, if they are its too, to `found`."""
+    if schema == "gsm8k":
+        answer, found["trace"] = _split_solution(answer, where)
+    if schema == "arc":
+        answer = letter_of_label(answer, labels=_find(row, "choices.label"), where=where)
+    if schema == "gpqa":
+        wrong = [row.get(f"Incorrect Answer {number}") for number in (1, 2, 3)]
+        found["options"], answer = with_right_first(answer, wrong=wrong, where=where)
+    return answer
 
 
 def _find(row: DataRow, path: str | None) -> Any:
@@ -214,89 +240,42 @@ def _beyond(row: DataRow, paths: Sequence[str]) -> DataRow:
     return left
 
 
-def _is_missing(value: object) -> bool:
-    # pandas writes a missing number as NaN.
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _as_text(value: object, *, field: str, where: str) -> str:
-    if not isinstance(value, str):
-        _refuse(where, f"{field} is not text", type(value).__name__)
-    if not value.strip():
-        _refuse(where, f"{field} is empty", value)
-    if len(value) > MAX_CHARACTERS:
-        _refuse(
-            where,
-            f"{field} has {len(value)} characters, more than the {MAX_CHARACTERS} that any model "
-            "reads",
-            None,
-        )
-    _check_encodable(value, field, where)
-    return value
-
-
-def _check_encodable(value: object, field: str, where: str) -> None:
-    """JSON can write half of a surrogate pair; it is no text, and no file takes it."""
-    try:
-        json.dumps(value, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        _refuse(where, f"{field} holds half of a surrogate pair, which is not text", value)
-
-
 def _as_answer(value: object, where: str) -> str:
     if isinstance(value, Number) and not isinstance(value, bool):
         return str(value)
-    return _as_text(value, field="answer", where=where).strip()
+    return as_text(value, field="answer", where=where).strip()
 
 
 def _as_name(value: object, *, field: str, where: str) -> str:
-    name = "" if _is_missing(value) else str(value)
-    _check_encodable(name, field, where)
+    name = "" if is_missing(value) else str(value)
+    check_encodable(name, field, where)
     return name
 
 
-def _as_messages(value: object, where: str) -> tuple[Message, ...]:
-    if isinstance(value, list):
-        messages = tuple(_as_message(message, where) for message in value)
-        if not messages or messages[-1]["role"] != "user":
-            _refuse(where, "prompt does not end with a user message", [m["role"] for m in messages])
-        return messages
-    return ({"role": "user", "content": _as_text(value, field="prompt", where=where)},)
-
-
-def _as_message(value: object, where: str) -> Message:
-    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-        _refuse(where, "prompt holds something that is no message with role and content", value)
-    field = f"prompt ({value['role']} message)"
-    _check_encodable(value["role"], "the role of a message", where)
-    return {
-        "role": value["role"],
-        "content": _as_text(value.get("content"), field=field, where=where),
-    }
-
-
 def _as_traces(value: object, where: str) -> tuple[str, ...]:
-    if _is_missing(value):
+    if is_missing(value):
         return ()
     texts: list[Any] = value if isinstance(value, list) else [value]
     if any(isinstance(text, dict) for text in texts):
         roles = [text.get("role") if isinstance(text, dict) else None for text in texts]
         if roles != ["assistant"]:
-            _refuse(where, "expert trace is not one assistant message", roles)
+            refuse_row(where, "expert trace is not one assistant message", roles)
         texts = [texts[0].get("content")]
-    return tuple(_as_text(text, field="expert trace", where=where) for text in texts)
+    return tuple(as_text(text, field="expert trace", where=where) for text in texts)
 
 
 def _as_logprobs(
     value: object, *, num_traces: int, where: str
 ) -> tuple[tuple[float, ...] | None, ...]:
-    if _is_missing(value):
+    if is_missing(value):
         return (None,) * num_traces
     per_trace = [value]
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
         per_trace = value
     if len(per_trace) != num_traces:
-        _refuse(where, f"logprobs are of {len(per_trace)} expert traces, not of {num_traces}", None)
+        refuse_row(
+            where, f"logprobs are of {len(per_trace)} expert traces, not of {num_traces}", None
+        )
     return tuple(_as_nats(numbers, where) for numbers in per_trace)
 
 
@@ -304,11 +283,11 @@ def _as_nats(numbers: object, where: str) -> tuple[float, ...] | None:
     if numbers is None:
         return None
     if not isinstance(numbers, list):
-        _refuse(where, "logprobs is not a list", type(numbers).__name__)
+        refuse_row(where, "logprobs is not a list", type(numbers).__name__)
     for number in numbers:
         # Written so that NaN fails too.
         if not (isinstance(number, (int, float)) and -math.inf < number <= 0):
-            _refuse(where, "logprobs are nats, finite and at most 0", number)
+            refuse_row(where, "logprobs are nats, finite and at most 0", number)
     return tuple(float(number) for number in numbers)
 
 
@@ -316,7 +295,7 @@ def _split_solution(solution: str, where: str) -> tuple[str, str]:
     """Gold answer and worked solution of GSM8K; `<<2*3=6>>` is a note to its calculator."""
     _, mark, gold = solution.rpartition(GOLD_MARK)
     if not mark or not gold.strip():
-        _refuse(where, f"answer has no last line '{GOLD_MARK} N'", solution[-60:])
+        refuse_row(where, f"answer has no last line '{GOLD_MARK} N'", solution[-60:])
     return gold.strip(), CALCULATOR_MARK.sub("", solution)
 
 
@@ -330,8 +309,3 @@ def _row_id(name: str, *, data_source: str, where: str) -> str:
         # Moving a file must not change the seeds keyed by this id.
         return file_row(where)
     return f"{data_source}/{name}" if data_source else name
-
-
-def _refuse(where: str, what: str, value: object) -> NoReturn:
-    shown = value if len(repr(value)) <= 60 else repr(value)[:60]
-    raise DataError(where, what, value=shown, fix=FIX_ROW)

@@ -21,12 +21,14 @@ class NamedCount:
 class LoadReport:
     """What became of the rows: `rows` = `prompts` + all that `dropped` counts.
 
+    understood: what was guessed of its columns, and which files or split were chosen.
     dropped: rows, by reason: bad_row, other_source, prompt_too_long, no_trace,
         duplicate_prompt. Bad rows and long prompts are named by `file:row`, others by their id.
     dropped_traces: expert traces, by reason: too_long.
     noted: kept and worth knowing: duplicate_prompt, repeated_id, number_as_answer.
     """
 
+    understood: list[str] = field(default_factory=list)
     rows: int = 0
     prompts: int = 0
     traces: int = 0
@@ -52,7 +54,10 @@ class LoadReport:
 
     def lines(self) -> list[str]:
         """For the terminal: the totals, then a line for each thing out of the ordinary."""
-        lines = [f"{self.rows} rows: {self.prompts} prompts, {self.traces} expert traces"]
+        lines = [
+            *self.understood,
+            f"{self.rows} rows: {self.prompts} prompts, {self.traces} expert traces",
+        ]
         for title, tallies in (
             ("dropped", self.dropped),
             ("expert traces dropped", self.dropped_traces),

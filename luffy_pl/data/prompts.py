@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.data.chat import (
     Rendering,
     TemplateKwargs,
@@ -24,24 +24,15 @@ from luffy_pl.data.chat import (
     with_chat_template,
     with_system_prompt,
 )
-from luffy_pl.data.columns import (
-    Columns,
-    Question,
-    Schema,
-    detect_schema,
-    file_row,
-    fill_columns,
-    read_question,
-)
+from luffy_pl.data.columns import Question, file_row, read_question
 from luffy_pl.data.expert_traces import (
-    TooLong,
     check_trace,
     is_usable,
     tokenize_traces,
     with_logprobs,
 )
 from luffy_pl.data.load_report import LoadReport, NamedCount
-from luffy_pl.data.rows import read_rows
+from luffy_pl.data.source import PromptSource, Understood, begin_reading
 from luffy_pl.data.tokenizer import stop_token_ids
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.records import ExpertTrace, Prompt
@@ -50,52 +41,6 @@ T = TypeVar("T")
 
 # Tokenised together: enough for the tokenizer to use every core.
 ROWS_PER_BATCH = 256
-
-
-@dataclass(frozen=True)
-class PromptSource:
-    """Where prompts come from and which of them are used."""
-
-    path: str
-    """JSON Lines, JSON or Parquet file, or a hub data set as `name` or `name:configuration`."""
-    split: str | None = None
-    """Split of a hub data set; a file has none."""
-    schema: Schema = "auto"
-    """How columns are named; auto looks at the first row."""
-    columns: Columns = field(default_factory=Columns)
-    """Columns that differ from the schema's."""
-    data_source: str | None = None
-    """Only rows of this source, as the column `data_source` has it; null takes all."""
-    options_seed: int | None = bounded(None, at_least=0)
-    """Shuffles the options of each question by this seed; null keeps their order."""
-    system_prompt: str | None = None
-    """Replaces the system message of every row; null keeps the row's own, "" drops it."""
-    chat_template: str | None = None
-    """Jinja file that replaces the tokenizer's chat template."""
-    hint_template: str | None = None
-    """The user's message with a hint, in the tokens of this model: {question} and {hint}; null
-    takes that of `data.rollout.guidance`."""
-    max_prompt_tokens: int | None = bounded(None, at_least=1, at_most=1e9)
-    """A longer prompt is dropped, never cut; null sets no limit."""
-    require_trace: bool = False
-    """Drop prompts that have no usable expert trace."""
-    too_long_trace: TooLong = "drop"
-    """What becomes of an expert trace longer than a response may be; none is ever cut."""
-    duplicates: Literal["keep", "drop"] = "keep"
-    """What becomes of a prompt whose text was read before; counted either way."""
-    on_bad_row: Literal["error", "skip"] = "error"
-    """What to do with a row that cannot be used. A broken line of JSON is always an error."""
-    max_bad_share: float = bounded(0.005, at_least=0, at_most=1)
-    """Share of rows that may be skipped before the whole file is refused."""
-    limit: int | None = bounded(None, at_least=1)
-    """Rows to read from the start; null reads all."""
-
-    def __post_init__(self) -> None:
-        try:
-            check_bounds(self)
-        except ConfigError as error:  # which of several sources it is, only the path says
-            what = f"{error.where} {error.what}"
-            raise ConfigError(self.path, what, value=error.value, fix=error.fix) from None
 
 
 @dataclass(frozen=True)
@@ -174,19 +119,19 @@ class _Loader:
 
     def _questions(self) -> Iterator[Question]:
         source, ids = self.source, Counter[str]()
-        rows = itertools.islice(read_rows(source.path, split=source.split), source.limit)
-        first = next(rows)
-        schema = detect_schema(first[1]) if source.schema == "auto" else source.schema
-        columns = fill_columns(source.columns, schema=schema, first_row=first[1], where=first[0])
-        self._check_options(schema, columns)
-        for where, row in itertools.chain([first], rows):
+        understood, rows = begin_reading(
+            source, usual_split="test" if self.max_response_tokens is None else "train"
+        )
+        self.report.understood = understood.lines()
+        self._check_options(understood)
+        for where, row in rows:
             self.report.rows += 1
             try:
                 question = read_question(
                     row,
                     where=where,
-                    schema=schema,
-                    columns=columns,
+                    schema=understood.schema,
+                    columns=understood.columns,
                     options_seed=source.options_seed,
                     needs_answer=self.needs_answer,
                 )
@@ -200,14 +145,14 @@ class _Loader:
                 self.report.note("number_as_answer", question.id)
             yield self._with_unique_id(question, ids)
 
-    def _check_options(self, schema: Schema, columns: Columns) -> None:
-        if self.source.options_seed is None and schema == "gpqa":
+    def _check_options(self, understood: Understood) -> None:
+        if self.source.options_seed is None and understood.schema == "gpqa":
             raise ConfigError(
                 self.source.path,
                 "options_seed is null, which would leave every right option at A",
                 fix="options_seed=0",
             )
-        if self.source.options_seed is not None and columns.options is None:
+        if self.source.options_seed is not None and understood.columns.options is None:
             raise ConfigError(
                 self.source.path,
                 "options_seed is set where no column holds options",
@@ -347,7 +292,9 @@ class _Loader:
             raise DataError(
                 self.source.path,
                 f"{bad.count} of {report.rows} rows are bad, more than max_bad_share={share}",
-                fix=f"fix them, or raise the share; the first: {bad.first[0]}",
+                fix="fix them, or max_bad_share="
+                f"{math.ceil(100 * bad.count / report.rows) / 100}; "
+                f"the first: {bad.first[0]}",
             )
         if report.prompts == 0:
             reasons = ", ".join(f"{tally.count} {name}" for name, tally in report.dropped.items())

@@ -206,6 +206,13 @@ def distinct(group: Group) -> float:
     return len(set(answers)) / len(answers)
 
 
+@register("metric", "reward")
+def mean_reward(group: Group) -> float | None:
+    """Mean of what all terms of the reward pay for an answer, as in training."""
+    rewards = [reward for reward in group.rewards if reward is not None]
+    return sum(rewards) / len(rewards) if rewards else None
+
+
 @register("metric", "paid")
 def paid(group: Group) -> float | None:
     """Mean of what the grader pays for an answer: values of its own, else 1 if it is right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def extra_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table | Non
 
 def length(tokens: float | None) -> str:
     """As a table shows it."""
-    return "" if tokens is None else f"{tokens:.1f}"
+    return "" if tokens is None or math.isnan(tokens) else f"{tokens:.1f}"
 
 
 def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -77,10 +78,11 @@ def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Tab
 
 
 def percent(share: float | None) -> str:
-    """As a table shows it."""
-    return "" if share is None else f"{100 * share:.1f}"
+    """As a table shows it; empty where nothing could be graded."""
+    return "" if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def interval(row: Mapping[str, Any]) -> str:
     """Lower and upper end."""
-    return f"[{percent(row['low'])}, {percent(row['high'])}]"
+    low, high = percent(row["low"]), percent(row["high"])
+    return f"[{low}, {high}]" if low else ""

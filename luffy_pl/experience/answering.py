@@ -13,6 +13,7 @@ from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.records import Group
 from luffy_pl.reward.reward import RewardConfig, Verifier
+from luffy_pl.reward.terms import RewardFunction
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ def answer_streams(
     *,
     collector: Collector,
     verifier_of: Callable[[RewardConfig | None], Verifier],
+    reward_of: Callable[[Benchmark], RewardFunction],
     max_tokens: int,
     on_progress: StageProgress,
 ) -> list[SizedStream]:
@@ -37,6 +39,7 @@ def answer_streams(
 
     Args:
         verifier_of: the verifier of a benchmark's own settings; the run's for None.
+        reward_of: what a benchmark pays.
         max_tokens: longest answer where a benchmark sets none.
         on_progress: called with the name of the benchmark, the answers that are done, and all.
     """
@@ -44,6 +47,7 @@ def answer_streams(
         answer_chunk,
         collector=collector,
         verifier_of=verifier_of,
+        reward_of=reward_of,
         max_tokens=max_tokens,
         on_progress=on_progress,
     )
@@ -56,6 +60,7 @@ def answer_chunk(
     *,
     collector: Collector,
     verifier_of: Callable[[RewardConfig | None], Verifier],
+    reward_of: Callable[[Benchmark], RewardFunction],
     max_tokens: int,
     on_progress: StageProgress,
 ) -> GradedChunk:
@@ -71,7 +76,9 @@ def answer_chunk(
         share.seeds(missing, seed=collector.seed),
         max_tokens=benchmark.max_tokens(max_tokens),
         sampling=benchmark.sampling,
-        collector=dataclasses.replace(collector, verifier=verifier_of(benchmark.reward)),
+        collector=dataclasses.replace(
+            collector, verifier=verifier_of(benchmark.reward), reward_of=reward_of(benchmark)
+        ),
         on_progress=lambda done, _: on_progress(benchmark.name, num_done + done, share.num_answers),
     )
     return GradedChunk(

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 from luffy_pl import registry
 from luffy_pl.bounds import Bound, bounded, check_bound, check_bounds
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError
-from luffy_pl.reward.reward import RewardConfig
+from luffy_pl.reward.reward import RewardConfig, build_reward_function
+from luffy_pl.reward.terms import RewardFunction, correctness
 from luffy_pl.rollout.engine import MAX_TEMPERATURE, Sampling
+
+REWARD = "reward"
+"""The metric that has the terms of the reward computed."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Benchmark:
     """How its answers are graded; null takes data.reward. What is left out has its default."""
     metrics: tuple[str, ...] = ()
     """What is measured beside accuracy, lengths and shares: distinct (share of different answers),
-    paid (what the grader pays), and metrics that packages and plugins register."""
+    paid (what the grader pays), reward (what all terms of the reward pay), and metrics that
+    packages and plugins register."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -61,6 +66,19 @@ class Benchmark:
     def max_tokens(self, default: int) -> int:
         """Longest answer, in tokens."""
         return self.max_response_tokens or default
+
+    def reward_of(self, reward: RewardConfig, max_response_tokens: int) -> RewardFunction:
+        """What an answer is paid: its correctness, or all terms where the metric `reward` is asked.
+
+        Args:
+            reward: of the run, for a benchmark without its own.
+            max_response_tokens: likewise.
+        """
+        if REWARD not in self.metrics:
+            return correctness
+        return build_reward_function(
+            self.reward or reward, max_response_tokens=self.max_tokens(max_response_tokens)
+        )
 
     @property
     def sampling(self) -> Sampling:

@@ -18,8 +18,9 @@ import torch
 
 from luffy_pl.bundled import resolve
 from luffy_pl.data.chat import Tokenizer
-from luffy_pl.data.prompts import PromptSet, PromptSource
+from luffy_pl.data.prompts import PromptSet
 from luffy_pl.data.rendering import RENDERER
+from luffy_pl.data.source import PromptSource
 from luffy_pl.data.tokenizer import (
     check_same_tokenizer,
     load_tokenizer,
@@ -276,6 +277,9 @@ class LuffyDataModule(L.LightningDataModule):
             self.shares(),
             collector=self.collector,
             verifier_of=lambda reward: self._verifiers.of(reward or self.reward_config),
+            reward_of=lambda one: one.reward_of(
+                self.reward_config, self.rollout.max_response_tokens
+            ),
             max_tokens=self.rollout.max_response_tokens,
             on_progress=self.report_progress,
         )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from luffy_pl.bundled import resolve
 from luffy_pl.data.chat import TemplateKwargs, Tokenizer, encode_known
-from luffy_pl.data.prompts import PromptSet, PromptSource, load_prompts
+from luffy_pl.data.prompts import PromptSet, load_prompts
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.checks import check_prompts, without_bad_golds
@@ -158,7 +159,7 @@ def read_benchmarks(
             beyond_window="error",
             chat_template_kwargs=asking.chat_template_kwargs,
         )
-        if found.report.dropped:
+        if found.report.dropped or found.report.understood:
             for line in found.report.lines():
                 report(f"{one.name}: {line}")
         problems.append(found.prompts)

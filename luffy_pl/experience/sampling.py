@@ -168,7 +168,7 @@ def answered(
     collector: Collector,
     on_progress: Progress,
 ) -> list[Group]:
-    """Answer and grade each prompt, once for each of its seeds; the reward is correctness alone."""
+    """Answer and grade each prompt, once for each of its seeds; the collector's reward is paid."""
     asked = [
         _Asked(
             number,
@@ -182,7 +182,11 @@ def answered(
         _sample(asked, sampling, collector, scoring, on_progress=on_progress)
         responses = scoring.responses(collector.show_scoring)
     return [
-        group_of(row.prompt, [responses[row.number, place] for place in row.rows], correctness)
+        group_of(
+            row.prompt,
+            [responses[row.number, place] for place in row.rows],
+            collector.reward_of,
+        )
         for row in asked
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from luffy_pl.errors import ConfigError, VerifierError, first_line
+from luffy_pl.errors import ConfigError, LuffyError, VerifierError, first_line
 from luffy_pl.records import Prompt
 
 
@@ -72,6 +72,8 @@ def call(function: Callable[..., Any], *arguments: Any, prompt: Prompt, where: s
     """
     try:
         return function(*arguments)
+    except LuffyError:  # it says itself what is wrong
+        raise
     except Exception as error:  # foreign code fails as it likes
         raise failure(
             prompt, "fails", value=f"{type(error).__name__}: {first_line(error)}", where=where

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from luffy_pl.answer.tolerance import Tolerance
+from luffy_pl.records import Prompt, Verdict
 from luffy_pl.registry import register
 from luffy_pl.reward.math_verifier import MathVerifier
 from luffy_pl.reward.released.text import RELEASED, Released
@@ -27,6 +28,12 @@ def math(config: RewardConfig) -> MathVerifier:
         timeout_s=config.timeout_s,
         tolerance=Tolerance(units=config.units, rounding=config.rounding),
     )
+
+
+@register("grader", "none")
+def none(prompt: Prompt, text: str) -> Verdict:
+    """Nothing is right or wrong: terms alone pay, and no row needs a gold answer."""
+    return Verdict(None, "ungraded", "none", None, "")
 
 
 def released(config: RewardConfig, *, grader: Released) -> ReleasedVerifier:

@@ -65,8 +65,9 @@ class RewardConfig:
         workers: processes that run sympy; none starts while the exact tiers suffice.
         timeout_s: seconds for one answer, then its worker is killed and the answer is wrong.
         grader: math is ours; luffy_v0 to luffy_v4 and oat are the released ones, for comparison
-            with published numbers, with rules of their own for forms, units and roundings; others
-            come from packages and plugins.
+            with published numbers, with rules of their own for forms, units and roundings; none
+            grades nothing, so that terms alone pay and no row needs a gold; others come from
+            packages and plugins.
         units: match: 12 cm is not 12 m; ignore: it is. A missing unit is always forgiven.
         rounding: significant digits in which an answer must agree with a gold that is a decimal
             (3.14); null: it must be equal. Other golds are exact in any case.
@@ -105,6 +106,13 @@ class RewardConfig:
 
     def _check_grader(self) -> None:
         """A grader that is not `math` takes no policy of it."""
+        if self.grader == "none" and "correct" in self.terms:
+            _refuse(
+                "terms",
+                "has correct, which a grader pays, and data.reward.grader is none",
+                self.terms,
+                "name terms of your own, such as {my_term: 1.0}",
+            )
         if self.grader == "math":
             return
         found = registry.find("grader", self.grader, where=WHERE)

@@ -96,7 +96,7 @@ def rewards_of(
     paid = {name: _values(name, term, prompt, responses) for name, term in terms.items()}
     return tuple(
         None
-        if response.verdict.correct is None
+        if not response.verdict.is_payable
         else math.fsum(weights[name] * values[place] for name, values in paid.items())
         for place, response in enumerate(responses)
     )
@@ -149,7 +149,7 @@ def _values(
 ) -> Sequence[float]:
     """What a term gives for each response; 0 for one without a grade, which is paid nothing."""
     where = f"{WHERE}.{name}"
-    is_graded = [response.verdict.correct is not None for response in responses]
+    is_paid = [response.verdict.is_payable for response in responses]
     if len(parameters(term)) == 1:
         group = Group(prompt, tuple(responses), correctness(prompt, responses))
         values = call(lambda: list(term(group)), prompt=prompt, where=where)
@@ -158,12 +158,12 @@ def _values(
             raise failure(prompt, what, value=repr(values)[:80], where=where)
     else:
         values = [
-            call(term, prompt, response, prompt=prompt, where=where) if graded else None
-            for response, graded in zip(responses, is_graded, strict=True)
+            call(term, prompt, response, prompt=prompt, where=where) if paid else None
+            for response, paid in zip(responses, is_paid, strict=True)
         ]
     return [
-        _number(value, prompt, where) if graded else 0.0
-        for value, graded in zip(values, is_graded, strict=True)
+        _number(value, prompt, where) if paid else 0.0
+        for value, paid in zip(values, is_paid, strict=True)
     ]
 
 

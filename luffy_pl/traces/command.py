@@ -11,7 +11,7 @@ from typing import Any
 
 from luffy_pl.bundled import resolve
 from luffy_pl.config.command_options import parse, sections_parser
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.reward.reward import RewardConfig, build_verifier

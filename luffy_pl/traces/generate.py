@@ -7,15 +7,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luffy_pl.data.chat import THINK
-from luffy_pl.data.columns import Question, detect_schema, fill_columns, read_question
+from luffy_pl.data.columns import Question, file_row, read_question
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource, prompt_of
-from luffy_pl.data.rows import read_rows
+from luffy_pl.data.prompts import prompt_of
+from luffy_pl.data.source import PromptSource, begin_reading
 from luffy_pl.errors import DataError, StorageError
 from luffy_pl.reward.reward import Verifier
 from luffy_pl.traces.answer import Answered, Teacher, TeacherAnswer
@@ -61,20 +60,15 @@ def read_questions(source: PromptSource, *, needs_answer: bool = True) -> list[Q
     Args:
         needs_answer: a row without a gold answer is a bad one.
     """
-    rows = read_rows(source.path, split=source.split)
-    first = next(rows)
-    schema = detect_schema(first[1]) if source.schema == "auto" else source.schema
-    columns = fill_columns(source.columns, schema=schema, first_row=first[1], where=first[0])
+    understood, rows = begin_reading(source)
     questions: list[Question] = []
-    for number, (where, row) in enumerate(chain([first], rows)):
-        if number == source.limit:
-            break
+    for where, row in rows:
         try:
             question = read_question(
                 row,
                 where=where,
-                schema=schema,
-                columns=columns,
+                schema=understood.schema,
+                columns=understood.columns,
                 options_seed=source.options_seed,
                 needs_answer=needs_answer,
             )
@@ -103,7 +97,7 @@ def generate(
         tokenizer: of teacher and student, needed to line recorded log-probabilities up.
     """
     done = rows_written(out)
-    left = [question for question in questions if row_number(question) not in done]
+    left = [question for question in questions if place_of(question) not in done]
     tally, started = TraceTally(total=len(left)), time.monotonic()
     with out.open("a", encoding="ascii") as file:
         for answered in teacher.answer(left):
@@ -117,16 +111,17 @@ def generate(
     return tally
 
 
-def rows_written(out: Path) -> set[int]:
-    """Rows of the source that `out` answers; a line that was cut off is removed."""
+def rows_written(out: Path) -> set[tuple[str, int]]:
+    """File and row of the source that `out` answers; a line that was cut off is removed."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
         return set()
     whole: list[str] = []
-    rows: set[int] = set()
+    rows: set[tuple[str, int]] = set()
     for line in out.read_text(encoding="ascii", errors="replace").split("\n"):
         try:
-            rows.add(json.loads(line)["teacher"]["row"])
+            teacher = json.loads(line)["teacher"]
+            rows.add((teacher["file"], teacher["row"]))
         except ValueError:
             continue
         except (KeyError, TypeError):
@@ -138,9 +133,10 @@ def rows_written(out: Path) -> set[int]:
     return rows
 
 
-def row_number(question: Question) -> int:
-    """Row number in the source, counted from 1."""
-    return int(question.where.rpartition(":")[2])
+def place_of(question: Question) -> tuple[str, int]:
+    """File of the source and row in it, counted from 1; a folder has several files."""
+    file, _, number = file_row(question.where).rpartition(":")
+    return file, int(number)
 
 
 def trace_row(
@@ -151,10 +147,11 @@ def trace_row(
 ) -> dict[str, Any]:
     """A line in the schema "plain", with what the teacher did beside it."""
     question = answered.question
+    file, number = place_of(question)
     whole = [answer for answer in answered.answers if answer.is_complete]
     prompt = prompt_of(question, text=question.messages[-1]["content"], token_ids=())
     verdicts = verifier.grade([(answer.text, prompt) for answer in whole])
-    right = [a for a, verdict in zip(whole, verdicts, strict=True) if verdict.correct is True]
+    right = [a for a, v in zip(whole, verdicts, strict=True) if v.correct or v.is_ungraded]
     kept = chosen(right, config)
     traces = [answer.text for answer in kept]
     logprobs = [aligned(answer, tokenizer) for answer in kept]
@@ -169,7 +166,8 @@ def trace_row(
         "trace": traces or None,
         "teacher": {
             "model": config.model,
-            "row": row_number(question),
+            "file": file,
+            "row": number,
             "samples": len(answered.answers),
             "right": len(right),
             "cut": len(answered.answers) - len(whole),

@@ -13,9 +13,10 @@ from luffy_pl.data.chat import (
     with_system_prompt,
 )
 from luffy_pl.data.columns import Question
-from luffy_pl.data.prompts import PromptSource, unknown_token
+from luffy_pl.data.prompts import unknown_token
 from luffy_pl.data.rendering import RENDERER
 from luffy_pl.data.seeds import keyed_seed
+from luffy_pl.data.source import PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer, longest_context, stop_token_ids
 from luffy_pl.errors import DataError
 from luffy_pl.records import Completion

@@ -1,5 +1,6 @@
 """The wheel alone, in an empty folder: a command and the tutorial need nothing else."""
 
+import json
 import os
 import re
 import shutil
@@ -122,3 +123,30 @@ def test_the_tutorial_runs_as_it_is_written(python, tmp_path):
     for benchmark in ("heldout", "longer", "shorter"):
         assert any(line.startswith(f"2 {benchmark} ") for line in lines)
     assert lines[-1] == "bundled:recipe/htp did you mean bundled:recipe/hpt?"
+
+
+OWN_REWARD = """
+from luffy_pl.registry import register
+
+@register("reward", "brief")
+def brief(prompt, response):
+    return float(len(response.text) <= int(prompt.columns["budget"]))
+"""
+
+
+def test_a_reward_of_a_file_pays_rows_of_a_spreadsheet_without_golds(python, tmp_path):
+    (tmp_path / "brief.py").write_text(OWN_REWARD)
+    rows = "".join(f"{n}+{n}=?,{n}\n" for n in range(10, 18))
+    (tmp_path / "rows.csv").write_text("question,budget\n" + rows)
+    done = python(
+        "-m", "luffy_pl.cli", "fit", "--config", "bundled:quickstart",
+        "--config", "bundled:recipe/on_policy", *SMALL, "--plugin", "brief.py",
+        "--data.train.path", "rows.csv", "--data.train.require_trace", "false",
+        "--data.reward.grader", "none", "--data.reward.terms", "{brief: 1.0}",
+        "--data.rollout.prompts_per_phase", "2", "--run_dir", "run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "run" / "rollouts" / "phase-000001.jsonl").read_text().splitlines()
+    for line in map(json.loads, lines):
+        [budget] = [n for n in range(10, 18) if f"{n}+{n}=?" in line["prompt"]]
+        assert line["reward"] == float(len(line["response"]) <= budget)

@@ -10,7 +10,7 @@ import pytest
 from composing import composed
 
 from luffy_pl.bounds import Bound, bounded, check_bounds
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.settings import RolloutConfig

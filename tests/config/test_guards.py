@@ -344,7 +344,7 @@ def test_a_data_set_is_text_or_parquet(command_line, tmp_path, name):
     mark = tmp_path / "mark"
     (tmp_path / name).write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
     run = [*QUICKSTART, "--run_dir", tmp_path / "run", "--data.train.path", tmp_path / name]
-    refused(command_line("fit", *run), "neither JSON Lines nor Parquet", code=3)
+    refused(command_line("fit", *run), "is no format of data that is read", code=3)
     assert not mark.exists()
 
 

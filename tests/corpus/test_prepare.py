@@ -91,7 +91,8 @@ def test_openr1_is_streamed_filtered_and_split(prepare, hub_folder, byte_model, 
 
 def test_all_survivors_can_be_read_as_traces(prepare, hub_folder, byte_model, tmp_path):
     from luffy_pl.data.columns import Columns
-    from luffy_pl.data.prompts import PromptSource, load_prompts
+    from luffy_pl.data.prompts import load_prompts
+    from luffy_pl.data.source import PromptSource
     from luffy_pl.data.tokenizer import load_tokenizer
 
     prepare("openr1", "--path", hub_folder, "--survivors", "all", "--out", tmp_path / "out")

@@ -152,12 +152,32 @@ def test_an_empty_field(field, empty):
     ("changes", "expected"),
     [
         ({"prompt": 5}, "prompt is not text, got 'int'"),
-        ({"prompt": []}, "prompt does not end with a user message, got []"),
+        (
+            {"prompt": []},
+            "prompt does not end with a user message, or with the answer to one, got []",
+        ),
         ({"prompt": ["2+2?"]}, "prompt holds something that is no message with role and content"),
         ({"prompt": [{"role": "user"}]}, "prompt (user message) is not text, got 'NoneType'"),
         (
-            {"prompt": [USER, {"role": "assistant", "content": "4"}]},
-            "prompt does not end with a user message, got ['user', 'assistant']",
+            {"prompt": [USER, {"role": "tool", "content": "4"}]},
+            "prompt does not end with a user message, or with the answer to one, got ['user', "
+            "'tool']",
+        ),
+        (
+            {"prompt": [{"role": "assistant", "content": "4"}]},
+            "prompt does not end with a user message, or with the answer to one, got ['assistant']",
+        ),
+        (
+            {"prompt": [USER, {"role": "assistant", "content": "4"}], "trace": "5"},
+            "prompt ends with an answer, and there is an expert trace, got 'trace'",
+        ),
+        (
+            {"prompt": [USER, {"role": "assistant", "content": "4", "tool_calls": [{}]}]},
+            "prompt (assistant message) has tool_calls beside its content",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "prompt holds a part that is no text, got {'type': 'image_url'}",
         ),
         ({"prompt": "a\ud800"}, "prompt holds half of a surrogate pair"),
         ({"id": "\ud800"}, "id holds half of a surrogate pair"),

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from luffy_pl.data.options import with_options
-from luffy_pl.data.prompts import PromptSource, load_prompts
+from luffy_pl.data.prompts import load_prompts
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError, DataError
 
 # The columns of TIGER-Lab/MMLU-Pro.

@@ -5,7 +5,8 @@ import pytest
 
 from luffy_pl.data.columns import Columns
 from luffy_pl.data.fingerprint import fingerprint
-from luffy_pl.data.prompts import NamedCount, PromptSource, load_prompts
+from luffy_pl.data.prompts import NamedCount, load_prompts
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError, DataError
 from luffy_pl.miniature.tokenizer import build_tokenizer
 from luffy_pl.records import Prompt

@@ -8,7 +8,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from luffy_pl.data.prompts import PromptSource, load_prompts
+from luffy_pl.data.prompts import load_prompts
+from luffy_pl.data.source import PromptSource
 
 
 @pytest.fixture(scope="module")

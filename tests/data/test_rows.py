@@ -53,11 +53,11 @@ def test_a_missing_file(tmp_path, name):
 
 
 def test_a_folder_or_an_unknown_ending_is_no_data_set(tmp_path, write):
-    assert "Is a directory" in refusal(str(tmp_path))
-    path = write(b"a,b\n", "rows.csv")
+    assert "holds no file of data, got 'an empty folder'" in refusal(str(tmp_path))
+    path = write(b"a,b\n", "rows.txt")
     message = refusal(path)
-    assert message.startswith(f"{path}: neither JSON Lines nor Parquet, got '.csv'")
-    assert ".jsonl" in message
+    assert message.startswith(f"{path}: is no format of data that is read, got '.txt'")
+    assert ".jsonl, .json, .ndjson, .csv" in message
 
 
 @pytest.mark.case(12)
@@ -151,7 +151,8 @@ def hub(monkeypatch):
             raise DatasetsError("cannot generate")
         if name != "org/set":
             raise FileNotFoundError(f"Dataset '{name}' doesn't exist\non the Hub")
-        return {"train": [{"a": 1}, {"a": 2}], "empty": []}[split]
+        splits = {"train": [{"a": 1}, {"a": 2}], "test": [{"a": 3}], "empty": []}
+        return splits[split] if split else splits
 
     fake = SimpleNamespace(
         load_dataset=load_dataset, exceptions=SimpleNamespace(DatasetsError=DatasetsError)
@@ -175,10 +176,9 @@ def test_a_hub_data_set_that_does_not_load(hub):
     assert refusal("org/set", split="empty").startswith("org/set: split empty has 0 rows")
 
 
-def test_a_hub_data_set_needs_a_split(hub):
-    with pytest.raises(ConfigError, match=r"^org/set: .* needs a split\. Fix: .* split=train$"):
-        list(read_rows("org/set"))
-    assert hub == []
+def test_a_hub_data_set_without_split_takes_the_usual_one(hub):
+    assert [where for where, _ in read_rows("org/set")] == ["org/set:train:1", "org/set:train:2"]
+    assert list(read_rows("org/set", usual_split="test")) == [("org/set:test:1", {"a": 3})]
 
 
 def test_datasets_is_imported_for_the_hub_only(write, monkeypatch):

@@ -30,6 +30,7 @@ RUN_BY = {
     "luffy-pl export": "model/test_export.py",
     "luffy-pl bench learner": "bench/test_learner.py",
     "luffy-pl bench ": "bench/test_kinds.py",
+    "luffy-pl fit --config conf/luffy.yaml --config judged.yaml": "plugins/test_judge_reward.py",
     "luffy-pl serve MODEL": "rollout/test_server_pool.py",
     "luffy-pl serve outputs/quickstart_model --chat": "traces/test_vllm_endpoint.py",
     "luffy-pl chat": "chat/test_chat.py",

@@ -1,6 +1,6 @@
 import pytest
 
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer, stop_token_ids
 from luffy_pl.errors import ConfigError, DataError, EngineError, ModelError
 from luffy_pl.experience.benchmarks import Benchmark

@@ -8,7 +8,8 @@ from byte_tokenizer import byte_tokenizer
 from composing import composed as compose
 
 from luffy_pl.data.columns import Columns
-from luffy_pl.data.prompts import PromptSource, load_prompts
+from luffy_pl.data.prompts import load_prompts
+from luffy_pl.data.source import PromptSource
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.reward.reward import RewardConfig, build_verifier
 

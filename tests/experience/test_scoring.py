@@ -6,11 +6,14 @@ from functools import partial
 
 import pytest
 
+from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import VerifierError
+from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.guidance import Given
 from luffy_pl.experience.sampling import Collector, GroupSpec, Stopwatch, answered, sample_groups
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.records import Completion, Prompt, Verdict
+from luffy_pl.reward.reward import RewardConfig
 from luffy_pl.rollout.engine import Sampling
 
 WAIT_S = 10
@@ -145,7 +148,7 @@ def test_an_error_of_the_engine_leaves_no_thread_behind():
         assert not thread.is_alive()
 
 
-def test_answers_to_a_benchmark_are_paid_by_correctness_alone():
+def test_a_benchmark_pays_correctness_unless_it_measures_the_reward():
     collector = Collector(
         engine=SaysItsSeed(),
         verifier=Gives(),
@@ -160,7 +163,15 @@ def test_answers_to_a_benchmark_are_paid_by_correctness_alone():
         collector=collector,
         on_progress=lambda done, total: None,
     )
-    assert [group.rewards for group in groups] == [(0.0, 1.0), (1.0,)]
+    assert [group.rewards for group in groups] == [(7.0, 7.0), (7.0,)]
+    run = RewardConfig(terms={"correct": 3.0})
+    paid = {
+        metrics: Benchmark("b", PromptSource("x"), metrics=metrics).reward_of(run, 9)
+        for metrics in ((), ("reward",))
+    }
+    [group, _] = groups
+    assert paid[()](group.prompt, group.responses) == (0.0, 1.0)
+    assert paid["reward",](group.prompt, group.responses) == (0.0, 3.0)
 
 
 def test_waiting_for_grades_is_what_scoring_costs():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.experience.benchmarks import Benchmark
 from luffy_pl.experience.share import Share
 from luffy_pl.records import Group, Prompt

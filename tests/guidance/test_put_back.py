@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.guidance.settings import GuidanceConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs.pages import files, pages
+from docs.pages import DOCS, files, pages
 from recipes.small_runs import SMALL
 
 from luffy_pl.run_dir.read import read_lines
@@ -160,6 +160,14 @@ def test_a_mistyped_name_is_one_line_with_the_nearest(command_line, tmp_path, wo
     assert line in said
 
     assert re.search(r"Fix: did you mean (within_budget|json_keys|timed_hf|csv|agreement)\?$", said)
+
+
+def test_longer_examples_stand_on_their_page_as_they_are():
+    shown = files(pages()["tutorials/rewards.md"])
+    found = sorted((DOCS / "examples").glob("*.py"))
+    assert len(found) == 2
+    for file in found:
+        assert shown[file.name] == file.read_text(), file
 
 
 def test_examples_are_short_and_stand_on_the_page_as_they_are():

@@ -4,7 +4,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.prompts import PromptSource, load_prompts
+from luffy_pl.data.prompts import load_prompts
+from luffy_pl.data.source import PromptSource
 from luffy_pl.data.tokenizer import load_tokenizer
 
 

@@ -157,7 +157,8 @@ def test_an_endpoint_is_a_teacher(endpoint, sums, command_line, tmp_path):
     assert [row["id"] for row in rows] == [f"s{n}" for n in range(5)]
     assert rows[2]["trace"] == ["<think>\na sum\n</think>\n\n\\boxed{3}"]
     assert rows[2]["teacher"] == {
-        "model": "r1", "row": 3, "samples": 3, "right": 1, "cut": 1, "tokens": 30,
+        "model": "r1", "file": "sums.jsonl", "row": 3,
+        "samples": 3, "right": 1, "cut": 1, "tokens": 30,
     }  # fmt: skip
     assert rows[4]["trace"] is None
     assert {len(asked["messages"]) for asked in Endpoint.asked} == {2}

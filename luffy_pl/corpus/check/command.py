@@ -10,7 +10,7 @@ from typing import Any
 
 from luffy_pl.bundled import resolve
 from luffy_pl.config.command_options import parse, sections_parser
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource
 from luffy_pl.reward.reward import RewardConfig
 
 DEFECTS = 3

@@ -56,7 +56,13 @@ def report_lines(checked: Checked) -> Iterator[str]:
     """For the terminal; special tokens of the prompt stand between ⟦ and ⟧."""
     columns = {name: path for name, path in vars(checked.understood.columns).items() if path}
     understood = ", ".join(f"{name} from {path}" for name, path in columns.items())
-    yield f"columns: schema {checked.understood.schema}; {understood}"
+    guessed = ", ".join(checked.understood.guessed)
+    yield (
+        f"columns: schema {checked.understood.schema}; {understood}"
+        + (f" (guessed: {guessed}; --source.columns.NAME sets another)" if guessed else "")
+    )
+    if not checked.understood.is_file:
+        yield f"first row: {checked.understood.first}"
     yield "first prompt:"
     prompt = "".join(f"⟦{text}⟧" if special else text for text, special in checked.prompt)
     yield from (f"  {visible(line)}" for line in prompt.split("\n"))

@@ -14,11 +14,11 @@ from luffy_pl.data.chat import (
     strip_think_prefix,
     with_system_prompt,
 )
-from luffy_pl.data.columns import Columns, Question, Schema, detect_schema, fill_columns
+from luffy_pl.data.columns import Question
 from luffy_pl.data.columns import read_question as read
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource, prompt_of
-from luffy_pl.data.rows import DataRow, read_rows
+from luffy_pl.data.prompts import prompt_of
+from luffy_pl.data.source import PromptSource, Understood, begin_reading
 from luffy_pl.errors import DataError
 from luffy_pl.records import ExpertTrace, Prompt
 
@@ -44,14 +44,6 @@ class CheckedRow:
         return prompt_of(self.question, text=self.prompt_text, token_ids=self.prompt_ids)
 
 
-@dataclass(frozen=True)
-class Understood:
-    """How the columns were read."""
-
-    schema: Schema
-    columns: Columns
-
-
 class Reader:
     """One pass over a source; unreadable rows become defects."""
 
@@ -75,11 +67,8 @@ class Reader:
 
     def _questions(self) -> Iterator[Question]:
         source = self.source
-        found = read_rows(source.path, split=source.split, on_broken_line=self._broken)
-        rows = itertools.islice(found, source.limit)
-        first = next(rows)
-        self.understood = understand(source, first)
-        for where, row in itertools.chain([first], rows):
+        self.understood, rows = begin_reading(source, on_broken_line=self._broken)
+        for where, row in rows:
             self.num_rows += 1
             try:
                 question = read(
@@ -130,23 +119,12 @@ class Reader:
             yield CheckedRow(question, text, ids, own)
 
 
-def understand(source: PromptSource, first: tuple[str, DataRow]) -> Understood:
-    """Schema and columns, as the loader takes them."""
-    where, row = first
-    schema = detect_schema(row) if source.schema == "auto" else source.schema
-    return Understood(
-        schema, fill_columns(source.columns, schema=schema, first_row=row, where=where)
-    )
-
-
 def question_texts(source: PromptSource) -> Iterator[tuple[str, str]]:
     """(`file:row`, text of the user's messages) of every readable row."""
     # A schema that shuffles options is read for its question alone.
-    rows = read_rows(source.path, split=source.split)
-    first = next(rows)
-    understood = understand(source, first)
+    understood, rows = begin_reading(source, usual_split="test")
     columns = dataclasses.replace(understood.columns, options=None, trace=None)
-    for where, row in itertools.chain([first], rows):
+    for where, row in rows:
         try:
             question = read(row, where=where, schema="plain", columns=columns)
         except DataError:

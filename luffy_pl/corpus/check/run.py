@@ -11,7 +11,7 @@ from luffy_pl.corpus.check.defects import FIXES, Defect
 from luffy_pl.corpus.check.lengths import LengthSummary, summarize_lengths
 from luffy_pl.corpus.check.probability import Probabilities, trace_probabilities
 from luffy_pl.corpus.check.repeats import Repeats, TestSet
-from luffy_pl.corpus.check.rows import CheckedRow, Reader, Understood, question_texts
+from luffy_pl.corpus.check.rows import CheckedRow, Reader, question_texts
 from luffy_pl.corpus.check.template import segments, template_notes
 from luffy_pl.corpus.check.texts import Limits, TextChecks
 from luffy_pl.data.chat import (
@@ -20,7 +20,7 @@ from luffy_pl.data.chat import (
     check_template_kwargs,
     with_chat_template,
 )
-from luffy_pl.data.prompts import PromptSource
+from luffy_pl.data.source import PromptSource, Understood
 from luffy_pl.data.tokenizer import generation_stop_ids, load_tokenizer, longest_context
 from luffy_pl.errors import DataError
 from luffy_pl.records import Verdict
@@ -170,7 +170,7 @@ def grade(found: Pass, verifier: Verifier) -> tuple[list[Defect], int]:
         ]
         verdicts = verifier.grade([(text, row.prompt) for row, _, text in graded])
     for (row, place, _), verdict in zip(graded, verdicts, strict=True):
-        if verdict.correct is not True:
+        if verdict.correct is not True and not verdict.is_ungraded:
             name = f"trace {place + 1}: " if len(row.traces) > 1 else ""
             kind, what = trace_defect(verdict)
             defects.append(Defect(kind, row.question.where, row.question.id, name + what))

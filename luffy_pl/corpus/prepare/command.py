@@ -15,7 +15,8 @@ from luffy_pl.corpus.prepare.recipe import HUB, Recipe, SourceName
 from luffy_pl.corpus.prepare.select import SelectionJob
 from luffy_pl.corpus.prepare.shards import begin_shards, fill, outcomes
 from luffy_pl.corpus.prepare.write import REPORT, corpus_summary, write_data_report, write_files
-from luffy_pl.data.rows import JSON_LINES, PARQUET, DataRow, read_rows
+from luffy_pl.data.rows import read_rows
+from luffy_pl.data.text_lines import DataRow
 from luffy_pl.errors import ConfigError, StorageError, first_line
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.reward.reward import RewardConfig
@@ -84,9 +85,7 @@ def prepare_corpus(
 
 def rows_of(job: SelectionJob, path: str) -> Iterator[tuple[str, DataRow]]:
     """Raw rows, as they arrive."""
-    is_file = Path(path).suffix.lower() in JSON_LINES | PARQUET
-    split = job.recipe.split or (None if is_file else "train")
-    return islice(read_rows(path, split=split, streaming=True), job.recipe.limit)
+    return islice(read_rows(path, split=job.recipe.split, streaming=True), job.recipe.limit)
 
 
 def say(done: int) -> None:

@@ -14,8 +14,9 @@ from luffy_pl.corpus.prepare.recipe import Recipe, SourceName
 from luffy_pl.corpus.prepare.sources import Candidate, as_thought, read_candidate
 from luffy_pl.data.chat import with_system_prompt
 from luffy_pl.data.expert_traces import tokenize_traces
-from luffy_pl.data.prompts import PromptSource, prompt_of
-from luffy_pl.data.rows import DataRow
+from luffy_pl.data.prompts import prompt_of
+from luffy_pl.data.source import PromptSource
+from luffy_pl.data.text_lines import DataRow
 from luffy_pl.errors import DataError
 from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
@@ -107,7 +108,7 @@ def surviving(
     ]
     prompt = prompt_of(question, text=user_text(question), token_ids=())
     verdicts = verifier.grade([(trace, prompt) for trace in given])
-    right = [t for t, v in zip(traces, verdicts, strict=True) if v.correct is True]
+    right = [t for t, v in zip(traces, verdicts, strict=True) if v.correct or v.is_ungraded]
     lost["wrong"] += len(traces) - len(right)
     return right, lost
 

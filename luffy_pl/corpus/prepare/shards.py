@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.corpus.prepare.select import SelectionJob, select
-from luffy_pl.data.rows import DataRow
+from luffy_pl.data.text_lines import DataRow
 from luffy_pl.errors import StorageError
 from luffy_pl.registry import load_plugins, plugins
 

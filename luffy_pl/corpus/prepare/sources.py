@@ -16,7 +16,7 @@ from luffy_pl.data.columns import (
     fill_columns,
     read_question,
 )
-from luffy_pl.data.rows import DataRow
+from luffy_pl.data.text_lines import DataRow
 from luffy_pl.reward.extract import extract_answer
 
 # Columns of OpenR1-Math-220k, a flag for each generation.
