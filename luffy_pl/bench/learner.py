@@ -25,6 +25,7 @@ from luffy_pl.objective.settings import (
 )
 from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.head import KEPT
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Group
@@ -123,6 +124,7 @@ def train_step(
         ),
         forwards=ForwardCount(),
         before=Before(old_NT),
+        frozen=FrozenModels({}),
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )

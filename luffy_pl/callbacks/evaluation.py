@@ -15,7 +15,7 @@ from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase
 from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
-from luffy_pl.evaluation.results import write_results
+from luffy_pl.evaluation.results import AVERAGES, write_results
 from luffy_pl.evaluation.statistics import SHARE, macro_average
 from luffy_pl.evaluation.tables import extra_table, results_table
 from luffy_pl.experience.answering import GradedChunk
@@ -170,7 +170,7 @@ class Evaluation(L.Callback):
                 accuracy = metric.accuracy()
             if len(accuracy):
                 accuracies[benchmark.out_of_distribution].append(accuracy)
-        for is_ood, name in ((False, "average"), (True, "average_ood")):
+        for is_ood, name in AVERAGES.items():
             if len(accuracies[is_ood]) > 1:
                 average = macro_average(accuracies[is_ood], span=SHARE)
                 count = sum(map(len, accuracies[is_ood]))

@@ -94,6 +94,14 @@ IMITATION = any_of(
     f"{ROLLOUT}.sft_phases",
     f"{ROLLOUT}.imitation_buffer",
 )
+POLICY_TERM = Need(
+    (f"{OBJECTIVE}.divergence",),
+    f"the policy term ({OBJECTIVE}.divergence: null, or with_reward: true)",
+    lambda values: (
+        not is_section(f"{OBJECTIVE}.divergence").holds(values)
+        or bool(values.get(f"{OBJECTIVE}.divergence.with_reward"))
+    ),
+)
 POLICY_COEF = is_set(f"{OBJECTIVE}.off_policy.policy_coef")
 SFT = is_set(f"{OBJECTIVE}.sft.coef")
 KL = is_set(f"{OBJECTIVE}.kl.coef")
@@ -104,8 +112,8 @@ STRATEGY = f"{ROLLOUT}.prefix.strategy"
 NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.normalizer.constant_tokens": (one_of(MODE, "constant"),),
     f"{OBJECTIVE}.normalizer.rows": (one_of(MODE, "sequence", "constant"),),
-    f"{OBJECTIVE}.on_policy.gate": (SAMPLED_ROWS,),
-    f"{OBJECTIVE}.on_policy.ratio": (SAMPLED_ROWS,),
+    f"{OBJECTIVE}.on_policy.gate": (SAMPLED_ROWS, POLICY_TERM),
+    f"{OBJECTIVE}.on_policy.ratio": (SAMPLED_ROWS, POLICY_TERM),
     f"{OBJECTIVE}.off_policy.shaping": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.min_weight": (GIVEN_ROWS, POLICY_COEF),
     f"{OBJECTIVE}.off_policy.max_weight": (GIVEN_ROWS, POLICY_COEF),
@@ -129,6 +137,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.distillation": (SAMPLED_ROWS,),
     f"{ROLLOUT}.teacher_prompt": (is_section(f"{OBJECTIVE}.distillation"),),
     **scheduled(f"{OBJECTIVE}.distillation.schedule", is_set(f"{OBJECTIVE}.distillation.coef")),
+    **scheduled(f"{OBJECTIVE}.divergence.schedule", is_section(f"{OBJECTIVE}.divergence")),
+    f"{OBJECTIVE}.divergence.tail": (is_set(f"{OBJECTIVE}.divergence.top_k"),),
     "model.optimizer.schedule.decay_steps": (falls("model.optimizer"),),
     "model.optimizer.schedule.floor": (falls("model.optimizer"),),
     "model.optimizer.sft": (IMITATION,),

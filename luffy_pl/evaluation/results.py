@@ -37,6 +37,8 @@ from luffy_pl.process.files import write_file
 VERSION = 1
 NAMES = {"validate": "results", "test": "test_results"}
 """Files of each command: neither replaces those of the other."""
+AVERAGES = {False: "average", True: "average_ood"}
+"""Rows that are means over benchmarks, by whether these are out of distribution."""
 METRICS = (
     "avg",
     "pass",

@@ -21,10 +21,14 @@ def main(argv: Sequence[str]) -> int:
         "source", help="a .gguf file, or package:NAME for one that an installed package brings"
     )
     gguf.add_argument("--out", type=Path, required=True, help="folder to write")
+    gguf.add_argument(
+        "--tie", action="store_true",
+        help="make embedding and head one matrix again, which quantized files hold as two",
+    )  # fmt: skip
     add_prepare(commands.add_parser("prepare", help="window, rope, template, pad and EOS"))
     args = parser.parse_args(argv)
     if args.verb == "from-gguf":
-        convert(find_gguf(args.source), args.out)
+        convert(find_gguf(args.source), args.out, tie=args.tie)
         return 0
     preparation = Preparation(
         rope_theta=args.rope_theta,

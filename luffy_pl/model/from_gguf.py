@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 PACKAGE = "package:"
+MOST_ROUNDING = 0.3
+"""Relative difference of two tables that quantization can make of one; of two it is about 1.4."""
 
 
 def find_gguf(source: str) -> Path:
@@ -34,8 +40,15 @@ def find_gguf(source: str) -> Path:
     return files[0]
 
 
-def convert(file: Path, out: Path) -> None:
-    """Weights, configuration, tokenizer and chat template."""
+def convert(file: Path, out: Path, *, tie: bool = False) -> None:
+    """Write weights, configuration, tokenizer and chat template.
+
+    Args:
+        tie: make one matrix of embedding and head again (`tie_head`).
+
+    Raises:
+        ModelError: the two were never one.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, name = str(file.parent), file.name
@@ -46,5 +59,33 @@ def convert(file: Path, out: Path) -> None:
         del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
+    if tie:
+        tie_head(model, where=name)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def tie_head(model: PreTrainedModel, *, where: str) -> None:
+    """Make one matrix of embedding and head, which a file holds as two tables, each rounded.
+
+    The mean of the two has less of the rounding than either.
+
+    Raises:
+        ModelError: they differ by more than rounding.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head.weight is embedding.weight:
+        return
+    mean_VD = (embedding.weight.data + head.weight.data) / 2
+    gap = float((embedding.weight.data - head.weight.data).norm() / mean_VD.norm())
+    if gap > MOST_ROUNDING:
+        raise ModelError(
+            where,
+            "has a head that is not its embedding",
+            value=f"relative difference {gap:.2f}",
+            fix="leave --tie out",
+        )
+    embedding.weight.data = mean_VD
+    model.config.get_text_config().tie_word_embeddings = True
+    model.config.tie_word_embeddings = True
+    head.weight = embedding.weight

@@ -256,6 +256,34 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True)
+class DivergenceConfig:
+    """Distance from a teacher's distributions over the vocabulary, token by token (GKD)."""
+
+    model: str = "start"
+    """The teacher: a name of `model.frozen`, or `start`."""
+    coef: float = bounded(1.0, above=0, at_most=1e6)
+    """Factor of the mean over all tokens that are learned from."""
+    schedule: Schedule | None = None
+    """Multiplies `coef` by a factor that changes over phases; null is 1."""
+    beta: float = bounded(0.5, at_least=0, at_most=1)
+    """0: KL(teacher, policy), which covers all that the teacher does; 1: KL(policy, teacher), which
+    seeks what it does most; between them: both distances from a mixture (GKD)."""
+    top_k: int | None = bounded(None, at_least=1, at_most=1e6)
+    """The teacher's likeliest words that are compared; null compares all."""
+    tail: bool = True
+    """All other words count as one; false leaves them out and lets the rest sum to 1."""
+    with_reward: bool = False
+    """Whether the policy term stays, so that rewards count too."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "model.objective.divergence")
+
+    def coefficient(self, phase: int) -> float:
+        """`coef` at a phase."""
+        return self.coef * schedule_factor(self.schedule, phase)
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """The loss."""
 
@@ -275,6 +303,8 @@ class ObjectiveConfig:
     """Distance from the reference."""
     distillation: DistillationConfig | None = None
     """Advantages by a teacher, token by token; null is off."""
+    divergence: DivergenceConfig | None = None
+    """Distance from a teacher's distributions; null is off."""
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further terms, each the name of a registered `loss_term` with its settings, such as
     {mine: {coef: 0.1}}. Later files change single settings; `mine: null` takes a term back."""
@@ -314,4 +344,6 @@ def frozen_models(objective: Any) -> dict[str, str]:
         found["model.objective.kl.model"] = objective.kl.model
     if objective.distillation is not None:
         found["model.objective.distillation.model"] = objective.distillation.model
+    if objective.divergence is not None:
+        found["model.objective.divergence.model"] = objective.divergence.model
     return found

@@ -201,6 +201,21 @@ class DistillationTerm:
         return loss_nt * policy_factor(tokens, objective)
 
 
+@register("loss_term", "divergence")
+@dataclass(frozen=True)
+class DivergenceTerm:
+    """Mean divergence from a teacher's distributions, over all tokens that are learned from."""
+
+    coef: float
+    divisor: ClassVar[str] = "tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """The divergence."""
+        if tokens.divergence_NT is None:
+            raise ValueError("the divergence term needs the distributions of a teacher")
+        return tokens.divergence_NT
+
+
 def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
     """Further factors of a token's policy term, without gradient, [n, T]."""
     on_policy, given_nt = objective.on_policy, tokens.off_policy_mask_NT
@@ -230,7 +245,7 @@ def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
 
 # -- which terms there are -----------------------------------------------------------------------
 
-BUILT_IN = ("policy", "entropy", "imitation", "kl", "distillation")
+BUILT_IN = ("policy", "entropy", "imitation", "kl", "distillation", "divergence")
 """Terms that have settings of their own in `model.objective`, in the order of the loss."""
 
 
@@ -250,14 +265,18 @@ def active_terms(
     Args:
         entropy_coef, kl_coef: what the controllers have reached.
     """
-    sft = objective.sft
+    sft, divergence = objective.sft, objective.divergence
     imitation_coef = sft.coefficient(phase)
+    policy_coef = 1.0 - imitation_coef if sft.complement else 1.0
+    if divergence is not None and not divergence.with_reward:
+        policy_coef = 0.0
     built_in: dict[str, LossTerm] = {
-        "policy": PolicyTerm(1.0 - imitation_coef if sft.complement else 1.0),
+        "policy": PolicyTerm(policy_coef),
         "entropy": EntropyTerm(entropy_coef),
         "imitation": ImitationTerm(imitation_coef),
         "kl": KlTerm(kl_coef if objective.kl.place == "loss" else 0.0),
         "distillation": DistillationTerm(added_coefficient(objective.distillation, phase)),
+        "divergence": DivergenceTerm(0.0 if divergence is None else divergence.coefficient(phase)),
     }
     terms = {**built_in, **foreign}
     return {name: term for name, term in terms.items() if term.coef or name == "policy"}
@@ -267,7 +286,12 @@ def logged_terms(objective: ObjectiveConfig, foreign: Iterable[str]) -> list[str
     """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
     has_kl = objective.kl.coef > 0 and objective.kl.place == "loss"
     distils = objective.distillation is not None and objective.distillation.mode == "add"
-    return [*foreign, *(["kl"] if has_kl else []), *(["distillation"] if distils else [])]
+    built_in = {
+        "kl": has_kl,
+        "distillation": distils,
+        "divergence": objective.divergence is not None,
+    }
+    return [*foreign, *(name for name, is_on in built_in.items() if is_on)]
 
 
 def foreign_terms(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, LossTerm]:

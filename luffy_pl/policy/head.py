@@ -6,7 +6,7 @@ At 32k tokens and V = 152k the float32 logits alone would be 20 GB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from luffy_pl.policy.logits import LogitTransform
 from luffy_pl.policy.product import add_product, product
 
+Tile = tuple[int, int]
 # Most tokens and logits of a tile. On a CPU a MB in float32, which stays in cache between the
 # product that makes it and the one that uses it up; on a GPU launches cost more than memory.
 TILES = {"cpu": (512, 2**18)}
@@ -58,25 +59,39 @@ def token_logprob_and_entropy(
         kept_logits: most whose exponentials are kept; the same.
     """
     device = hidden_MH.device.type
-    if in_float32:
-        hidden_MH, weight_VH = hidden_MH.float(), weight_VH.float()
-        bias_V = None if bias_V is None else bias_V.float()
-    elif torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden_MH, weight_VH = hidden_MH.to(dtype), weight_VH.to(dtype)
-    tokens, size = TILES.get(device, TILE_GPU)
-    tile = chunk_tokens or tokens, tile_logits or size
+    hidden_MH, weight_VH, bias_V = in_head_type(hidden_MH, weight_VH, bias_V, in_float32=in_float32)
+    tile = tile_of(device, chunk_tokens, tile_logits)
     most = KEPT.get(device, KEPT_GPU) if kept_logits is None else kept_logits
     keeps = torch.is_grad_enabled() and len(target_M) * len(weight_VH) <= most
     # The slope of a cap is found in the logits, not in their exponentials.
     keeps = keeps and transform.cap is None
-    made = _Logits(transform, temperature)
+    made = Logits(transform, temperature)
     with torch.autocast(device, enabled=False):  # it would choose the products' type by itself
         return _Head.apply(hidden_MH, weight_VH, bias_V, target_M, made, tile, keeps)
 
 
+def in_head_type(
+    hidden_MH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, *, in_float32: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Hidden states, head and bias in the types that their product is computed in."""
+    device = hidden_MH.device.type
+    if in_float32:
+        bias_V = None if bias_V is None else bias_V.float()
+        return hidden_MH.float(), weight_VH.float(), bias_V
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        return hidden_MH.to(dtype), weight_VH.to(dtype), bias_V
+    return hidden_MH, weight_VH, bias_V
+
+
+def tile_of(device: str, chunk_tokens: int | None, tile_logits: int | None) -> Tile:
+    """Most tokens and most logits of a tile, where they are not given those of the device."""
+    tokens, size = TILES.get(device, TILE_GPU)
+    return chunk_tokens or tokens, tile_logits or size
+
+
 @dataclass(frozen=True)
-class _Logits:
+class Logits:
     """How x is made of the product z of hidden states and head: x = f(z) / temperature."""
 
     transform: LogitTransform
@@ -111,8 +126,8 @@ class _Head(torch.autograd.Function):
         weight_VH: Tensor,
         bias_V: Tensor | None,
         target_M: Tensor,
-        made: _Logits,
-        tile: tuple[int, int],
+        made: Logits,
+        tile: Tile,
         keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
@@ -120,7 +135,7 @@ class _Head(torch.autograd.Function):
             3, len(target_M), dtype=dtype, device=hidden_MH.device
         )
         kept = []
-        for rows, words in _tiles(len(target_M), len(weight_VH), tile):
+        for rows, words in tiles(len(target_M), len(weight_VH), tile):
             head = weight_VH[words], _part(bias_V, words)
             x_CB = made.of(hidden_MH[rows], *head)
             found = _add_tile(
@@ -139,21 +154,18 @@ class _Head(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(grad is None for grad in grads):
             return (None,) * 7
-        hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M = ctx.saved_tensors
+        *head, target_M, lse_M, entropy_M = ctx.saved_tensors
+        hidden_MH, weight_VH, bias_V = head
         scaled = [None if grad is None else ctx.made.by_z(grad) for grad in grads]
-        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        empty = torch.empty_like if len(target_M) else torch.zeros_like  # nothing would fill it
-        hidden_grad_MH = empty(hidden_MH, dtype=lse_M.dtype) if needs_hidden else None
-        weight_grad_VH = empty(weight_VH, dtype=lse_M.dtype) if needs_weight else None
-        bias_grad_V = torch.zeros_like(bias_V, dtype=lse_M.dtype) if needs_bias else None
-        for number, (rows, words) in enumerate(_tiles(len(target_M), len(weight_VH), ctx.tile)):
-            hidden_CH, weight_BH = hidden_MH[rows], weight_VH[words]
+        kept = iter(ctx.kept)
+
+        def of_tile(rows: slice, words: slice) -> tuple[Tensor, Tensor | None]:
             slope_CB = None
             if ctx.kept:
-                exp_CB, max_C = ctx.kept[number]
+                exp_CB, max_C = next(kept)
                 prob_CB = exp_CB * (max_C - lse_M[rows]).exp_()[:, None]
             else:
-                x_CB = ctx.made.of(hidden_CH, weight_BH, _part(bias_V, words))
+                x_CB = ctx.made.of(hidden_MH[rows], weight_VH[words], _part(bias_V, words))
                 slope_CB = ctx.made.slope(x_CB)
                 prob_CB = x_CB.sub_(lse_M[rows][:, None]).exp_()
             grad_CB = _logits_grad(
@@ -163,20 +175,62 @@ class _Head(torch.autograd.Function):
                 entropy_M[rows],
                 *(None if g is None else g[rows] for g in scaled),
             )
-            if slope_CB is not None:
-                grad_CB.mul_(slope_CB)
-            grad_CB = grad_CB.to(hidden_MH.dtype)
-            if hidden_grad_MH is not None:
-                add_product(hidden_grad_MH[rows], grad_CB, weight_BH, is_first=words.start == 0)
-            if weight_grad_VH is not None:
-                add_product(weight_grad_VH[words], grad_CB.t(), hidden_CH, is_first=rows.start == 0)
-            if bias_grad_V is not None:
-                bias_grad_V[words] += grad_CB.sum(dim=0, dtype=bias_grad_V.dtype)
-        found = zip((hidden_grad_MH, weight_grad_VH, bias_grad_V), ctx.saved_tensors, strict=False)
-        return *(g if g is None else g.to(like.dtype) for g, like in found), None, None, None, None
+            return grad_CB, slope_CB
+
+        every = tiles(len(target_M), len(weight_VH), ctx.tile)
+        found = head_gradients(head, ctx.needs_input_grad[:3], every, of_tile, dtype=lse_M.dtype)
+        return *found, None, None, None, None
 
 
-def _tiles(num_tokens: int, vocab: int, tile: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+def head_gradients(
+    head: Sequence[Tensor | None],
+    needs: Sequence[bool],
+    every: Iterator[tuple[slice, slice]],
+    of_tile: Callable[[slice, slice], tuple[Tensor, Tensor | None]],
+    *,
+    dtype: torch.dtype,
+) -> list[Tensor | None]:
+    """Gradients by hidden states, weight and bias, of those by z of each tile; None if not needed.
+
+    Args:
+        head: hidden_MH, weight_VH and bias_V.
+        every: the tiles; words beyond them have no gradient.
+        of_tile: gives the gradient of a tile by z but for the slope of f, and that slope, None
+            where it is 1; both may be overwritten.
+        dtype: of the sums.
+    """
+    hidden_MH, weight_VH, bias_V = head
+    assert hidden_MH is not None
+    assert weight_VH is not None
+    needs_hidden, needs_weight, needs_bias = needs
+    empty = torch.empty_like if len(hidden_MH) else torch.zeros_like  # nothing would fill it
+    hidden_grad_MH = empty(hidden_MH, dtype=dtype) if needs_hidden else None
+    weight_grad_VH = empty(weight_VH, dtype=dtype) if needs_weight else None
+    bias_grad_V = (
+        torch.zeros_like(bias_V, dtype=dtype) if bias_V is not None and needs_bias else None
+    )
+    last = 0
+    for rows, words in every:
+        grad_CB, slope_CB = of_tile(rows, words)
+        if slope_CB is not None:
+            grad_CB.mul_(slope_CB)
+        grad_CB = grad_CB.to(hidden_MH.dtype)
+        if hidden_grad_MH is not None:
+            add_product(hidden_grad_MH[rows], grad_CB, weight_VH[words], is_first=words.start == 0)
+        if weight_grad_VH is not None:
+            add_product(
+                weight_grad_VH[words], grad_CB.t(), hidden_MH[rows], is_first=rows.start == 0
+            )
+        if bias_grad_V is not None:
+            bias_grad_V[words] += grad_CB.sum(dim=0, dtype=bias_grad_V.dtype)
+        last = words.stop
+    if weight_grad_VH is not None and len(hidden_MH):
+        weight_grad_VH[last:] = 0.0
+    found = zip((hidden_grad_MH, weight_grad_VH, bias_grad_V), head, strict=True)
+    return [g if g is None or like is None else g.to(like.dtype) for g, like in found]
+
+
+def tiles(num_tokens: int, vocab: int, tile: Tile) -> Iterator[tuple[slice, slice]]:
     """Slices of tokens and of words; the words of a chunk of tokens follow each other."""
     most_tokens, tile_logits = tile
     num_chunks = max(1, -(-num_tokens // most_tokens))

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.attention import PACKED_SDPA, packing, register_attention
+from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
@@ -98,8 +100,11 @@ class Policy(nn.Module):
         num_tokens: Sequence[int],
         temperature: float,
         num_shared: Sequence[int] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        against: Against | None = None,
+    ) -> tuple[Tensor, ...]:
         """Log-probability and entropy of the masked predictions, in nats; 0 elsewhere, [N, T].
+
+        With a teacher to compare with, the divergence of each prediction is a third.
 
         Rows are packed into one sequence, so padding is neither computed nor seen. Positions
         outside the mask never reach the head.
@@ -109,31 +114,49 @@ class Policy(nn.Module):
             num_tokens: length of each row, on the host.
             num_shared: tokens each row begins with as the last row that shares none, which are
                 computed once if the policy `shares_prompts`.
+            against: the `teacher_head` of the same predictions.
         """
-        check_lengths(num_tokens, self.longest_row)
-        shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
-        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
-        if self.tensor_group is not None:
-            packed = self.tensor_group.join(packed)
-        with packing(packed):
-            hidden_1KH = head_input(self.language_model, **self._inputs(packed))
+        hidden_MH, packed = self._read(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
         head = self.language_model.get_output_embeddings()
-        found = token_logprob_and_entropy(
-            hidden_1KH[0, packed.place_M],
-            head.weight,
-            packed.target_M,
-            bias_V=head.bias,
-            transform=self.transform,
-            temperature=temperature,
-            in_float32=self.head_in_float32,
-        )
-        logprob_NT, entropy_NT = (unpack(value_M, packed, predicted_mask_NT) for value_M in found)
-        return logprob_NT, entropy_NT
+        settings: dict[str, Any] = {
+            "bias_V": head.bias,
+            "transform": self.transform,
+            "temperature": temperature,
+            "in_float32": self.head_in_float32,
+        }
+        found = [*token_logprob_and_entropy(hidden_MH, head.weight, packed.target_M, **settings)]
+        if against is not None:
+            divergence_M = token_divergence(
+                hidden_MH, head.weight, against.teacher, against.divergence, **settings
+            )
+            found.append(divergence_M)
+        return tuple(unpack(value_M, packed, predicted_mask_NT) for value_M in found)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         """`forward`, in its context."""
         with self.context():
             return super().__call__(*args, **kwargs)
+
+    @torch.no_grad()
+    def teacher_head(
+        self,
+        token_ids_NL: Tensor,
+        predicted_mask_NT: Tensor,
+        *,
+        num_tokens: Sequence[int],
+        num_shared: Sequence[int] | None = None,
+    ) -> TeacherHead:
+        """What its logits of the masked predictions are made of; the arguments are `forward`'s."""
+        with self.context():
+            hidden_MH, _ = self._read(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
+        head = self.language_model.get_output_embeddings()
+        # Weights that were gathered for this pass are gone after it.
+        is_sharded = isinstance(self, FSDPModule)
+        weight_VH, bias_V = (
+            one.detach().clone() if is_sharded and one is not None else one
+            for one in (head.weight, head.bias)
+        )
+        return TeacherHead(hidden_MH, weight_VH.detach(), bias_V, self.transform)
 
     @property
     def shares_prompts(self) -> bool:
@@ -151,6 +174,23 @@ class Policy(nn.Module):
             return SelfCheck(
                 self, self.language_model, own_attention=own_attention, windows=self.windows
             ).run()
+
+    def _read(
+        self,
+        token_ids_NL: Tensor,
+        predicted_mask_NT: Tensor,
+        num_tokens: Sequence[int],
+        num_shared: Sequence[int] | None,
+    ) -> tuple[Tensor, Packed]:
+        """What the head reads of the masked predictions, [M, H], and where they lie."""
+        check_lengths(num_tokens, self.longest_row)
+        shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
+        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
+        if self.tensor_group is not None:
+            packed = self.tensor_group.join(packed)
+        with packing(packed):
+            hidden_1KH = head_input(self.language_model, **self._inputs(packed))
+        return hidden_1KH[0, packed.place_M], packed
 
     def _inputs(self, packed: Packed) -> dict[str, Any]:
         """Arguments of the model's forward pass."""

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError
@@ -92,6 +97,7 @@ def shard_policy(
         for layer in model.layers:
             fully_shard(layer, mesh=ranks.world, **options)
     fully_shard(policy, mesh=ranks.world, **options)
+    register_fsdp_forward_method(policy, "teacher_head")
 
 
 def shard_cut_weights(layer: nn.Module, ranks: Meshes, options: Mapping[str, Any]) -> None:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path, help="write the curves of all runs to this PNG")
     parser.add_argument(
         "--over", choices=list(MEASURES), default="phase",
-        help="what the curves of --plot and of the page are drawn over",
+        help="what curves are drawn over: --plot, and the page at first",
     )  # fmt: skip
     parser.add_argument(
         "--html", type=Path, metavar="FILE",
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         plot_runs(runs, args.plot, over=over)
     page = args.html or (args.runs[0] / "report.html" if len(runs) == 1 else None)
     if page:
-        write_page(runs, args.runs, page, over=over)
+        write_page(args.runs, page, over=over)
         Console(soft_wrap=True).print(f"page: {page}", markup=False, highlight=False)
     return 0
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from luffy_pl.errors import StorageError
 from luffy_pl.evaluation.problems import ProblemOutcome, has_problems, read_problems
+from luffy_pl.evaluation.results import AVERAGES
 from luffy_pl.evaluation.statistics import macro_average, paired_macro_average
 from luffy_pl.evaluation.tables import percent, plain_table
 
 DIFFERENCE = ("difference", "95% interval", "excludes 0")
-AVERAGES = {False: "average", True: "average_ood"}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class EvaluationOutcome:
         checkpoint: path, None if the model itself was evaluated or the policy during fit.
         phase: phases trained.
         recipe: the method of the run that trained it.
+        before: accuracy before training by benchmark, of those that were evaluated then.
     """
 
     title: str
@@ -66,6 +68,7 @@ class EvaluationOutcome:
     phase: int
     benchmarks: tuple[dict[str, Any], ...]
     recipe: str | None
+    before: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_outcomes(folder: Path, run: RunHistory) -> list[EvaluationOutcome]:
@@ -75,8 +78,10 @@ def read_outcomes(folder: Path, run: RunHistory) -> list[EvaluationOutcome]:
         phase = run.last_phase
         model = read_setting(folder, MODEL)
         rows = tuple(result(row) for row in run.evaluation(phase))
+        before = {row["benchmark"]: row["avg"] for row in run.evaluation(0) if phase > 0}
+        before = {name: accuracy for name, accuracy in before.items() if accuracy is not None}
         outcomes.append(
-            EvaluationOutcome(f"fit, phase {phase}", model, None, phase, rows, run.recipe)
+            EvaluationOutcome(f"fit, phase {phase}", model, None, phase, rows, run.recipe, before)
         )
     for file in (folder / f"{name}.json" for name in NAMES.values()):
         if file.exists():

@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,8 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from luffy_pl.errors import ConfigError, LuffyError
-from luffy_pl.report.cost import PHASE
-from luffy_pl.report.page.build import render_page, write_page
+from luffy_pl.report.page.build import page_pieces, write_page
 from luffy_pl.run_dir.read import read_run
 
 LOOPBACK = "127.0.0.1"
@@ -39,19 +37,14 @@ def main(argv: Sequence[str]) -> int:
     if args.serve and args.html:
         parser.error("--serve writes no file: leave --html out")
     if args.serve:
-        serve(partial(page_of, args.runs), port=args.port)
+        serve(args.runs, port=args.port)
         return 0
     path = args.html or args.runs[0] / "report.html"
-    write_page([read_run(folder) for folder in args.runs], args.runs, path)
+    write_page(args.runs, path)
     say(f"page: {path}")
     if has_screen():
         webbrowser.open(path.absolute().as_uri())
     return 0
-
-
-def page_of(folders: Sequence[Path]) -> str:
-    """The page as the runs are now."""
-    return render_page([read_run(folder) for folder in folders], folders, PHASE)
 
 
 def has_screen() -> bool:
@@ -60,17 +53,18 @@ def has_screen() -> bool:
     return on_desktop or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def serve(make_page: Callable[[], str], *, port: int) -> None:
+def serve(runs: Sequence[Path], *, port: int) -> None:
     """Answer requests of this machine until Ctrl-C.
 
     Raises:
-        LuffyError: the page cannot be made now.
+        LuffyError: a folder holds no run now.
         ConfigError: the port is taken.
     """
-    make_page()
+    for run in runs:
+        read_run(run)
 
     class Handler(PageHandler):
-        page = staticmethod(make_page)
+        folders = runs
 
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), Handler)
@@ -86,7 +80,7 @@ def serve(make_page: Callable[[], str], *, port: int) -> None:
 class PageHandler(BaseHTTPRequestHandler):
     """Gives the page at /, and nothing else; no other name of this machine is answered."""
 
-    page: Callable[[], str]
+    folders: Sequence[Path]
 
     def do_GET(self) -> None:
         """Make the page."""
@@ -99,16 +93,16 @@ class PageHandler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         try:
-            body = self.page().encode()
+            pieces = page_pieces(self.folders)
         except LuffyError as error:
             self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
             return
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        for piece in pieces:
+            self.wfile.write(piece.encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests of a person looking at a page are no news."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.report.curves import decorate
-from luffy_pl.report.page.figures import without_temperature
+from luffy_pl.report.page.evaluation_figures import without_temperature
 from luffy_pl.sweep.interval import SeedMean, over_seeds
 from luffy_pl.sweep.results import AFTER_AXES, ANSWERS, BEFORE_AXES, NUMBERS, RESULTS, read_csv
 

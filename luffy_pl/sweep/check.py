@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from luffy_pl.errors import LuffyError
+from luffy_pl.evaluation.results import AVERAGES
 from luffy_pl.registry import PLUGIN, take_option
 from luffy_pl.run.composition import compose
 from luffy_pl.sweep.grid import Grid
 from luffy_pl.sweep.plan import Cell
-from luffy_pl.sweep.results import AVERAGES
 from luffy_pl.sweep.values import check_names
 
 
@@ -21,7 +21,7 @@ def check_cells(cells: Iterable[Cell], grid: Grid) -> None:
             # The plugins are those of this very process.
             arguments, _ = take_option(cell.arguments, PLUGIN)
             benchmarks = compose(arguments).data.benchmarks
-            known = (*(benchmark.name for benchmark in benchmarks), *AVERAGES)
+            known = (*(benchmark.name for benchmark in benchmarks), *AVERAGES.values())
             check_names(grid.metrics, known, f"{grid.path}: metrics of cell {cell.name}")
         except LuffyError as error:
             raise type(error)(

@@ -15,7 +15,7 @@ from luffy_pl.sweep import runner
 from luffy_pl.sweep.answer_figures import plot_answers, read_sampled
 from luffy_pl.sweep.figure import FIGURE, plot_sweep
 from luffy_pl.sweep.grid import Grid, read_grid
-from luffy_pl.sweep.page import PAGE, write_sweep_page
+from luffy_pl.sweep.page import PAGE, Links, write_run_pages, write_sweep_page
 from luffy_pl.sweep.plan import Cell, make_cells
 from luffy_pl.sweep.results import CURVES, RESULTS, check_axes, write_tables
 from luffy_pl.sweep.state import CellStatus, check_unchanged, how_to_go_on, read_state
@@ -133,17 +133,17 @@ def summarize(grid: Grid, cells: Sequence[Cell], out: Path) -> None:
         runner.say(f"{grid.name}: no cell has finished, so there is nothing to summarise")
         return
     write_tables(grid, finished, out)
-    show_results(grid.name, out)
+    show_results(grid.name, out, write_run_pages(finished, out))
     if missing := [cell.name for cell in cells if cell not in finished]:
         runner.say(f"not in the summary: {', '.join(missing)}")
 
 
-def show_results(name: str, folder: Path) -> None:
+def show_results(name: str, folder: Path, links: Links | None = None) -> None:
     """Table, figures and page, from the two tables in `folder`."""
     results = read_groups(folder)
     plot_sweep(results, read_curves(folder), folder / FIGURE)
     figures = [folder / FIGURE, *plot_answers(read_sampled(folder), folder)]
-    write_sweep_page(name, results, figures, folder / PAGE)
+    write_sweep_page(name, results, figures, folder / PAGE, links)
     Console().print(summary_table(results))
     names = " ".join(figure.name for figure in figures)
     runner.say(f"{folder}: {RESULTS} {CURVES} {names} {PAGE}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.evaluation.results import AVERAGES
 from luffy_pl.report.curves import decorate
-from luffy_pl.sweep.results import AVERAGES
 from luffy_pl.sweep.summary import Curve, GroupResult
 
 FIGURE = "figure.png"
@@ -31,7 +31,7 @@ def plot_sweep(
 
     groups = list(dict.fromkeys([*curves, *(result.group for result in results)]))
     benchmarks = list(dict.fromkeys(result.benchmark for result in results))
-    benchmarks = [name for name in benchmarks if name not in AVERAGES]
+    benchmarks = [name for name in benchmarks if name not in AVERAGES.values()]
     palette = colormaps["tab10" if len(groups) <= 10 else "tab20"]
     colours = {group: palette(number % palette.N) for number, group in enumerate(groups)}
     heights = [CURVE_INCHES] + [0.9 + 0.24 * len(groups)] * math.ceil(len(benchmarks) / COLUMNS)

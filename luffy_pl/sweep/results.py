@@ -29,8 +29,6 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 RESULTS, CURVES = "results.csv", "curves.csv"
 BEFORE_AXES, AFTER_AXES = ("cell", "group"), ("seed", "benchmark")
 RECIPE = "recipe"
-AVERAGES = ("average", "average_ood")
-"""Rows of an evaluation that are means over benchmarks."""
 NUMBERS = ("n", "k", "before", "after", "low", "high")
 ANSWERS = {
     "sampling_temperature": "temperature",

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from luffy_pl.objective.terms import OptimizerStep, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
+from luffy_pl.policy.divergence import Against, Divergence
 from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.micro_batches import MicroBatch
@@ -87,27 +89,51 @@ class BackwardPass:
 
 
 def logprobs(
-    policy: Policy, micro: MicroBatch, *, forwards: ForwardCount | None = None
-) -> tuple[Tensor, Tensor]:
+    policy: Policy,
+    micro: MicroBatch,
+    *,
+    forwards: ForwardCount | None = None,
+    against: Against | None = None,
+) -> tuple[Tensor, ...]:
     """Log-probability and entropy [n, T] of the masked predictions of a micro-batch.
 
     Args:
         forwards: counts the pass; None for one that is no work of the run.
+        against: a teacher, the divergence from which is then a third.
     """
     rows = micro.rows
     if forwards is not None:
-        forwards.add(
-            rows.num_tokens_N,
-            rows.response_mask_NT.any(dim=1),
-            trained=torch.is_grad_enabled(),
-        )
+        count(micro, forwards, trained=torch.is_grad_enabled())
     return policy(
         rows.token_ids_NL,
         rows.on_host.response_mask_NT,
         num_tokens=micro.num_tokens,
         num_shared=micro.num_shared,
         temperature=rows.temperature,
+        against=against,
     )
+
+
+def count(micro: MicroBatch, forwards: ForwardCount, *, trained: bool) -> None:
+    """Count a pass over a micro-batch."""
+    rows = micro.rows
+    forwards.add(rows.num_tokens_N, rows.response_mask_NT.any(dim=1), trained=trained)
+
+
+def teacher_of(micro: MicroBatch, step: OptimizerStep, frozen: FrozenModels) -> Against | None:
+    """The teacher of a divergence, having read a micro-batch; None if the loss has none."""
+    config = step.objective.divergence
+    if config is None or "divergence" not in step.terms:
+        return None
+    count(micro, frozen.forwards(config.model), trained=False)
+    with frozen.scoring(config.model) as teacher:
+        head = teacher.teacher_head(
+            micro.rows.token_ids_NL,
+            micro.rows.on_host.response_mask_NT,
+            num_tokens=micro.num_tokens,
+            num_shared=micro.num_shared,
+        )
+    return Against(head, Divergence(config.beta, config.top_k, config.tail))
 
 
 def backward_micro_batches(
@@ -117,6 +143,7 @@ def backward_micro_batches(
     step: OptimizerStep,
     forwards: ForwardCount,
     before: Before,
+    frozen: FrozenModels,
     seen: Seen,
     backward: Callable[[Tensor], None],
 ) -> BackwardPass:
@@ -125,6 +152,7 @@ def backward_micro_batches(
     Args:
         forwards: counts the passes.
         before: the first update of the phase.
+        frozen: holds the teacher of a divergence.
         seen: gets what the passes computed.
         backward: called with the loss of each micro-batch.
     """
@@ -132,7 +160,8 @@ def backward_micro_batches(
     entropy_sum = torch.zeros((), dtype=torch.double, device=before.old_NT.device)
     term_sums = {name: torch.zeros_like(entropy_sum) for name in step.terms}
     for number, micro in enumerate(micros):
-        logprob_nt, entropy_nt = logprobs(policy, micro, forwards=forwards)
+        against = teacher_of(micro, step, frozen)
+        logprob_nt, entropy_nt, *more = logprobs(policy, micro, forwards=forwards, against=against)
         width = logprob_nt.shape[1]
         old_nt = logprob_nt.detach()
         if len(micro.index_n):  # a silent micro-batch has a row here and none in the record
@@ -145,6 +174,7 @@ def backward_micro_batches(
             entropy_NT=entropy_nt,
             reference_logprob_NT=part(before.reference_NT, micro, old_nt),
             teacher_logprob_NT=part(before.teacher_NT, micro, old_nt),
+            divergence_NT=more[0] if more else None,
         )
         loss, shares = micro_batch_loss(tokens, step)
         backward(loss)

@@ -297,6 +297,7 @@ class LuffyModule(L.LightningModule):
             step=step,
             forwards=self.forwards,
             before=before,
+            frozen=self.frozen,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
             backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),

@@ -24,6 +24,16 @@ SHORT = [
     "--data.train.max_prompt_tokens", "48",
     "--expert.every_n_phases", "1",
 ]  # fmt: skip
+EVERY_LOSS = [
+    *SHORT,
+    # What a loss may sum over rows, ranks and the vocabulary, each in its own way.
+    "--model.objective.on_policy.ratio", "sequence",
+    "--model.objective.on_policy.gate", "{kind: soft}",
+    "--model.objective.off_policy.behaviour", "mixture",
+    "--model.objective.off_policy.rare_exponent", "0.5",
+    "--model.objective.divergence", "{beta: 0.3, with_reward: true}",
+    "--data.advantage.kind", "batch_std",
+]  # fmt: skip
 TWO_RANKS = ["--config", "conf/hardware/cpu_two_ranks.yaml"]
 CUT_LAYERS = [
     *TWO_RANKS, "--trainer.strategy.init_args.data_parallel_size", "1",
@@ -36,6 +46,8 @@ OFFLOAD = [
 SHARDS = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
 SAME = (
     "actor/on_pg_loss",
+    "actor/divergence_loss",
+    "critic/advantages/mean",
     "actor/off_pg_loss",
     "actor/off_policy_prob",
     "actor/grad_norm",
@@ -62,7 +74,7 @@ def metrics(run_dir):
 def runs(request, luffy_pl, work_dir, tmp_path_factory):
     """The same three phases on one rank and on two, which torchrun starts."""
     folder = tmp_path_factory.mktemp("ranks")
-    settings = [*SHORT, "--data.engine.kind", request.param]
+    settings = [*EVERY_LOSS, "--data.engine.kind", request.param]
     one = luffy_pl("fit", *settings, "--run_dir", folder / "one")
     assert one.returncode == 0, one.stderr[-2000:]
     torchrun = [
@@ -106,7 +118,7 @@ def test_two_ranks_make_the_run_of_one(runs):
 
 def test_ranks_that_cut_layers_make_the_same_run(luffy_pl, command_line, tmp_path):
     """With weights on the host, which on a CPU is where they are; the path is that of a GPU."""
-    settings = [*SHORT, "--data.engine.kind", "hf"]
+    settings = [*EVERY_LOSS, "--data.engine.kind", "hf"]
     one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
     cut = [*CUT_LAYERS, *SHARDS, *OFFLOAD]
@@ -121,7 +133,7 @@ def test_ranks_that_cut_layers_make_the_same_run(luffy_pl, command_line, tmp_pat
 @pytest.mark.parametrize("runs", ["vllm"], indirect=True)
 def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
     done = luffy_pl(
-        "fit", *SHORT, *TWO_RANKS, "--data.engine.tensor_parallel_size", 2,
+        "fit", *EVERY_LOSS, *TWO_RANKS, "--data.engine.tensor_parallel_size", 2,
         "--run_dir", runs / "shared", ranks=2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -171,7 +183,7 @@ def test_two_ranks_continue_what_two_began_and_one_finishes_it(luffy_pl, tmp_pat
 def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
     """Also in what is exported, from a file and from shards."""
     lora = ["--config", "conf/hardware/lora.yaml", "--model.optimizer.lr", "0.005"]
-    settings = [*SHORT, *lora, *SMALL]
+    settings = [*EVERY_LOSS, *lora, *SMALL]
     one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
     assert one.returncode == 0, one.stderr[-2000:]
     two = luffy_pl("fit", *settings, *TWO_RANKS, *SHARDS, "--run_dir", tmp_path / "two", ranks=2)

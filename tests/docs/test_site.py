@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import readme_commands
+from report.browser import Browser, find_browser
 
 from docs.pages import DOCS, ROOT, commands, pages
 from luffy_pl.cli import COMMANDS
@@ -37,6 +38,7 @@ RUN_BY = {
     "torchrun": "distributed/test_two_ranks.py",
     "mkdir -p ~/.local/share/bash-completion/completions": "docs/test_site.py",
 }
+REPOSITORY = "git@example.org:owner/luffy-pl.git"
 PROGRAMS = ("make", "mkdir", "torchrun", "vllm", "docs/whole_path.sh", "luffy-pl")
 
 
@@ -54,8 +56,8 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [Path(sys.executable).parent / "mkdocs", "build", "--strict", "--site-dir", folder],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
-        timeout=600, check=False,
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "REPOSITORY_URL": REPOSITORY},
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -71,6 +73,51 @@ def test_every_page_is_built_and_nothing_is_loaded_from_elsewhere(site):
             assert not re.match(r"(?:\w+:)?//", address), f"{name} loads {address}"
     for style in site.rglob("*.css"):
         assert not re.search(r"url\((?![\"']?data:)[\"']?(?:\w+:)?//", style.read_text()), style
+
+
+def test_the_site_leads_to_the_repository(site):
+    page = (site / "index.html").read_text()
+    assert '<a href="https://example.org/owner/luffy-pl" title="Go to repository"' in page
+    assert 'href="https://example.org/owner/luffy-pl/blob/HEAD/experiments/01_methods/' in page
+    # The theme's own link has a script ask the host for its stars.
+    assert 'data-md-component="source"' not in page
+
+
+@pytest.mark.parametrize(
+    ("address", "link"),
+    [
+        ("https://user:secret@example.org:8080/a/b.git", "https://example.org:8080/a/b"),
+        ("ssh://git@example.org/a/b", "https://example.org/a/b"),
+        ("/some/folder", None),
+        ("", None),
+    ],
+)
+def test_the_address_of_the_repository(monkeypatch, address, link):
+    hook = load("repository_links")
+    monkeypatch.delenv("REPOSITORY_URL", raising=False)
+    monkeypatch.setattr(hook, "origin", lambda: address)
+    assert hook.repository() == link
+
+
+def test_every_page_is_in_the_navigation_once_and_the_glossary_is_linked():
+    listed = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(set(listed))
+    assert "(glossary.md)" in pages()["index.md"]
+
+
+def test_the_site_is_searched_from_a_disk(site, tmp_path):
+    find_browser()
+    browser = Browser(tmp_path)
+    try:
+        browser.send("Page.navigate", url=f"file://{site}/index.html")
+        browser.wait_for("document.querySelector('.md-search__input')")
+        browser.run("document.querySelector('.md-search__input').focus()")
+        browser.send("Input.insertText", text="entropy collapse")
+        browser.wait_for("document.querySelector('.md-search-result__item a')", seconds=60)
+        found = browser.run("document.querySelector('.md-search-result__item a').href")
+        assert found.startswith(f"file://{site}/")
+    finally:
+        browser.close()
 
 
 def test_figures_of_experiments_are_on_the_site(site):

@@ -34,6 +34,7 @@ from luffy_pl.objective.settings import (
 from luffy_pl.objective.shaping import Identity, PDivP, Shaping
 from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens, Weighting
+from luffy_pl.policy.divergence import Divergence, TeacherHead, token_divergence
 from luffy_pl.registry import find
 
 Batch = dict[str, Tensor]
@@ -229,8 +230,13 @@ def _number_or_none(value: float | None) -> float | None:
 
 
 def run_method_case(batch: Batch, case: str) -> dict[str, Any]:
-    """Loss, and its gradient by `log_prob`, of one case: the name of a method and its numbers."""
+    """Loss and gradient of one case, the name of a method and its numbers.
+
+    The gradient is by `log_prob`, that of gkd by `student_logits`.
+    """
     name, *numbers = case.split("/")
+    if name == "gkd":
+        return _divergence_case(batch, float(numbers[0]))
     objective = METHODS[name](*(float(re.sub("[a-z_]", "", number)) for number in numbers))
     tokens = _method_tokens(batch, given=name == "rl_plus")
     counts = count_terms(tokens, list(range(len(tokens.advantage_N))), objective)
@@ -245,6 +251,21 @@ def run_method_case(batch: Batch, case: str) -> dict[str, Any]:
     loss, _ = micro_batch_loss(tokens, step)
     (gradient_NT,) = torch.autograd.grad(loss, tokens.logprob_NT)
     return {"loss": loss.item(), "grad": gradient_NT}
+
+
+def _divergence_case(batch: Batch, beta: float) -> dict[str, Any]:
+    """The token mean of the divergence; the logits stand for hidden states, with a head of ones."""
+    logits_NTV = batch["student_logits"].detach().clone().requires_grad_()
+    mask_NT, eye_VV = batch["response_mask"].bool(), torch.eye(logits_NTV.shape[-1]).double()
+    found_M = token_divergence(
+        logits_NTV[mask_NT],
+        eye_VV,
+        TeacherHead(batch["teacher_logits"][mask_NT], eye_VV),
+        Divergence(beta),
+    )
+    loss = found_M.mean()
+    (gradient_NTV,) = torch.autograd.grad(loss, logits_NTV)
+    return {"loss": loss.item(), "grad": gradient_NTV}
 
 
 def run_method_advantage(batch: Batch, name: str) -> Tensor:

@@ -47,6 +47,11 @@ pytestmark = pytest.mark.recipes
          ["train.jsonl: hint_template", "no token"]),
         (["adaptive_entropy"], ["--model.objective.entropy.coef", "0.0"],
          ["model.objective.entropy.coef", "entropy.target_nats"]),
+        (["gkd"], [], ["model.frozen", "path: is not set"]),
+        (["rl_plus"], ["--model.objective.old_logprob", "sampler"],
+         ["model.objective.off_policy.behaviour", "old_logprob=sampler"]),
+        (["gspo"], ["--model.objective.on_policy.shaping.kind", "log"],
+         ["model.objective.on_policy.ratio", "on_policy.shaping"]),
     ],
 )  # fmt: skip
 def test_contradictions(command_line, tmp_path, monkeypatch, recipes, settings, named):

@@ -404,6 +404,26 @@ def test_dft_weighs_imitation_by_the_probability(recipe):
     assert expert_loss(recipe("dft"), "both") == pytest.approx(expected)
 
 
+def test_gkd_is_the_mean_divergence_of_all_tokens(recipe):
+    # Rewards play no part: the policy term has coefficient 0.
+    rows = compare(
+        collate([make_group(expert=True)], phase=0, temperature=1.0, steps=plan_steps(1, 1)),
+        None,
+        recipe("gkd").data.advantage,
+    )
+    zeros = torch.zeros(rows.response_mask_NT.shape)
+    divergence = torch.arange(zeros.numel()).view(zeros.shape).float() * rows.response_mask_NT
+    tokens = Tokens.of(
+        rows,
+        logprob_NT=zeros - 1,
+        old_logprob_NT=zeros,
+        entropy_NT=zeros,
+        divergence_NT=divergence,
+    )
+    found = step_loss(tokens, rows, recipe("gkd").module.objective, 0)
+    assert found == pytest.approx(divergence.sum().item() / 7)
+
+
 @pytest.mark.parametrize("name", ["sft_then_rl", "relift", "hpt"])
 def test_a_row_that_is_only_imitated(recipe, name):
     found = recipe(name)
@@ -501,7 +521,7 @@ def test_dapo_pays_half_of_what_its_paper_does(recipe):
 
 def test_every_recipe_has_its_formula_here_and_names_its_source():
     tested = {function.__name__ for function in BY_HAND}
-    tested |= {"sft", "dft", "sft_then_rl", "prefix_guidance", "exgrpo"}
+    tested |= {"gkd", "sft", "dft", "sft_then_rl", "prefix_guidance", "exgrpo"}
     tested |= {"guide", "critique", "uft", "bread"}
     assert {file.stem for file in CONF.glob("*.yaml")} == tested
     for file in CONF.glob("*.yaml"):

@@ -76,6 +76,7 @@ REFUSED = {
     "would wait for each other": [
         "--data.engine.kind", "vllm", "--data.engine.tensor_parallel_size", "2",
     ],
+    "asks the other ranks": ["--data.advantage.kind", "batch_std"],
     "puts the engine to sleep": ["--data.engine.kind", "vllm", "--data.engine.sleep_level", "1"],
     "fills data.rollout.imitation_buffer": [
         "--data.rollout.expert_traces_per_group", "0", "--data.rollout.imitation_buffer", "4",

@@ -1,5 +1,7 @@
 """Run folders made by hand, and pages read back, for the tests of reports."""
 
+import base64
+import gzip
 import json
 from html.parser import HTMLParser
 
@@ -95,7 +97,31 @@ class Page(HTMLParser):
     def text_of(self, tag):
         return [text for name, text in self.texts if name == tag]
 
+    def embedded(self, name):
+        """The text of the element of this id; None if there is none."""
+        where = [n for n, (_, attrs) in enumerate(self.elements) if attrs.get("id") == name]
+        return self.texts[where[0]][1] if where else None
+
+    def figures(self):
+        """Title to the figures of the page, as its script gets them."""
+        return {one["title"]: one for one in json.loads(self.embedded("figures"))["figures"]}
+
+    def axes(self):
+        """The measures that curves can be drawn over."""
+        return json.loads(self.embedded("figures"))["axes"]
+
+    def block(self, name):
+        """What a block holds; None if there is no such block."""
+        text = self.embedded(name)
+        return None if text is None else json.loads(gzip.decompress(base64.b64decode(text)))
+
     def data(self):
-        """The embedded answers."""
-        where = [n for n, (_, attrs) in enumerate(self.elements) if attrs.get("id") == "answers"]
-        return json.loads(self.texts[where[0]][1])
+        """The embedded answers, index and texts together."""
+        sets = json.loads(self.embedded("index"))
+        for group in (group for one in sets for group in one["groups"]):
+            block, place = group.pop("at")
+            texts = self.block(f"texts-{block}")[place]
+            group["prompt"] = texts["prompt"]
+            for answer, of_answer in zip(group["answers"], texts["answers"], strict=True):
+                answer |= of_answer
+        return sets

@@ -1,5 +1,7 @@
 """Runs side by side with what they cost: `luffy-pl report`."""
 
+import json
+
 import pytest
 from report.report_runs import Page, write_lines, write_run
 from report.test_compare import write_run as write_counts
@@ -13,7 +15,7 @@ from luffy_pl.report.cost import (
     series_over,
     short,
 )
-from luffy_pl.report.page.expert_figures import expert_figures
+from luffy_pl.report.page.training_figures import expert_figures
 from luffy_pl.run_dir.read import RunHistory, read_lines, read_run
 
 
@@ -88,19 +90,20 @@ def test_later_runs_are_paired_with_the_first(command_line, costly, tmp_path):
     assert (alone.returncode, "against" in alone.stdout) == (0, False)
 
 
-def test_the_page_has_reward_and_accuracy_over_all_three(command_line, costly):
+def test_the_page_has_each_curve_once_and_all_three_axes(command_line, costly):
     run = costly("run")
     assert command_line("report", run, "--over", "generated_tokens").returncode == 0
     page = Page((run / "report.html").read_text())
-    assert page.text_of("figcaption")[:6] == [
-        f"{quantity}, by {label}"
-        for quantity in ("reward of rollouts", "heldout: accuracy in percent")
-        for label in ("phase", "generated tokens", "PFLOP")
-    ]
-    says = [text for text in page.text_of("title") if text.startswith("run: ")]
-    # The training section is drawn over what was asked for.
-    assert "run: 2000, 0.5" in says
-    assert says.count("run: 2, 0.5") == 1
+    assert list(page.figures()) == ["accuracy (percent)", "reward", "entropy (nats per token)"]
+    assert page.figures()["reward"]["lines"][0]["y"] == [0.25, 0.5]
+    places = {axis["label"]: axis["places"]["run"] for axis in page.axes().values()}
+    assert places == {
+        "phase": {"0": 0, "1": 1, "2": 2},
+        "generated tokens": {"0": 0, "1": 1000, "2": 2000},
+        "PFLOP": {"0": 0, "1": 4, "2": 8},
+    }
+    # It is drawn over what was asked for at first.
+    assert json.loads(page.embedded("figures"))["axis"] == "generated_tokens"
     assert "2k" in page.text_of("td")
 
 
@@ -110,9 +113,29 @@ def test_a_picture_over_cost(command_line, costly, tmp_path, monkeypatch):
     done = command_line("report", costly("run"), "--plot", tmp_path / "p.png", "--over", "flops")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    title, x_label, axis = drawn[0]
-    assert (title, x_label) == ("reward of rollouts", "PFLOP")
-    assert axis.lines[0].get_xdata().tolist() == [4, 8]
+    # Nothing is drawn of what the run does not have.
+    assert [(title, x_label) for title, x_label, _ in drawn] == [
+        ("accuracy (percent)", "PFLOP"), ("reward of rollouts", "PFLOP"),
+        ("entropy of rollouts (nats per token)", "PFLOP"),
+    ]  # fmt: skip
+    accuracy, reward = (drawn[place][2].lines[0] for place in (0, 1))
+    assert accuracy.get_xydata().tolist() == [[0, 50], [8, 50]]
+    assert reward.get_xydata().tolist() == [[4, 0.25], [8, 0.5]]
+
+
+def test_only_a_run_with_an_expert_has_a_line_of_one(command_line, costly, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(curves, "decorate", lambda axis, title, x: drawn.update({title: axis}))
+    runs = [costly("alone"), costly("guided")]
+    # Older runs logged a probability of 0 where there was no token of an expert.
+    add_metrics(runs[0], {"step": 1, "actor/off_policy_prob": 0.0})
+    add_metrics(runs[1], {"step": 1, "actor/off_policy_prob": 0.9, "on_off_metrics/off_score": 1.0})
+    done = command_line("report", *runs, "--plot", tmp_path / "p.png")
+    assert done.returncode == 0, done.stderr
+    assert next(iter(drawn)) == "accuracy on heldout (percent)"
+    [line] = drawn["expert tokens: mean probability"].lines
+    assert (line.get_label(), line.get_color()) == ("guided", "C1")
+    assert line.get_xydata().tolist() == [[1, 0.9]]
 
 
 def test_a_run_without_a_ledger_is_told_apart(command_line, costly, tmp_path):
@@ -134,16 +157,14 @@ def test_the_section_on_the_expert(command_line, tmp_path):
     assert command_line("report", run).returncode == 0
     page = Page((run / "report.html").read_text())
     assert "expert" in page.ids()
-    charts = {chart.title: chart for chart in expert_figures([read_run(run)])}
-    assert set(charts) <= set(page.text_of("figcaption"))
-    assert list(charts) == [
-        "reward: own and expert",
-        "share of groups that only the expert solves",
-        "imitation left (nats per given token)",
-        "entropy: own and given tokens (nats)",
-        "given tokens by probability (percent)",
+    figures = {one.title: one for one in expert_figures([read_run(run)])}
+    assert set(figures) <= set(page.text_of("figcaption"))
+    assert list(figures) == [
+        "groups that only the expert solves",
+        "imitation left (nats per token)",
+        "the expert's tokens by probability (percent)",
     ]
-    assert [line.name for line in charts["reward: own and expert"].lines] == ["own", "expert"]
+    assert [line["name"] for line in page.figures()["reward"]["lines"]] == ["policy", "expert"]
     # Bins of 0 to 0.5 and 0.5 to 1, drawn at their middles.
-    last = charts["given tokens by probability (percent)"].lines[-1]
-    assert [says for _, _, says in last.dots] == ["phase 2: 0.25, 25", "phase 2: 0.75, 75"]
+    last = figures["the expert's tokens by probability (percent)"].lines[-1]
+    assert (last.name, last.x, last.y) == ("phase 2", [0.25, 0.75], [25, 75])

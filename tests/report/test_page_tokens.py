@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from luffy_pl.report.page.token_values import packed, read_values
+from luffy_pl.report.page.blocks import Blocks
+from luffy_pl.report.page.token_values import read_values
 
 LINE = {
     "response": "a\x1b\N{GRINNING FACE}",
@@ -20,9 +21,18 @@ def test_lengths_are_those_a_browser_counts_of_what_is_shown():
     # a; <U+001B> spelled out in mathematical brackets; an emoji of two units.
     values = {"n": [1, 8, 2], "p": [0.0, None, -1.0], "w": [1.0, None, 2]}
     assert read_values(LINE) == values
-    block = packed([[values, None], [None]])
-    assert json.loads(gzip.decompress(base64.b64decode(block))) == [[values, None], [None]]
-    assert packed([[None], [None]]) is None
+    blocks = Blocks()
+    texts = [{"response": "a"}]
+    assert blocks.add("p", texts, [values, None]) == [0, 0]
+    assert blocks.add("p", texts, [None]) == [0, 1]
+    blocks.close_block()
+    assert blocks.add("p", texts, [None]) == [1, 0]
+    blocks.close_block()
+    packed = dict(blocks.packed([0, 1]))
+    kept = json.loads(gzip.decompress(base64.b64decode(packed["values-0"])))
+    assert kept == [[values, None], [None]]
+    # Nothing was kept of the tokens of the second block.
+    assert list(packed) == ["texts-0", "values-0", "texts-1"]
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,78 @@
-"""The report's page in a real browser: hostile answers stay text, ten thousand open at once."""
+"""The report's page in a real browser: answers, filters, and what text of a model can do there."""
 
 import html
 import re
 
 import pytest
-from report.browser import count, find_browser, opened_document, rendered
 from report.report_runs import HOSTILE, answer, write_lines, write_run
 
 MAX_READY_MS = 3000
-
-
-@pytest.fixture
-def opened(command_line, tmp_path):
-    """The document of a run's report after its script ran, as markup."""
-    browser = find_browser()
-
-    def open_page(run, fragment=""):
-        if not (run / "report.html").exists():
-            assert command_line("report", run).returncode == 0
-        return opened_document(
-            browser, f"file://{run / 'report.html'}#{fragment}", tmp_path / "profile"
-        )
-
-    return open_page
 
 
 def test_hostile_answers_stay_text(opened, tmp_path):
     run = write_run(tmp_path / "run")
     lines = [answer(f"<u>{name}</u>", text) for name, text in HOSTILE.items()]
     write_lines(run / "rollouts" / "phase-000001.jsonl", lines)
-    document = rendered(opened(run))
-    assert count(document, "answer") == len(HOSTILE)
-    assert "data-pwned" not in document
-    for element in ("<img", "<u>", '<b id="injected"', "<!--"):
-        assert element not in document
-    assert len(re.findall("<script", document)) == 1
-    texts = [
-        html.unescape(text) for text in re.findall(r"<pre[^>]*>(.*?)</pre>", document, re.DOTALL)
-    ]
+    page = opened(run)
+    assert page.count(".answer") == len(HOSTILE)
+    assert not page.run("'pwned' in document.documentElement.dataset")
+    for element in ("img", "u", "#injected", "#groups script"):
+        assert page.count(element) == 0
+    texts = page.run("[...document.querySelectorAll('.answer pre')].map((one) => one.textContent)")
     for name in ("script", "end of block", "comment", "markup"):
         assert HOSTILE[name] in texts
     assert any("⟨U+001B⟩[2J" in text for text in texts)
+    assert page.problems == []
+
+
+FORMULAS = {
+    r"so \(\frac{1}{2}\)": ("\\(\\frac{1}{2}\\)", ".formula .mfrac"),
+    r"then $x^2$ it is": ("$x^2$", ".formula .msupsub"),
+    r"\[\sqrt{2}\]": (r"\[\sqrt{2}\]", ".formula.display .sqrt"),
+    r"\boxed{\frac{3}{4}}": (r"\boxed{\frac{3}{4}}", ".formula .mfrac"),
+    r"\begin{align*}a&=b\\c&=d\end{align*}": (
+        r"\begin{align*}a&=b\\c&=d\end{align*}", ".formula.display .col-align-r",
+    ),
+}  # fmt: skip
+NO_FORMULAS = (
+    r"$\href{javascript:document.documentElement.dataset.pwned=1}{x}$",
+    r"$\htmlData{pwned=1}{x}$",
+    r"$\includegraphics{http://example.com/x.png}$",
+    r"$\def\x{\x\x}\x$",
+    r"$\phantom{not}right$",
+    r"$a\textcolor{white}{b}$",
+    r"$x\kern-9em y$",
+    r"$x \!\!\!\!\! y$",
+    r"$1 % 2$",
+    r"$\unknown{1}$",
+    "$" + "{" * 270 + "$",
+    "$" + "{" * 130 + "}" * 130 + "$",
+    "it cost $5 and then $6",
+)
+
+
+def test_mathematics_is_drawn_and_can_do_nothing_else(opened, tmp_path):
+    run = write_run(tmp_path / "run")
+    texts = [*FORMULAS, r"$\text{<img src=x onerror=alert(1)>}$", *NO_FORMULAS]
+    write_lines(run / "rollouts" / "phase-1.jsonl", [
+        answer(f"p/{place}", text) for place, text in enumerate(texts)
+    ])  # fmt: skip
+    page = opened(run)
+    found = page.run(
+        "[...document.querySelectorAll('.answer pre')].map((pre) => ({text: pre.textContent,"
+        "formulas: [...pre.querySelectorAll('.formula')].map((one) => one.title)}))"
+    )
+    for place, (source, inside) in enumerate(FORMULAS.values()):
+        assert found[place]["formulas"] == [source]
+        assert page.count(f".group:nth-child({place + 1}) {inside}") > 0, source
+    assert page.count("#groups img, #groups a[href^=java]") == 0
+    for text, one in zip(NO_FORMULAS, found[len(FORMULAS) + 1 :], strict=True):
+        assert (one["text"], one["formulas"]) == (text, [])
+    assert not page.run("'pwned' in document.documentElement.dataset")
+    assert page.problems == []
+    # As written, on demand.
+    page.open(run / "report.html", "formulas=off")
+    assert page.count(".formula") == 0
 
 
 def test_ten_thousand_rollouts(opened, tmp_path):
@@ -53,22 +85,24 @@ def test_ten_thousand_rollouts(opened, tmp_path):
                    **of_tokens(f"{number} {text}", 20))
             for number in range(1000)
         ])  # fmt: skip
-    for fragment in ("", "colour=p&page=7"):
-        document = opened(run, fragment)
-        assert 'data-answers="10000"' in document
-        assert count(document, "group") == 20  # a page of them
-        assert count(document, "answer") == 160
-        assert (count(document, "token less-likely") > 160) == bool(fragment)
+    for fragment in ("colour=none", "colour=p&page=7"):
+        page = opened(run, fragment)
+        assert page.run("document.getElementById('place').dataset.answers") == "10000"
+        assert page.count(".group") == 20  # a page of them
+        assert page.count(".answer") == 160
+        assert (page.count(".token.less-likely") > 160) == ("colour=p" in fragment)
         # The best of three: other programs take the processor away now and then.
-        times_ms = [ready_ms(document)]
+        times_ms = [ready_ms(page)]
         while min(times_ms) > MAX_READY_MS and len(times_ms) < 3:
             times_ms.append(ready_ms(opened(run, fragment)))
         assert 0 < min(times_ms) <= MAX_READY_MS
+    page = opened(run, "text=999+so")
+    assert page.run("document.getElementById('place').dataset.answers") == "10"
 
 
-def ready_ms(document):
+def ready_ms(page):
     """Milliseconds from the beginning of the page to its first view."""
-    return int(re.search(r'data-ready-ms="(\d+)"', document)[1])
+    return int(page.run("document.documentElement.dataset.readyMs"))
 
 
 def of_tokens(text, num_tokens):
@@ -83,28 +117,37 @@ def of_tokens(text, num_tokens):
 
 
 @pytest.mark.parametrize(
-    ("colour", "classes"),
+    ("fragment", "classes"),
     [
         # p = 1, exp(-0.6931) = 0.5, 0.0498; weights 1, 0.5, none; advantage -0.5
-        ("p", ["token less-likely l0", "token less-likely l5", "token less-likely l10"]),
-        ("w", ["token weight l10", "token weight l5", ""]),
-        ("a", ["token down l5", "token down l3", ""]),
+        ("colour=p", ["token less-likely l0", "token less-likely l5", "token less-likely l10"]),
+        ("", ["token weight l10", "token weight l5", ""]),
+        ("colour=a", ["token down l5", "token down l3", ""]),
     ],
 )
-def test_tokens_are_coloured(opened, tmp_path, colour, classes):
+def test_tokens_are_coloured_by_weight_or_as_asked(opened, tmp_path, fragment, classes):
     run = write_run(tmp_path / "run")
     hostile = "\x1b<b>\U0001f600"
     write_lines(run / "rollouts" / "phase-000001.jsonl", [
         answer("p/0", f"ab{hostile}c", advantage=-0.5, token_characters=[2, len(hostile), 1],
                logprobs=[0.0, -0.6931, -3.0], weights=[1.0, 0.5, None]),
         answer("p/0", "not trained on"),
+        answer("p/0", "all alike", advantage=1.0, token_characters=[3, 6], logprobs=[0.0, -0.6931],
+               weights=[1.0, 1.0]),
     ])  # fmt: skip
-    document = rendered(opened(run, f"colour={colour}"))
+    page = opened(run, fragment)
+    document = page.markup()
     spans = re.findall(r"<span (?:class=\"([^\"]*)\" )?title=\"([^\"]*)\">(.*?)</span>", document)
-    assert [name for name, _, _ in spans] == classes
-    assert [html.unescape(text) for _, _, text in spans] == ["ab", "⟨U+001B⟩<b>\U0001f600", "c"]
+    assert [name for name, _, _ in spans[:3]] == classes
+    assert [html.unescape(text) for _, _, text in spans[:3]] == ["ab", "⟨U+001B⟩<b>\U0001f600", "c"]
     assert spans[1][1] == "p 0.500, weight 0.5, advantage \N{MULTIPLICATION SIGN} weight -0.25"
     assert "not trained on" in document
+    # Where all weights are one, there is nothing to colour by weight; the number is said.
+    assert (len(spans) == 3) == (fragment == "")
+    assert "each token weighs 1" in document
+    legend = page.run("document.getElementById('legend').textContent")
+    name = {"": "weight", "colour=p": "probability", "colour=a": "advantage"}[fragment]
+    assert legend.startswith(f"Colour: {name}")
 
 
 def test_two_phases_beside_each_other(opened, tmp_path):
@@ -117,11 +160,11 @@ def test_two_phases_beside_each_other(opened, tmp_path):
             answer("p/1", "equal"), answer("p/1", "the expert", source="expert", correct=False),
         ])  # fmt: skip
     beside = "set=rollouts%2C+phase+1&beside=rollouts%2C+phase+0"
-    document = opened(run, beside)
-    assert (count(document, "group"), count(document, "answer")) == (2, 6)
-    assert re.findall("<mark>(.*?)</mark>", document) == ["7", "8"]
+    page = opened(run, beside)
+    assert (page.count(".group"), page.count(".answer")) == (2, 6)
+    assert re.findall("<mark>(.*?)</mark>", page.markup()) == ["7", "8"]
     for change, num_groups in (("better", 1), ("worse", 0), ("same", 1)):
-        assert count(opened(run, f"{beside}&change={change}"), "group") == num_groups
+        assert opened(run, f"{beside}&change={change}").count(".group") == num_groups
 
 
 @pytest.mark.parametrize(
@@ -138,6 +181,8 @@ def test_two_phases_beside_each_other(opened, tmp_path):
         ("text=NUMBER+17", 1, 1),
         ("text=is+p%2F17%3F", 1, 4),  # in the prompt: its whole group
         ("text=NUMBER+17&source=expert", 0, 0),
+        ("id=p%2F17", 1, 4),
+        ("answers&id=p%2F1", 1, 4),
         ("from=0.5", 20, 40),
         ("to=0&source=rollout", 20, 20),
     ],
@@ -155,5 +200,5 @@ def test_filters_are_the_fragment_of_the_address(
                 answer(f"p/{number}", "shown", source="expert"),
             )
         ])  # fmt: skip
-    document = opened(run, fragment)
-    assert (count(document, "group"), count(document, "answer")) == (num_groups, num_answers)
+    page = opened(run, fragment)
+    assert (page.count(".group"), page.count(".answer")) == (num_groups, num_answers)

@@ -11,8 +11,7 @@ from luffy_pl.errors import LuffyError
 from luffy_pl.evaluation.answers import complete_problems
 from luffy_pl.report.command import comparison
 from luffy_pl.report.compare import read_pairs
-from luffy_pl.report.cost import PHASE
-from luffy_pl.report.page.build import render_page
+from luffy_pl.report.page.build import page_pieces
 from luffy_pl.run_dir.begin import cut_results
 from luffy_pl.run_dir.checkpoints import FOLDER, newest
 from luffy_pl.run_dir.read import read_run
@@ -45,7 +44,7 @@ def use(folder):
     """Everything that reads a run which nobody writes to."""
     run = read_run(folder)
     comparison([run])
-    render_page([run], [folder], PHASE)
+    "".join(page_pieces([folder]))
     read_pairs(folder, folder)
     newest(folder / FOLDER)
     read_state(folder)

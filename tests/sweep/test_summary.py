@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -94,6 +95,12 @@ def test_figure_and_page_are_made_again_without_the_runs(grid_file, tmp_path, ca
     said = capsys.readouterr()
     assert "not in the summary: better-seed1" in said.err
     assert "one seed" in said.out
+    # The page leads to those of its runs, which are written with it.
+    page = (tmp_path / "out" / "summary.html").read_text()
+    links = re.findall(r'<a href="([^"]+)">(seed \d)</a>', page)
+    assert [seed for _, seed in links] == ["seed 0", "seed 1", "seed 0"]
+    for address, _ in links:
+        assert 'id="training"' in (tmp_path / "out" / address).read_text()
     (tmp_path / "runs").rename(tmp_path / "gone")
     for name in ("figure.png", "summary.html"):
         (tmp_path / "out" / name).unlink()
@@ -102,6 +109,7 @@ def test_figure_and_page_are_made_again_without_the_runs(grid_file, tmp_path, ca
     page = (tmp_path / "out" / "summary.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in page
+    assert "report.html" not in page  # there are no runs to lead to
     assert "<td>good</td><td>heldout</td><td>20</td><td>1</td><td>2</td>" in page
 
 

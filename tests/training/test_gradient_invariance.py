@@ -9,8 +9,9 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.experience.stream import SizedStream
-from luffy_pl.objective.gate import PpoClip
+from luffy_pl.objective.gate import Difference, PpoClip, Soft
 from luffy_pl.objective.settings import (
+    DivergenceConfig,
     EntropyConfig,
     KlConfig,
     NormalizerConfig,
@@ -19,7 +20,7 @@ from luffy_pl.objective.settings import (
     OnPolicyConfig,
     SftConfig,
 )
-from luffy_pl.objective.shaping import Log
+from luffy_pl.objective.shaping import Identity, Log
 from luffy_pl.policy.frozen import FrozenModels, WholeModel
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -106,7 +107,7 @@ class KeepGradients(L.Callback):
         self.steps.append([p.grad.clone() for p in module.policy.parameters()])
 
 
-def gradients(experience, objective, **optimizer):
+def gradients(experience, objective, teacher=5, **optimizer):
     """The gradient of every optimizer step of one phase, through the real trainer."""
     module = LuffyModule(
         PolicyConfig(path="unused"),
@@ -115,8 +116,8 @@ def gradients(experience, objective, **optimizer):
         max_response_tokens=16,
     )
     module.policy = tiny_policy()
-    if objective.kl.coef > 0:
-        module.use_frozen(FrozenModels({"start": WholeModel(tiny_policy(seed=5))}))
+    if objective.frozen_models():
+        module.use_frozen(FrozenModels({"start": WholeModel(tiny_policy(seed=teacher))}))
     keep = KeepGradients()
     trainer = L.Trainer(
         accelerator="cpu",
@@ -150,7 +151,10 @@ def reordered_within_groups(experience):
 OBJECTIVES = {
     "luffy": ObjectiveConfig(),
     "token": ObjectiveConfig(
-        normalizer=NormalizerConfig(mode="token"), entropy=EntropyConfig(coef=0.5)
+        normalizer=NormalizerConfig(mode="token"),
+        entropy=EntropyConfig(coef=0.5),
+        on_policy=OnPolicyConfig(gate=Soft()),
+        off_policy=OffPolicyConfig(behaviour="mixture", shaping=Identity(), rare_exponent=0.5),
     ),
     "sequence": ObjectiveConfig(
         normalizer=NormalizerConfig(mode="sequence"),
@@ -161,7 +165,13 @@ OBJECTIVES = {
         on_policy=OnPolicyConfig(ratio="sequence", gate=PpoClip(3e-4, 4e-4)),
     ),
     "rl_with_sft": ObjectiveConfig(
-        off_policy=OffPolicyConfig(policy_coef=0.0), sft=SftConfig(coef=1.0)
+        off_policy=OffPolicyConfig(policy_coef=0.0),
+        sft=SftConfig(coef=1.0, token_weight="probability"),
+        on_policy=OnPolicyConfig(gate=Difference(0.01, 0.01)),
+    ),
+    "gkd": ObjectiveConfig(divergence=DivergenceConfig(beta=0.3)),
+    "gkd_top": ObjectiveConfig(
+        divergence=DivergenceConfig(beta=0.5, top_k=4, coef=0.7, with_reward=True)
     ),
     "kl": ObjectiveConfig(kl=KlConfig(coef=0.3), off_policy=OffPolicyConfig(shaping=Log())),
 }
@@ -214,6 +224,41 @@ def test_luffy_gradient_against_the_formula_written_out():
 
     [step] = gradients(experience, ObjectiveConfig(), micro_batch_tokens=64)
     torch.testing.assert_close(step, list(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_the_divergence_from_a_teacher_against_the_formula_written_out():
+    """The mean over all tokens of KL(teacher, policy), on dense logits; nothing but it is left."""
+    experience = random_experience()
+    distributions = []
+    for seed in (0, 5):
+        policy = tiny_policy(seed)
+        policy.language_model.set_attn_implementation("sdpa")
+        logits = policy.language_model(input_ids=experience.token_ids_NL).logits[:, :-1] / 0.7
+        distributions.append((policy, logits.log_softmax(-1)))
+    (policy, logp), (_, logq) = distributions
+    mask_NT = experience.response_mask_NT
+    divergence_NT = (logq.detach().exp() * (logq.detach() - logp)).sum(-1)
+    loss = 0.5 * (divergence_NT * mask_NT).sum() / mask_NT.sum()
+    expected = torch.autograd.grad(loss, list(policy.parameters()))
+
+    objective = ObjectiveConfig(
+        divergence=DivergenceConfig(beta=0.0, coef=0.5), entropy=EntropyConfig(coef=0.0)
+    )
+    [step] = gradients(experience, objective, micro_batch_tokens=64)
+    torch.testing.assert_close(step, list(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_a_teacher_that_is_the_policy_teaches_nothing_and_another_something_else():
+    experience = random_experience()
+    objective = ObjectiveConfig(
+        divergence=DivergenceConfig(beta=0.3), entropy=EntropyConfig(coef=0.0)
+    )
+    nothing, one, other = (
+        gradients(experience, objective, teacher=seed, micro_batch_tokens=64)[0]
+        for seed in (0, 5, 6)
+    )
+    assert max(gradient.abs().max() for gradient in nothing) < 1e-12
+    assert max((a - b).abs().max() for a, b in zip(one, other, strict=True)) > 1e-4
 
 
 def test_later_minibatches_compare_with_the_policy_before_the_phase():

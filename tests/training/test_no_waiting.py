@@ -16,6 +16,7 @@ from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig, OnPolicyConfig, SftConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.flops import ForwardCount
+from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.training.micro_batches import micro_batches, silent
 from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
 
@@ -42,6 +43,7 @@ def run(experience, policy, *, silent_ones=0):
         step=step,
         forwards=ForwardCount(),
         before=Before(old_NT),
+        frozen=FrozenModels({}),
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )

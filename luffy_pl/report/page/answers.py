@@ -1,4 +1,4 @@
-"""Answers of a run as its page shows them: the lines of `write_groups`, and their lengths.
+"""Answers of a run as its page shows them: an index of all, their texts in blocks, their lengths.
 
 <run>/test/answers, <run>/validate/answers, <run>/predictions: by benchmark, shares of ranks and of
 batches together. <run>/rollouts: by phase.
@@ -15,19 +15,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.report.page.blocks import Blocks
 from luffy_pl.report.page.embed import visible
-from luffy_pl.report.page.token_values import MAX_TOKENS, TokenColumns, read_values
+from luffy_pl.report.page.token_values import read_values
 from luffy_pl.run_dir.read import iterate_lines
 
 FOLDERS = {"test": "test/answers", "validate": "validate/answers", "predict": "predictions"}
 # <benchmark>-<rank>.jsonl of an evaluation, <benchmark>-<rank>-<chunk>.jsonl of a prediction.
 FILE = re.compile(r"(?P<benchmark>.+?)-\d+(?:-\d{4})?\.jsonl")
-# Answers and characters of answers that a page carries: more makes it slow to open.
-MAX_ANSWERS = 10_000
-MAX_CHARACTERS = 40_000_000
-# What the filters and the table of a page use of a line and of its verdict.
-OF_LINE = ("source", "response", "tokens", "finish_reason", "reward", "advantage")
-OF_VERDICT = ("correct", "status", "tier", "extracted", "gold")
+# What a page carries at most: more makes it too large to send on or to open.
+MAX_ANSWERS = 20_000
+MAX_CHARACTERS = 500_000_000
+MAX_ANSWER_CHARACTERS = 200_000
+MAX_TOKENS = 10_000_000
+"""Tokens whose values the page has."""
+# What the filters of a page use of a line and of its verdict; texts are in the blocks.
+OF_LINE = ("source", "tokens", "finish_reason", "reward", "advantage")
+OF_VERDICT = ("correct", "status", "tier")
+TEXTS = ("extracted", "gold")
 
 
 @dataclass
@@ -48,36 +53,69 @@ class AnswerLengths:
 
 
 @dataclass
-class Shown:
-    """Groups on the page of one set, which is a benchmark of a command or a phase of rollouts."""
+class ShownSet:
+    """A benchmark of a command, or a phase of rollouts of a run: its groups for the index."""
 
     label: str
+    run: str
+    phase: int | None = None
     groups: list[dict[str, Any]] = field(default_factory=list)
-    values: list[list[TokenColumns | None]] = field(default_factory=list)
-    """Values of the tokens of each answer of each group."""
     num_shown: int = 0
     num_answers: int = 0
 
-    def add(self, lines: list[dict[str, Any]], *, limit: int) -> None:
-        """Keep a group while there is room; groups stay whole, and the first always has room."""
-        self.num_answers += len(lines)
-        if not self.groups or self.num_shown + len(lines) <= limit:
-            self.values.append([read_values(line) for line in lines])
-            self.groups.append({
-                "id": page_text(lines[0].get("prompt_id")),
-                "prompt": page_text(lines[0].get("prompt")),
-                "answers": [answer(line) for line in lines],
-            })  # fmt: skip
-            self.num_shown += len(lines)
+    def content(self) -> dict[str, Any]:
+        """As the page embeds it."""
+        return {"label": self.label, "run": self.run, "phase": self.phase, "groups": self.groups}
 
 
 @dataclass
 class PageAnswers:
     """Everything read of one or several runs."""
 
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[ShownSet] = field(default_factory=list)
     lengths: list[AnswerLengths] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    blocks: Blocks = field(default_factory=Blocks)
+    num_tokens: int = 0
+
+    def read_set(
+        self, shown: ShownSet, files: Iterable[Path], *, limit: int, lengths: bool
+    ) -> None:
+        """Read all lines; show whole groups while there is room, and the first in any case."""
+        of_set, lost_values = AnswerLengths(shown.label), 0
+        for lines in (lines for file in files for lines in groups(file)):
+            of_set.add(lines)
+            shown.num_answers += len(lines)
+            has_room = self.blocks.num_characters < MAX_CHARACTERS
+            if shown.groups and (shown.num_shown + len(lines) > limit or not has_room):
+                continue
+            answers = [texts_of(line) for line in lines]
+            values = [read_values(line) if is_whole(line) else None for line in lines]
+            num_tokens = sum(len(one["n"]) for one in values if one)
+            if self.num_tokens + num_tokens > MAX_TOKENS:
+                values, lost_values = [None] * len(lines), lost_values + num_tokens
+            else:
+                self.num_tokens += num_tokens
+            at = self.blocks.add(page_text(lines[0].get("prompt")), answers, values)
+            shown.groups.append({
+                "id": page_text(lines[0].get("prompt_id")), "at": at,
+                "answers": [facts_of(line) for line in lines],
+            })  # fmt: skip
+            shown.num_shown += len(lines)
+        self.blocks.close_block()
+        self.shown.append(shown)
+        if lengths:
+            self.lengths.append(of_set)
+        if shown.num_shown < shown.num_answers:
+            self.notes.append(
+                f"{shown.label}: the first {shown.num_shown} of {shown.num_answers} answers."
+            )
+        if lost_values:
+            self.notes.append(f"{shown.label}: {lost_values} tokens without their values.")
+
+    def in_order(self) -> list[ShownSet]:
+        """Rollouts, the newest first, then benchmarks; sets without an answer are left out."""
+        return sorted((one for one in self.shown if one.groups), key=lambda one: one.phase is None)
 
 
 def read_page_answers(runs: Mapping[str, Path]) -> PageAnswers:
@@ -91,14 +129,11 @@ def read_page_answers(runs: Mapping[str, Path]) -> PageAnswers:
     limit = MAX_ANSWERS // (sum(map(len, files.values())) + len(runs))
     for name, by_key in files.items():
         for (command, benchmark), of_benchmark in by_key.items():
-            label = f"{prefix[name]}{command} {benchmark}"
-            read_benchmark(read, label, of_benchmark, limit=limit)
+            shown = ShownSet(f"{prefix[name]}{command} {benchmark}", name)
+            read.read_set(shown, of_benchmark, limit=limit, lengths=True)
     limit = (MAX_ANSWERS - sum(shown.num_shown for shown in read.shown)) // len(runs)
     for name, folder in runs.items():
-        phases = sorted((folder / "rollouts").glob("*.jsonl"))
-        read_rollouts(read, f"{prefix[name]}rollouts", phases, limit=limit)
-    shorten_responses(read)
-    drop_values(read)
+        read_rollouts(read, name, f"{prefix[name]}rollouts", folder, limit=limit)
     return read
 
 
@@ -112,39 +147,18 @@ def benchmark_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     return found
 
 
-def read_benchmark(read: PageAnswers, label: str, files: list[Path], *, limit: int) -> None:
-    """All lengths, and as many answers as there is room for."""
-    shown, lengths = Shown(label), AnswerLengths(label)
-    for file in files:
-        for lines in groups(file):
-            lengths.add(lines)
-            shown.add(lines, limit=limit)
-    read.lengths.append(lengths)
-    read.shown.append(shown)
-    if shown.num_shown < shown.num_answers:
-        read.notes.append(f"{label}: the first {shown.num_shown} of {shown.num_answers} answers.")
-
-
-def read_rollouts(read: PageAnswers, label: str, files: list[Path], *, limit: int) -> None:
+def read_rollouts(read: PageAnswers, run: str, label: str, folder: Path, *, limit: int) -> None:
     """The newest phases first, as many as there is room for; lengths of the last alone."""
+    files = sorted((folder / "rollouts").glob("*.jsonl"), reverse=True)
     room = limit
-    for number, file in enumerate(reversed(files)):
-        if room <= 0:
+    for number, file in enumerate(files):
+        if room <= 0 or read.blocks.num_characters >= MAX_CHARACTERS:
             read.notes.append(f"{label}: the last {number} of {len(files)} phases.")
             return
         phase = file.stem.removeprefix("phase-").lstrip("0") or "0"
-        shown, lengths = Shown(f"{label}, phase {phase}"), AnswerLengths(f"{label}, phase {phase}")
-        for lines in groups(file):
-            lengths.add(lines)
-            shown.add(lines, limit=room)
+        shown = ShownSet(f"{label}, phase {phase}", run, int(phase) if phase.isdecimal() else -1)
+        read.read_set(shown, [file], limit=room, lengths=number == 0)
         room -= shown.num_shown
-        read.shown.append(shown)
-        if number == 0:
-            read.lengths.append(lengths)
-        if shown.num_shown < shown.num_answers:
-            read.notes.append(
-                f"{shown.label}: the first {shown.num_shown} of {shown.num_answers} answers."
-            )
 
 
 def groups(file: Path) -> Iterator[list[dict[str, Any]]]:
@@ -154,15 +168,30 @@ def groups(file: Path) -> Iterator[list[dict[str, Any]]]:
         yield list(of_prompt)
 
 
-def answer(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of one line."""
-    both = {name: line.get(name) for name in OF_LINE}
-    both |= {name: verdict(line).get(name) for name in OF_VERDICT}
+def facts_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What the index has of one answer."""
+    facts = {name: line.get(name) for name in OF_LINE}
+    facts |= {name: verdict(line).get(name) for name in OF_VERDICT}
     if isinstance(line.get("hint"), dict):
-        both["hint"] = line["hint"].get("share")
-    return {name: plain(value) for name, value in both.items()} | {
-        "response": page_text(line.get("response"))
-    }
+        facts["hint"] = line["hint"].get("share")
+    return {name: plain(value) for name, value in facts.items()}
+
+
+def texts_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """What the blocks have of one answer; the middle of a very long one is taken out."""
+    response = page_text(line.get("response"))
+    if len(response) > MAX_ANSWER_CHARACTERS:
+        half = MAX_ANSWER_CHARACTERS // 2
+        num_left_out = len(response) - 2 * half
+        left_out = f"[... {num_left_out} characters of the file are left out ...]"
+        response = f"{response[:half]}\n{left_out}\n{response[-half:]}"
+    return {"response": response} | {name: plain(verdict(line).get(name)) for name in TEXTS}
+
+
+def is_whole(line: Mapping[str, Any]) -> bool:
+    """Whether the page has all of a response, so that values of tokens fit."""
+    response = line.get("response")
+    return isinstance(response, str) and len(visible(response)) <= MAX_ANSWER_CHARACTERS
 
 
 def plain(value: object) -> str | float | None:
@@ -181,32 +210,3 @@ def verdict(line: Mapping[str, Any]) -> Mapping[str, Any]:
 def page_text(value: object) -> str:
     """As the page shows it."""
     return "" if value is None else visible(str(value))
-
-
-def shorten_responses(read: PageAnswers) -> None:
-    """Take the middle out of long answers, so that all together keep to MAX_CHARACTERS."""
-    longest = MAX_CHARACTERS // max(1, sum(shown.num_shown for shown in read.shown))
-    for shown in read.shown:
-        for group, values in zip(shown.groups, shown.values, strict=True):
-            for number, one in enumerate(group["answers"]):
-                response = one["response"]
-                if len(response) <= longest:
-                    continue
-                values[number] = None
-                half = longest // 2
-                left_out = (
-                    f"[... {len(response) - longest} characters of the file are left out ...]"
-                )
-                one["response"] = f"{response[:half]}\n{left_out}\n{response[-half:]}"
-
-
-def drop_values(read: PageAnswers) -> None:
-    """Keep the values of MAX_TOKENS tokens, of the sets that come first."""
-    room = MAX_TOKENS
-    for shown in read.shown:
-        needed = sum(len(one["n"]) for group in shown.values for one in group if one)
-        if needed > room:
-            shown.values = [[None] * len(group) for group in shown.values]
-            read.notes.append(f"{shown.label}: without the values of its {needed} tokens.")
-        else:
-            room -= needed

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -41,3 +43,9 @@ def content_hash(code: str) -> str:
     """What a Content-Security-Policy allows an inline script or style by."""
     digest = hashlib.sha256(code.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@cache
+def embedded_file(name: str) -> Markup:
+    """A file of this folder: written by us, or kept with its hash."""
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))

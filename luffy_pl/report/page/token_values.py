@@ -1,21 +1,16 @@
-"""Values of single tokens as the page carries them: packed, and unpacked when they are looked at.
+"""Values of single tokens, which lines of rollouts hold where a run kept them.
 
-Lines of rollouts hold them where a run kept them (`callbacks/token_values.py`).
+`callbacks/token_values.py` writes them.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luffy_pl.report.page.embed import visible
 
-# Tokens whose values a page carries: more makes it large.
-MAX_TOKENS = 3_000_000
 TokenColumns = dict[str, list[Any]]
 
 
@@ -62,12 +57,3 @@ def numbers(values: object) -> list[Any]:
 def utf16_units(text: str) -> int:
     """Length of a text as a browser counts."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def packed(groups: Sequence[Sequence[TokenColumns | None]]) -> str | None:
-    """Values of each answer of each group, as base64 of gzipped JSON; None if there are none."""
-    if not any(values for group in groups for values in group):
-        return None
-    text = json.dumps(groups, separators=(",", ":"), allow_nan=False)
-    # Without a time stamp, so that the same run gives the same page.
-    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
