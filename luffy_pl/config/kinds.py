@@ -270,8 +270,17 @@ def flat(config: Any) -> dict[str, Any]:
     """Every leaf of a composed configuration by its dotted key, fields of sections included."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        found |= leaves(as_fields(value) if isinstance(value, tuple(BASES)) else value, key)
+        found |= leaves(as_written(value), key)
     return found
+
+
+def as_written(value: Any) -> Any:
+    """A value as a file holds it: objects as their fields."""
+    if isinstance(value, FrozenConfig):
+        return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {name: as_written(inner) for name, inner in value.items()}
+    return as_fields(value) if isinstance(value, tuple(BASES)) else value
 
 
 def register_kinds() -> None:
