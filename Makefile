@@ -1,6 +1,8 @@
 # Makes its own environment; needs Python 3.11 or newer with venv.
 PYTHON ?= python3
 VENV ?= .venv
+# vLLM has no build for macOS.
+LOCK ?= $(if $(filter Darwin,$(shell uname -s)),requirements-hf.lock,requirements-cpu.lock)
 BIN := $(VENV)/bin
 
 # Two workers; what a file's tests prepare stays in one of them. tests/plan.py gives the order.
@@ -8,18 +10,18 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loa
 
 .PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks
 quickstart: install
-	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite true
+	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite
 
 install: $(VENV)/.installed
 
 # The lock is complete, hence --no-deps. Where pip finds no CPU build of torch, PyTorch's own index
 # has it; few and short attempts, so that a machine without that index is told soon. Bytecode is made on
 # all cores, where pip would take one; a package may ship a template that is no Python, hence `true`.
-$(VENV)/.installed: requirements-cpu.lock pyproject.toml
+$(VENV)/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --no-deps -r requirements-cpu.lock || \
+	$(BIN)/pip install --quiet --no-compile --no-deps -r $(LOCK) || \
 	$(BIN)/pip install --quiet --no-compile --no-deps --retries 1 --timeout 20 \
-		--extra-index-url https://download.pytorch.org/whl/cpu -r requirements-cpu.lock
+		--extra-index-url https://download.pytorch.org/whl/cpu -r $(LOCK)
 	$(BIN)/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 	touch $@

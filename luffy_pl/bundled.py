@@ -32,12 +32,19 @@ def resolve(path: str) -> str:
     for found in (WORLD / name, CONF / f"{name}.yaml", CONF / name):
         if name and found.exists():
             return str(found)
-    close = get_close_matches(name, names(), n=1, cutoff=0.4)
-    hint = f"did you mean {PREFIX}{close[0]}?" if close else f"one of {', '.join(names())}"
+    close = get_close_matches(name, bundled_names(), n=1, cutoff=0.4)
+    hint = f"did you mean {PREFIX}{close[0]}?" if close else f"one of {', '.join(bundled_names())}"
     raise ConfigError(path, "no such bundled file", fix=hint)
 
 
-def names() -> list[str]:
+def short_name(path: str) -> str:
+    """`bundled:NAME` of a configuration that comes with the package; any other path as it is."""
+    if not Path(path).is_absolute() or not Path(path).is_relative_to(CONF):
+        return path
+    return PREFIX + Path(path).relative_to(CONF).with_suffix("").as_posix()
+
+
+def bundled_names() -> list[str]:
     """Names of all bundled files, without `bundled:`."""
     world = [entry.name for entry in WORLD.iterdir()]
     configurations = [file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml")]

@@ -10,77 +10,18 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from luffy_pl.commands.help import asked_help, run_usage, usage
+from luffy_pl.commands.table import COMMANDS, QUICKSTART, WITH_PLUGINS, is_run
+
 if TYPE_CHECKING:
     from luffy_pl.errors import LuffyError
 
 DEBUG = "--debug"
-RUN = "luffy_pl.run.command"
-QUICKSTART = "quickstart"
-WRITE_TEXT = ("--print_config", "--help", "-h")
-COMMANDS = {
-    QUICKSTART: (RUN, "train the small world that comes with the package; options as of fit"),
-    "init": ("luffy_pl.project.command", "begin a project of your own: init FOLDER"),
-    "fit": (RUN, "train: fit --config conf/quickstart.yaml"),
-    "validate": (
-        RUN,
-        "evaluate a checkpoint or a base model on data.benchmarks",
-    ),
-    "test": (RUN, "the same, logged as a final test"),
-    "predict": (RUN, "write graded answers to <run_dir>/predictions"),
-    "status": ("luffy_pl.run_dir.status", "how far a run is, and whether it lives: status RUN"),
-    "report": ("luffy_pl.report.command", "compare finished runs: report RUN [RUN ...]"),
-    "view": ("luffy_pl.report.view", "curves, groups and tokens of a run as a page: view RUN"),
-    "sweep": ("luffy_pl.sweep.command", "run a grid of cells: sweep experiments/NAME/grid.yaml"),
-    "data": (
-        "luffy_pl.corpus.command",
-        "check: find what is wrong with prompts and traces; prepare",
-    ),
-    "traces": ("luffy_pl.traces.command", "generate: expert traces from a teacher, graded"),
-    "chat": ("luffy_pl.chat.command", "talk to a run or a model folder: chat RUN"),
-    "serve": ("luffy_pl.rollout.serve", "a vLLM server: for rollouts, or with --chat for people"),
-    "verify": ("luffy_pl.reward.verify", "grade answers: verify --pairs FILE --out FILE"),
-    "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
-    "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
-    "estimate": ("luffy_pl.run.estimate_command", "memory and time before a run: --config FILE"),
-    "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync, scoring or start"),
-    "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
-    "completion": (
-        "luffy_pl.run.completion",
-        "a script that completes commands and settings on Tab",
-    ),
-    "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
-}
-WITH_PLUGINS = (
-    QUICKSTART, "fit", "validate", "test", "predict",
-    "sweep", "data", "traces", "verify", "estimate",
-)  # fmt: skip
-"""Commands that compose a configuration or grade answers; the others take no `--plugin`."""
-
-
-def usage() -> str:
-    """Shown by --help."""
-    lines = [f"  {name:<11} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "luffy-pl: learning to reason under off-policy guidance",
-            "",
-            "usage: luffy-pl COMMAND [options]     options of a command: luffy-pl COMMAND --help",
-            "",
-            *lines,
-            "",
-            "  --config A --config B   later files win, leaf by leaf; then --dotted.key value",
-            "  --print_config          show the composed configuration and stop",
-            "  --dry_run true          read settings and data, say what would be done, and stop",
-            "  --debug                 show the traceback of an error",
-            "  --plugin FILE.py        run a file of yours that registers a reward, a grader, ...",
-            "  --allow_import PACKAGE  let a configuration name classes of a package of yours",
-            "",
-            "exit codes: 0 done, 2 configuration, 3 data, 4 model, 5 engine or rank, 6 verifier,",
-            "            7 diverged, 8 storage, 9 memory, 130 interrupted, 143 terminated,",
-            "            1 a sweep with cells that failed, an estimate that does not fit, a defect",
-            "",
-        ]
-    )
+SLOW = ("sweep", "data", "traces", "chat", "model", "export", "estimate", "bench")
+"""Commands beside runs that import torch."""
+PRINT_CONFIG = "--print_config"
+SWITCHES = ("--resume", "--overwrite", "--dry_run")
+"""Options of a run that are on or off; its settings of that kind are known to its parser."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in args
     args = [argument for argument in args if argument != DEBUG]
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0
@@ -96,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(version("luffy-pl") + "\n")
         return 0
-    from luffy_pl.bundled import resolve_configs
-    from luffy_pl.errors import ConfigError, LuffyError, first_line
+    if args[0] in COMMANDS and is_run(args[0]) and asked_help(args) == "":
+        sys.stdout.write(run_usage(args[0]))
+        return 0
+    from luffy_pl.errors import LuffyError, first_line
     from luffy_pl.process.files import all_written, standard_streams, storage_error
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
     from luffy_pl.process.late_torchmetrics import import_late
@@ -105,18 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         make_start_safe()
-        check_text(args)
-        if args[0] not in COMMANDS:
-            raise ConfigError("command", "is unknown", value=args[0], fix=suggest_command(args[0]))
+        args = checked(args)
         announce(args)
-        args = resolve_configs(spelled_out(args))
-        is_run = COMMANDS[args[0]][0] == RUN and not writes_text(args)
+        runs = is_run(args[0])
         with (
-            standard_streams(are_the_result=not is_run),
-            signals(is_patient=COMMANDS[args[0]][0] != RUN),
+            standard_streams(are_the_result=not runs or writes_text(args)),
+            signals(is_patient=not runs),
             all_written(),
         ):
-            if COMMANDS[args[0]][0] == RUN:
+            if runs:
                 import_late()
             if args[0] in WITH_PLUGINS:
                 # Before anything that reads a configuration, so that the names in it are known.
@@ -126,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 load_plugins(files)
             module = importlib.import_module(COMMANDS[args[0]][0])
             imports_done()
-            own = module.main(args if COMMANDS[args[0]][0] == RUN else args[1:])
+            own = module.main(args if runs else args[1:])
     except LuffyError as error:
         return end_with(error, debug=debug)
     except KeyboardInterrupt:
@@ -158,17 +100,35 @@ def check_text(args: Sequence[str]) -> None:
             ) from None
 
 
-def announce(args: Sequence[str]) -> None:
-    """Say what the first seconds of a run are spent on, before any of it is imported.
+def checked(args: Sequence[str]) -> list[str]:
+    """The arguments as the commands take them, after what can be seen to be mistyped."""
+    from luffy_pl.bundled import resolve_configs
+    from luffy_pl.commands.mistakes import check_command, check_configs, check_words
+    from luffy_pl.commands.switches import with_values
 
-    It is said once, not by every rank, and not beside what `--print_config` and `--help` write,
-    which may go into a file together with stderr.
+    check_text(args)
+    check_command(args)
+    if is_run(args[0]):
+        args = with_values(args, SWITCHES)
+    check_configs(args)
+    if asked_help(args) is None:
+        check_words(args)
+    return resolve_configs(spelled_out(args))
+
+
+def announce(args: Sequence[str]) -> None:
+    """Say what the first seconds are spent on, before any of it is imported.
+
+    It is said once, not by every rank. Where nobody looks at a terminal, only a run says it: what
+    other commands, `--print_config` and `--help` write may go into a file together with stderr.
     """
     from luffy_pl.process.first_rank import is_first_rank
 
-    is_loaded = "torch" in sys.modules
-    if COMMANDS[args[0]][0] == RUN and is_first_rank() and not is_loaded and not writes_text(args):
-        sys.stderr.write(f"luffy-pl {args[0]}: loading torch, Lightning and transformers\n")
+    command, runs = args[0], is_run(args[0])
+    is_said = sys.stderr.isatty() or (runs and not writes_text(args))
+    if is_said and is_first_rank() and "torch" not in sys.modules and (runs or command in SLOW):
+        what = "torch, Lightning and transformers" if runs else "torch and transformers"
+        sys.stderr.write(f"luffy-pl {command}: loading {what}\n")
 
 
 def spelled_out(args: Sequence[str]) -> list[str]:
@@ -179,7 +139,7 @@ def spelled_out(args: Sequence[str]) -> list[str]:
 
 def writes_text(args: Sequence[str]) -> bool:
     """Whether what a run prints is what was asked for."""
-    return any(argument.startswith(WRITE_TEXT) for argument in args)
+    return asked_help(args) is not None or any(one.startswith(PRINT_CONFIG) for one in args)
 
 
 def end_with(error: LuffyError, *, debug: bool) -> int:
@@ -197,17 +157,10 @@ def say(error: Exception, line: str, *, debug: bool) -> None:
         import traceback
 
         traceback.print_exception(error)
+    from luffy_pl.commands.program import runnable
     from luffy_pl.errors import printable
 
-    sys.stderr.write(f"luffy-pl: {printable(line)}\n")
-
-
-def suggest_command(name: str) -> str:
-    """A suggestion for a mistyped command."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, COMMANDS, n=1)
-    return f"did you mean {close[0]}?" if close else f"one of {', '.join(COMMANDS)}"
+    sys.stderr.write(f"luffy-pl: {runnable(printable(line))}\n")
 
 
 if __name__ == "__main__":

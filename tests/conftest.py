@@ -16,6 +16,8 @@ pytest_plugins = ["plan", "outside"]
 
 # A shell has its background ignore SIGINT, and what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# As in an environment that is activated: commands that are printed begin with `luffy-pl`.
+os.environ["PATH"] = f"{LUFFY_PL.parent}{os.pathsep}{os.environ['PATH']}"
 # Two processes with two threads each on two cores wait for each other at every barrier.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "luffy_pl"
-GROUND = {"records", "errors", "bundled", "bounds", "registry", "process"}
+GROUND = {"records", "errors", "bundled", "bounds", "registry", "process", "commands"}
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
+    "commands": "",
     "objective": "", "policy": "", "answer": "", "reward": "answer", "miniature": "",
     "rollout": "policy",
     "data": "policy",
@@ -24,7 +25,7 @@ ARROWS = {
     "run_dir": "config",
     "corpus": "config data policy report reward",
     "traces": "config data reward rollout",
-    "run": "callbacks cli config estimate experience run_dir training",
+    "run": "callbacks config estimate experience run_dir training",
     "model": "config data evaluation policy report run run_dir",
     "sweep": "evaluation report run run_dir",
     "api": "config run_dir",

@@ -12,7 +12,7 @@ import yaml
 from composing import fit, leaves
 
 from luffy_pl.bundled import resolve
-from luffy_pl.run import command as run
+from luffy_pl.run import lightning_cli as run
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ["--config", "conf/quickstart.yaml"]

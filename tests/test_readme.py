@@ -29,7 +29,7 @@ def last_step(target):
 def test_make_quickstart_is_the_command_the_tests_run():
     assert commands()["quickstart"] == "make quickstart"
     assert last_step("quickstart") == (
-        ".venv/bin/luffy-pl fit --config conf/quickstart.yaml --overwrite true"
+        ".venv/bin/luffy-pl fit --config conf/quickstart.yaml --overwrite"
     )
 
 

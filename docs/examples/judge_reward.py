@@ -65,7 +65,7 @@ def points_of(prompt: Prompt, answer: str) -> float:
             time.sleep(PAUSE_S * 2**attempt)
     raise VerifierError(
         "judge", f"gives no points ({reason})", value=os.environ["JUDGE_URL"],
-        fix="start it, or correct JUDGE_URL and JUDGE_MODEL; --resume true goes on",
+        fix="start it, or correct JUDGE_URL and JUDGE_MODEL; --resume goes on",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 
 Arguments = dict[str, tuple[int, str]]
@@ -70,7 +71,7 @@ KINDS: dict[str, tuple[str, Arguments]] = {
 
 def main(argv: Sequence[str]) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl bench", description="Measure speed and memory; prints one line of JSON."
     )
     commands = parser.add_subparsers(required=True, dest="kind")

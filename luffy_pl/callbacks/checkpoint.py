@@ -135,7 +135,7 @@ class PhaseCheckpoint(Checkpoint):
             what = (
                 f"phase {self.saved_phase} is saved" if self.saved_phase else "nothing is trained"
             )
-            command = f"luffy-pl fit --resume true --run_dir {trainer.default_root_dir}"
+            command = f"luffy-pl fit --resume --run_dir {trainer.default_root_dir}"
             log.info("%s; continue with: %s", what, command)
 
     # -- how ---------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class PhaseCheckpoint(Checkpoint):
             raise StorageError(
                 str(checkpoints_of(trainer)),
                 f"phase {module.phases_trained} cannot be saved: {error}",
-                fix=f"make room, then --resume true continues from phase {self.saved_phase}",
+                fix=f"make room, then --resume continues from phase {self.saved_phase}",
             )
         if trainer.is_global_zero:
             log.warning(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from rich.console import Console
 from torch import Tensor
 
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase
+from luffy_pl.callbacks.screen import console
 from luffy_pl.evaluation.metrics import BenchmarkMetric, extra_metrics
 from luffy_pl.evaluation.problems import write_problems
 from luffy_pl.evaluation.results import AVERAGES, write_results
@@ -135,10 +135,10 @@ class Evaluation(L.Callback):
                 phase=phase,
                 recipe=None if checkpoint is None else read_setting(run_of(checkpoint), "recipe"),
             )
-        console = Console()
-        console.print(results_table(rows, title=f"phase {phase}", width=console.width))
+        screen = console()
+        screen.print(results_table(rows, title=f"phase {phase}", width=screen.width))
         if (extra := extra_table(rows, title=f"phase {phase}: metrics")) is not None:
-            console.print(extra)
+            screen.print(extra)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end

@@ -8,18 +8,11 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.remaining import ALL, Remaining
+from luffy_pl.callbacks.screen import TimeLeft, close_bars, console, show_bars
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Experience
 from luffy_pl.training.module import LuffyModule
@@ -68,16 +61,14 @@ class PhaseProgress(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """Open the bars."""
-        if self.is_enabled and Console().is_terminal:
-            self.bars = Progress(
+        if self.is_enabled and console().is_terminal:
+            self.bars = show_bars(
                 TextColumn("{task.description:<11}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(),
+                TimeLeft(),
                 TextColumn("{task.fields[note]}"),
-                transient=True,
             )
-            self.bars.start()
             self.run_bar = self.bars.add_task(
                 "phase", total=self.num_phases, completed=module.phases_trained, note=""
             )
@@ -116,14 +107,12 @@ class PhaseProgress(ProgressBar):
             done={name: share.num_done(0) for name, share in shares.items()},
         )
         self.remaining.start(ALL, now_s=time.monotonic())
-        if self.is_enabled and Console().is_terminal:
-            self.bars = Progress(
+        if self.is_enabled and console().is_terminal:
+            self.bars = show_bars(
                 TextColumn("{task.description:<13}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[note]}"),
-                transient=True,
             )
-            self.bars.start()
             for name in [*shares, *([ALL] if len(shares) > 1 else [])]:
                 done, total = self.remaining.counts(name)
                 self.benchmark_bars[name] = self.bars.add_task(
@@ -168,7 +157,7 @@ class PhaseProgress(ProgressBar):
     def close(self) -> None:
         """Give the terminal back."""
         if self.bars is not None:
-            self.bars.stop()
+            close_bars(self.bars)
             self.bars = None
 
     def line(self, text: str) -> None:

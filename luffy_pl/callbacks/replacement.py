@@ -1,4 +1,4 @@
-"""The run that `--overwrite true` replaces goes when the new one has trained a phase."""
+"""The run that `--overwrite` replaces goes when the new one has trained a phase."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import lightning as L
-from rich.console import Console
 
+from luffy_pl.callbacks.screen import console
+from luffy_pl.commands.program import runnable
 from luffy_pl.report.command import comparison
 from luffy_pl.report.curves import plot_runs
 from luffy_pl.run_dir.read import read_run
@@ -30,12 +32,12 @@ class Summary(L.Callback):
             return
         run = read_run(folder)
         plot_runs([run], folder / "curves.png")
-        console = Console(soft_wrap=True)
-        console.print(comparison([run]))
-        console.print(
+        screen = console(soft_wrap=True)
+        screen.print(comparison([run]))
+        screen.print(
             f"curves: {folder / 'curves.png'}   TensorBoard: {folder / 'tb'}", markup=False
         )
         for command in self.next_commands:
             # str.format would look attributes up, and so show whatever Python can reach.
-            text = command.replace("{run_dir}", str(folder))
-            console.print(f"  {text}", highlight=False, markup=False)
+            text = runnable(command).replace("{run_dir}", shlex.quote(str(folder)))
+            screen.print(f"  {text}", highlight=False, markup=False)

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 
 from luffy_pl.chat.dialogue import ChatOptions, Dialogue
 from luffy_pl.chat.opened import DTYPES, Wanted, open_model
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import DataError, LuffyError, printable
 from luffy_pl.process.quiet import quiet
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What the options are."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="luffy-pl chat",
         description="Talk to a trained policy. Each line is a message, also in a pipe.",
         epilog=f"In a terminal: {HINT}.",

@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from luffy_pl.commands.switches import with_values
 from luffy_pl.config.guards import check_command_line, check_config_file
 from luffy_pl.config.messages import explain
+from luffy_pl.config.switches import switches_of
 from luffy_pl.errors import ConfigError, first_line
 
 CONFIG_HELP = "configuration of a run to take values from; may be repeated, later files win"
@@ -24,7 +26,9 @@ CONFIG_HELP = "configuration of a run to take values from; may be repeated, late
 
 def sections_parser(prog: str, description: str, sections: Mapping[str, type]) -> ArgumentParser:
     """A parser with the fields of each section."""
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=prog, description=description, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="append", metavar="FILE", help=CONFIG_HELP)
     for name, section in sections.items():
         parser.add_class_arguments(section, name)
@@ -48,7 +52,7 @@ def parse(
             found.pop("source.path", None)
         parser.set_defaults(found)
         check_command_line(argv)
-        options = parser.parse_args(list(argv))
+        options = parser.parse_args(with_values(argv, switches_of(parser)))
         for name in needed:
             if not options[name]:
                 raise ConfigError(

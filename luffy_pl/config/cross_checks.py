@@ -187,6 +187,10 @@ def check_checkpoint(path: str | None, trainer: Any) -> None:
             value=path,
             fix="correct the path; from a remote store it is copied first",
         )
+    if path is not None and Path(path).is_dir() and not (Path(path) / "meta.pt").is_file():
+        inside = Path(path) / "checkpoints" / "last.ckpt"
+        fix = str(inside) if inside.exists() else "give checkpoints/last.ckpt of a run"
+        raise ConfigError("ckpt_path", "is a folder without a checkpoint", value=path, fix=fix)
     if path is not None and Path(path).is_dir() and not count_ranks(trainer).is_sharded:
         raise ConfigError(
             "ckpt_path",

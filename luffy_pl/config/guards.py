@@ -80,9 +80,12 @@ def check_config_file(
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise _broken(file, error) from None
+    if is_config and root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{file}:1", "holds no settings", fix="write SECTION: {SETTING: VALUE}")
     _count_nodes(root, file, {})
     _check_loads_nothing(root, file)
     for node in _nodes(root):
+        _check_said_once(node, file)
         if not node.tag.startswith("tag:yaml.org,2002:") or "python" in node.tag:
             raise ConfigError(
                 f"{file}:{node.start_mark.line + 1}",
@@ -101,7 +104,7 @@ def check_writable(run_dir: str) -> None:
 
     Nothing is made yet: where it is missing, its nearest parent is asked.
     """
-    if "://" in run_dir or not run_dir.isprintable():
+    if "://" in run_dir or not run_dir.isprintable() or not run_dir.strip():
         raise ConfigError("run_dir", "is no local folder", value=run_dir, fix="give a plain path")
     folder = Path(run_dir).absolute()
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
@@ -163,6 +166,20 @@ def _check_loads_nothing(root: Any, file: str) -> None:
                     f"says {name.value}, and no file may have code run",
                     fix=f"take it out; if you trust that code, add --{name.value} to the command",
                 )
+
+
+def _check_said_once(node: Any, file: str) -> None:
+    """Refuse a mapping with two values for one name, of which only one would count."""
+    seen: set[str] = set()
+    for name, _ in _pairs(node):
+        if isinstance(name, yaml.ScalarNode) and name.value in seen and name.value != "<<":
+            raise ConfigError(
+                f"{file}:{name.start_mark.line + 1}",
+                "says it a second time",
+                value=name.value,
+                fix="keep one of the two, or write both parts below it",
+            )
+        seen.add(str(name.value))
 
 
 def _pairs(node: Any) -> list[Any]:

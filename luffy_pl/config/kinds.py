@@ -8,7 +8,6 @@ line says so.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -173,16 +172,6 @@ def fields_of(kind: str, name: str, *, where: str) -> tuple[str, ...]:
         ConfigError: nothing has that name.
     """
     return tuple(field.name for field in dataclasses.fields(find(kind, name, where=where)))
-
-
-def known_fields() -> Iterator[str]:
-    """Every dotted key inside a section with a kind: `kind`, and the fields of each kind."""
-    for path, section in SECTIONS.items():
-        fields: set[str] = set()
-        for name in known(section.kind):
-            with contextlib.suppress(ConfigError):  # an installed package that does not import
-                fields |= set(fields_of(section.kind, name, where=path))
-        yield from (f"{path}.{field}" for field in ("kind", *sorted(fields)))
 
 
 def without(argv: Sequence[str], path: str) -> list[str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from luffy_pl.bundled import CONFIG_FLAGS
+from luffy_pl.bundled import CONFIG_FLAGS, PREFIX
 from luffy_pl.config.sources import COMMAND_LINE, SettingSource, options
 from luffy_pl.errors import ConfigError
 
@@ -121,6 +121,12 @@ def is_base(file: SettingSource) -> bool:
     return all(file.values.get(key) is not None for key in OF_A_BASE)
 
 
+def base_file(sources: Sequence[SettingSource]) -> str | None:
+    """The file that a run changes: the first base, else the first file; None without files."""
+    files = [source for source in sources if source.name != COMMAND_LINE]
+    return next((file.name for file in [*filter(is_base, files), *files]), None)
+
+
 def recipe_name(sources: Sequence[SettingSource]) -> str | None:
     """The name that all sources give: `dapo`, or `dapo+kl_in_loss` with an add-on.
 
@@ -147,6 +153,12 @@ def recipe_name(sources: Sequence[SettingSource]) -> str | None:
     return found
 
 
+def a_base() -> str:
+    """A base that is there, from where the command is started."""
+    path = Path("conf", "quickstart.yaml")
+    return str(path) if path.is_file() else f"{PREFIX}quickstart"
+
+
 def check_has_base(args: Sequence[str], sources: Sequence[SettingSource]) -> None:
     """Refuse settings that name no model, unless only help is asked for."""
     asks_help = any(arg == "-h" or arg.partition("=")[0].endswith("help") for arg in args)
@@ -161,5 +173,5 @@ def check_has_base(args: Sequence[str], sources: Sequence[SettingSource]) -> Non
         "--config",
         f"names no model ({key}): these files are overlays" if files else "is missing",
         value=", ".join(files) or None,
-        fix=f"begin with a base: --config conf/quickstart.yaml{overlays}",
+        fix=f"begin with a base: --config {a_base()}{overlays}",
     )

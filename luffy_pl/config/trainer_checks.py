@@ -25,7 +25,7 @@ HONOURED = (
 )  # fmt: skip
 REPLACED: dict[str, tuple[tuple[Any, ...], str]] = {
     "logger": ((None,), "set loggers: [tensorboard], or [] for metrics.jsonl alone"),
-    "fast_dev_run": ((False,), f"{PHASES}: 1, or use --dry_run true"),
+    "fast_dev_run": ((False,), f"{PHASES}: 1, or use --dry_run"),
     "max_epochs": ((None, 1), f"{PHASES}: a run is one epoch of so many phases"),
     "min_epochs": ((None,), PHASES),
     "max_steps": ((-1,), f"{PHASES}: each has model.optimizer.steps_per_phase steps"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.process.hub import hub_problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,13 +26,15 @@ def load_tokenizer(
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    code = code_arguments(remote_code)
+    code, problem = code_arguments(remote_code), hub_problem(model_path)
     if remote_code is not None:
         log.warning("%s: code of commit %s is run", model_path, remote_code)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_path, **code)
         config = AutoConfig.from_pretrained(model_path, **code)
     except (OSError, ValueError) as error:
+        if problem is not None:
+            raise not_here(model_path, problem, where) from error
         raise ModelError(
             where,
             f"no tokenizer can be loaded ({first_line(error)})",
@@ -64,6 +67,16 @@ def check_same_tokenizer(
             value=model_path,
             fix="use a teacher with the policy's tokenizer",
         )
+
+
+def not_here(model_path: str, problem: str, where: str) -> ModelError:
+    """The error for a model that only the hub has, and the hub cannot be asked."""
+    return ModelError(
+        where,
+        f"is neither a folder here nor in the cache of the hub, and {problem}",
+        value=model_path,
+        fix=f"give a folder, or where there is a network: hf download {model_path}",
+    )
 
 
 def generation_stop_ids(model_path: str) -> list[int]:

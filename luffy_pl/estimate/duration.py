@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from luffy_pl.estimate.devices import Device
 from luffy_pl.estimate.memory import engine_parts, token_cache
 from luffy_pl.estimate.plan import RankPlan, Shape
-from luffy_pl.policy.flops import causal, training_passes
+from luffy_pl.policy.flops import ModelSize, causal, training_passes
 
 TRAINING_SHARE = 0.4
 """Share of a device's FLOP/s that training is assumed to reach: a usual value, not measured."""
@@ -29,28 +29,31 @@ class PhaseEstimate:
 def estimate_phase(
     shape: Shape, plan: RankPlan, device: Device, *, response_tokens: int
 ) -> PhaseEstimate:
-    """With answers and traces of `response_tokens` tokens, prompts as long as they may be.
+    """With answers of `response_tokens` tokens.
 
     Scoring, weight sync and evaluation are not in it.
     """
-    rollouts = plan.prompts * plan.rollouts_per_prompt
-    rows = rollouts + plan.prompts * plan.given_per_prompt
-    row_tokens = plan.prompt_tokens + response_tokens
+    rollouts, given = (
+        plan.prompts * count for count in (plan.rollouts_per_prompt, plan.given_per_prompt)
+    )
+    prompt = mean_prompt(plan)
+    trace = response_tokens if plan.mean_trace_tokens is None else plan.mean_trace_tokens
     flops = device.flops_bf16 if plan.compute_bytes == 2 else device.flops_fp32
     again = plan.recomputes is True
     passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
     # Old log-probabilities: one more pass over all optimizer steps but the first.
     passes += (plan.steps_per_phase - 1) / plan.steps_per_phase
-    attended = causal(row_tokens)
-    frozen = sum(
-        part.passes * (part.size or shape.size).forward_flops(row_tokens, attended)
-        for part in plan.frozen
-    )
-    forward = shape.size.forward_flops(row_tokens, attended)
+    lengths = ((rollouts, prompt + response_tokens), (given, prompt + trace))
+
+    def forward(size: ModelSize) -> float:
+        return sum(n * size.forward_flops(tokens, causal(tokens)) for n, tokens in lengths)
+
+    frozen = sum(part.passes * forward(part.size or shape.size) for part in plan.frozen)
+    operations = forward(shape.size) * passes + frozen
     return PhaseEstimate(
-        rows=rows,
+        rows=rollouts + given,
         sampled_tokens=float(rollouts * response_tokens),
-        trained_tokens=float(rows * row_tokens),
+        trained_tokens=float(rollouts * (prompt + response_tokens) + given * (prompt + trace)),
         generate_s=generate_seconds(
             shape,
             plan,
@@ -58,8 +61,13 @@ def estimate_phase(
             rollouts=rollouts * plan.engine_ranks / plan.ranks,
             response_tokens=response_tokens,
         ),
-        train_s=rows * (forward * passes + frozen) / (plan.ranks * TRAINING_SHARE * flops),
+        train_s=operations / (plan.ranks * TRAINING_SHARE * flops),
     )
+
+
+def mean_prompt(plan: RankPlan) -> float:
+    """Tokens of a prompt: those of the data, or as many as it may have."""
+    return plan.prompt_tokens if plan.mean_prompt_tokens is None else plan.mean_prompt_tokens
 
 
 def generate_seconds(
@@ -67,7 +75,7 @@ def generate_seconds(
 ) -> float:
     """Time of one engine: every step reads the weights and the caches of all running sequences."""
     engine = engine_parts(shape, plan, device)
-    context = plan.prompt_tokens + response_tokens / 2
+    context = mean_prompt(plan) + response_tokens / 2
     per_sequence = context * token_cache(shape, plan)
     together = max(1.0, min(rollouts, engine["engine cache"] / per_sequence))
     read_s = (engine["engine weights"] + together * per_sequence) / (

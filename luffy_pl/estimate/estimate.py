@@ -7,27 +7,32 @@ from dataclasses import asdict
 from typing import Any
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.estimate.advice import problems, room_for_tokens
+from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
+from luffy_pl.estimate.duration import estimate_phase
+from luffy_pl.estimate.memory import (
+    engine_parts,
+    host_parts,
+    peaks,
+    token_cache,
+    training_parts,
+)
+from luffy_pl.estimate.plan import RowLengths, read_plan, read_shape
+from luffy_pl.policy.architecture import read_architecture
+from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.tensor_parallel import layer_plan
+from luffy_pl.training.memory import peak_bytes
 
 
-def estimate(config: Any, options: argparse.Namespace) -> dict[str, Any]:
-    """All figures: bytes of a device by part, peaks, tokens and seconds of a phase."""
-    from luffy_pl.estimate.advice import problems, room_for_tokens
-    from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
-    from luffy_pl.estimate.duration import estimate_phase
-    from luffy_pl.estimate.memory import (
-        engine_parts,
-        host_parts,
-        peaks,
-        token_cache,
-        training_parts,
-    )
-    from luffy_pl.estimate.plan import read_plan, read_shape
-    from luffy_pl.policy.architecture import read_architecture
-    from luffy_pl.policy.lora import LoraConfig
-    from luffy_pl.policy.tensor_parallel import layer_plan
-    from luffy_pl.training.memory import peak_bytes
+def estimate(
+    config: Any, options: argparse.Namespace, *, lengths: RowLengths | None = None
+) -> dict[str, Any]:
+    """All figures: bytes of a device by part, peaks, tokens and seconds of a phase.
 
-    plan = read_plan(config)
+    Args:
+        lengths: of prompts and traces, where the data was read.
+    """
+    plan = read_plan(config, lengths)
     # The libraries themselves: what this process took to come here, a run takes too.
     process = float(peak_bytes())
     name = options.device or (A100.name if plan.is_gpu else CPU)

@@ -46,6 +46,15 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class RowLengths:
+    """Tokens of the prompts and expert traces that a run was read to have."""
+
+    longest_prompt: int
+    mean_prompt: float
+    mean_trace: float | None
+
+
+@dataclass(frozen=True)
 class FrozenPart:
     """A model that scores tokens.
 
@@ -71,6 +80,8 @@ class RankPlan:
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
     engine_ranks: `data.engine.tensor_parallel_size`.
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
+    mean_prompt_tokens, mean_trace_tokens: where the data was read; None: prompts are taken to be as
+    long as they may be, and traces as long as answers.
     """
 
     ranks: int
@@ -98,6 +109,8 @@ class RankPlan:
     rollouts_per_prompt: int
     given_per_prompt: int
     steps_per_phase: int
+    mean_prompt_tokens: float | None = None
+    mean_trace_tokens: float | None = None
 
 
 def read_shape(
@@ -147,14 +160,15 @@ def with_shape(part: FrozenPart, path: str) -> FrozenPart:
     return replace(part, parameters=numbers, size=model_size(model))
 
 
-def read_plan(config: Any) -> RankPlan:
-    """Read a composed configuration of `fit`."""
+def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
+    """Read a composed configuration of `fit`, and the lengths of its data where they are known."""
     trainer, model, data = config.trainer, config.model, config.data
     rollout, engine, policy = data.rollout, data.engine, model.policy
     ranks = count_ranks(trainer)
     is_gpu = trainer.accelerator in ("gpu", "cuda")
     computes_bf16 = policy.dtype == "bfloat16" or "bf16" in str(trainer.precision)
-    prompt_tokens = (data.train and data.train.max_prompt_tokens) or 1024
+    longest_prompt = (data.train and data.train.max_prompt_tokens) or 1024
+    prompt_tokens = longest_prompt if lengths is None else lengths.longest_prompt
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
@@ -184,4 +198,6 @@ def read_plan(config: Any) -> RankPlan:
         rollouts_per_prompt=rollout.group_size - rollout.expert_traces_per_group,
         given_per_prompt=rollout.expert_traces_per_group,
         steps_per_phase=model.optimizer.steps_per_phase,
+        mean_prompt_tokens=None if lengths is None else lengths.mean_prompt,
+        mean_trace_tokens=None if lengths is None else lengths.mean_trace,
     )

@@ -20,10 +20,9 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
     plan, device, phase = found["plan"], found["device"], found["phase"]
     capacity = device["memory"]
     cut = f", weights cut over {plan['shards']}" if plan["shards"] > 1 else ""
-    adapters = f" and {found['adapters'] / 1e6:,.1f} M in adapters" if found["adapters"] else ""
     text = [
-        f"{found['model']}: {found['parameters'] / 1e6:,.1f} M parameters{adapters}, "
-        f"{plan['ranks']} x {device['name']} with {capacity / GIB:.1f} GiB{cut}",
+        f"{model_line(found)}, {plan['ranks']} x {device['name']} with "
+        f"{capacity / GIB:.1f} GiB{cut}",
         "",
         "GiB of one device",
     ]
@@ -52,6 +51,41 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
     )
     text += [""] * bool(found["problems"]) + [f"does not fit: {line}" for line in found["problems"]]
     return text
+
+
+def model_line(found: Mapping[str, Any]) -> str:
+    """The model and how many numbers of it are trained."""
+    adapters = f" and {found['adapters'] / 1e6:,.1f} M in adapters" if found["adapters"] else ""
+    return f"{found['model']}: {found['parameters'] / 1e6:,.1f} M parameters{adapters}"
+
+
+def memory_line(found: Mapping[str, Any]) -> str:
+    """Both peaks of one device, and whether they fit."""
+    peaks, device = found["peak_bytes"], found["device"]
+    fits = max(peaks.values()) <= device["memory"]
+    each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in peaks.items())
+    return (
+        f"{each} of {device['memory'] / GIB:.1f} GiB of one {device['name']}: "
+        f"{'fits' if fits else 'does not fit'}, by the estimate"
+    )
+
+
+def time_line(found: Mapping[str, Any], *, num_phases: int) -> str:
+    """Of a phase, and of so many: what the device cannot do faster."""
+    phase = found["phase"]
+    whole_s = num_phases * (phase["generate_s"] + phase["train_s"])
+    return (
+        f"a phase samples for {in_words(phase['generate_s'])} and trains for "
+        f"{in_words(phase['train_s'])} at least, {num_phases} phases for {in_words(whole_s)}, "
+        f"by the estimate (answers of {found['response_tokens']} tokens; no scoring, no evaluation)"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def note(name: str, found: Mapping[str, Any]) -> str:

@@ -17,16 +17,10 @@ import lightning as L
 import torch
 
 from luffy_pl.bundled import resolve
-from luffy_pl.data.chat import Tokenizer
 from luffy_pl.data.prompts import PromptSet
 from luffy_pl.data.rendering import RENDERER
 from luffy_pl.data.source import PromptSource
-from luffy_pl.data.tokenizer import (
-    check_same_tokenizer,
-    load_tokenizer,
-    longest_context,
-    stop_token_ids,
-)
+from luffy_pl.data.tokenizer import load_tokenizer, longest_context, stop_token_ids
 from luffy_pl.experience.answering import answer_streams
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
 from luffy_pl.experience.checks import check_ranks
@@ -34,26 +28,24 @@ from luffy_pl.experience.collect import collect_phase
 from luffy_pl.experience.one_ahead import OneAhead
 from luffy_pl.experience.phases import PhasePlanner
 from luffy_pl.experience.policy_view import PolicyView
-from luffy_pl.experience.reading import (
-    Asking,
-    build_hinter,
-    build_teacher_prompter,
-    read_benchmarks,
-    read_training,
-)
+from luffy_pl.experience.reading import Asking, build_hinter, read_benchmarks, read_training
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.guidance.hinter import Hinter
-from luffy_pl.guidance.teacher_prompts import TeacherPrompter
+from luffy_pl.guidance.teacher_prompts import (
+    TeacherPrompter,
+    build_teacher_prompter,
+    check_teachers,
+)
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, build_reward_function
 from luffy_pl.rollout.engine import EngineConfig
-from luffy_pl.rollout.start import start_supervised
+from luffy_pl.rollout.start import check_installed, start_supervised
 from luffy_pl.rollout.supervised import SupervisedEngine
 
 log = logging.getLogger(__name__)
@@ -103,7 +95,7 @@ class LuffyDataModule(L.LightningDataModule):
         steps_per_phase: int = 1,
         sampler_logprobs: bool = False,
         recorded_behaviour: bool = False,
-        teacher_paths: dict[str, str] | None = None,
+        teacher_paths: dict[str, str] = {},  # noqa: B006  never changed
     ) -> None:
         super().__init__()
         check_benchmarks(benchmarks, answers_per_chunk=answers_per_chunk)
@@ -165,14 +157,6 @@ class LuffyDataModule(L.LightningDataModule):
         if hasattr(self, "collector"):
             return
         self.read(stage)
-        if self.prompts is not None:
-            self.planner = PhasePlanner(
-                self.prompts,
-                self.rollout,
-                seed=self.seed,
-                rank=self._rank,
-                num_ranks=self._num_ranks,
-            )
         self._report("starting the rollout engine")
         self.engine = start_supervised(
             self.model_path,
@@ -197,6 +181,7 @@ class LuffyDataModule(L.LightningDataModule):
 
     def read(self, stage: str) -> None:
         """Read tokenizer, prompts, traces and problems: all that `setup` needs but an engine."""
+        check_installed(self.engine_config)
         self.tokenizer = tokenizer = load_tokenizer(
             self.model_path, remote_code=self.engine_config.remote_code
         )
@@ -222,9 +207,26 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-            self._read_teachers(tokenizer)
+            check_teachers(tokenizer, self.teacher_paths)
+            self.teacher_prompter = build_teacher_prompter(
+                self.rollout.teacher_prompt,
+                tokenizer,
+                hint_template=None if self.train is None else self.train.hint_template,
+                own_window=longest_context(
+                    self.model_path, remote_code=self.engine_config.remote_code
+                ),
+                teachers=self.teacher_paths.values(),
+                seed=self.seed,
+            )
             for writer in filter(None, (self.hinter, self.teacher_prompter)):
                 writer.check(self.prompts.prompts)
+            self.planner = PhasePlanner(
+                self.prompts,
+                self.rollout,
+                seed=self.seed,
+                rank=self._rank,
+                num_ranks=self._num_ranks,
+            )
         self.problems = read_benchmarks(
             self.benchmarks,
             tokenizer,
@@ -233,19 +235,6 @@ class LuffyDataModule(L.LightningDataModule):
             report=self._report,
         )
         RENDERER.close()
-
-    def _read_teachers(self, tokenizer: Tokenizer) -> None:
-        """Compare the tokenizers of teachers with the policy's, and build their prompts' writer."""
-        paths = {name: resolve(path) for name, path in (self.teacher_paths or {}).items()}
-        for name, path in paths.items():
-            check_same_tokenizer(tokenizer, path, where=f"model.frozen.{name}.path")
-        windows = [
-            longest_context(self.model_path, remote_code=self.engine_config.remote_code),
-            *(longest_context(path) for path in paths.values()),
-        ]
-        self.teacher_prompter = build_teacher_prompter(
-            self.train, self.rollout, tokenizer, windows, seed=self.seed
-        )
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""

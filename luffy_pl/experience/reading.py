@@ -16,7 +16,6 @@ from luffy_pl.experience.checks import check_prompts, without_bad_golds
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.guidance.hinter import Hinter
 from luffy_pl.guidance.settings import WHERE, check_template
-from luffy_pl.guidance.teacher_prompts import USUAL, TeacherPrompter, read_template
 from luffy_pl.records import Prompt
 from luffy_pl.reward.reward import Verifier
 
@@ -102,36 +101,6 @@ def build_hinter(
         template=template,
         template_name=name,
         max_prompt_tokens=min((limit for limit in limits if limit), default=None),
-        seed=seed,
-    )
-
-
-def build_teacher_prompter(
-    source: PromptSource | None,
-    rollout: RolloutConfig,
-    tokenizer: Tokenizer,
-    windows: Sequence[int | None],
-    *,
-    seed: int,
-) -> TeacherPrompter | None:
-    """What writes the teacher's prompts; None where it sees what the policy sees.
-
-    Args:
-        windows: tokens that policy and teachers take; None is no limit.
-    """
-    config = rollout.teacher_prompt
-    if config is None or source is None:
-        return None
-    template = USUAL if config.template is None else read_template(config.template)
-    if source.hint_template is not None:
-        check_template(source.hint_template, f"{source.path}: hint_template")
-        template = source.hint_template.replace("{hint}", "{text}")
-    return TeacherPrompter(
-        config.sees,
-        encode=lambda texts: encode_known(tokenizer, texts),
-        special=tuple(tokenizer.all_special_tokens),
-        template=template,
-        window=min((window for window in windows if window), default=None),
         seed=seed,
     )
 

@@ -8,14 +8,16 @@ template, and the teacher scores the policy's own tokens behind it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from luffy_pl import registry
 from luffy_pl.bundled import resolve
+from luffy_pl.data.chat import Tokenizer, encode_known
 from luffy_pl.data.expert_traces import choose_traces
+from luffy_pl.data.tokenizer import check_same_tokenizer, longest_context
 from luffy_pl.errors import ConfigError
 from luffy_pl.guidance.hinter import Encode, parts, told
 from luffy_pl.guidance.settings import PLACE, filled
@@ -203,3 +205,45 @@ class TeacherPrompter:
                 value=self.template,
                 fix='write it in the model\'s tokens: data.train.hint_template "{question}{hint}"',
             )
+
+
+def check_teachers(tokenizer: Tokenizer, paths: Mapping[str, str]) -> None:
+    """Refuse teachers that read other tokens than the policy.
+
+    Args:
+        paths: folder or hub name of each model of `model.frozen` that has one.
+    """
+    for name, path in paths.items():
+        check_same_tokenizer(tokenizer, resolve(path), where=f"model.frozen.{name}.path")
+
+
+def build_teacher_prompter(
+    config: TeacherPromptConfig | None,
+    tokenizer: Tokenizer,
+    *,
+    hint_template: str | None,
+    own_window: int | None,
+    teachers: Iterable[str],
+    seed: int,
+) -> TeacherPrompter | None:
+    """What writes the teacher's prompts; None where it sees what the policy sees.
+
+    Args:
+        hint_template: `data.train.hint_template`.
+        own_window: tokens that the policy takes; None is no limit.
+        teachers: folders or hub names of teachers, whose windows a row has to fit too.
+    """
+    if config is None:
+        return None
+    template = USUAL if config.template is None else read_template(config.template)
+    if hint_template is not None:
+        template = hint_template.replace("{hint}", "{text}")
+    windows = [own_window, *(longest_context(resolve(path)) for path in teachers)]
+    return TeacherPrompter(
+        config.sees,
+        encode=lambda texts: encode_known(tokenizer, texts),
+        special=tuple(tokenizer.all_special_tokens),
+        template=template,
+        window=min((window for window in windows if window), default=None),
+        seed=seed,
+    )

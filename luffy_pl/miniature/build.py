@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.miniature.base_model import Base, train_base_past_gate
 from luffy_pl.miniature.world import draw_rows
 
@@ -51,7 +52,7 @@ def write_rows(out: Path, *, seed: int, skip: float = 0.0) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run a command; `build` writes the figures of its base to stdout as JSON."""
-    parser = argparse.ArgumentParser(prog="luffy-pl miniature", description="The small world.")
+    parser = CommandParser(prog="luffy-pl miniature", description="The small world.")
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("build", help="train the base and write the problems")
     writing = commands.add_parser("problems", help="write the problems alone")

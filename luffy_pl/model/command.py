@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luffy_pl.bundled import resolve
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.model.from_gguf import convert, find_gguf
 from luffy_pl.model.prepare import Preparation, prepare_model
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one of the two."""
-    parser = argparse.ArgumentParser(prog="luffy-pl model", description="Prepare models.")
+    parser = CommandParser(prog="luffy-pl model", description="Prepare models.")
     commands = parser.add_subparsers(dest="verb", required=True)
     gguf = commands.add_parser("from-gguf", help="convert a GGUF file to a model folder")
     gguf.add_argument(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import StorageError, first_line
 
 
 def main(argv: Sequence[str]) -> int:
     """Export one checkpoint; push it where --push says."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl export",
         description="Write a trained policy as a model folder with a card.",
     )

@@ -5,7 +5,6 @@ No variable of the environment, no name of a user or of the machine, no path is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -13,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from luffy_pl.commands.parser import CommandParser
 
 PACKAGES = (
     "luffy-pl",
@@ -32,7 +33,7 @@ PACKAGES = (
 
 def main(argv: Sequence[str]) -> int:
     """Print the environment."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl env", description="Versions and hardware, for a report of a bug."
     )
     parser.add_argument("--json", action="store_true", help="for a program")

@@ -100,7 +100,7 @@ def check_all_written() -> None:
         raise StorageError(
             f"{left[0]}{more}",
             f"could not be written ({_reason(error)})",
-            fix="make room on that disk, or give it back; then run again, a fit with --resume true",
+            fix="make room on that disk, or give it back; then run again, a fit with --resume",
         )
 
 

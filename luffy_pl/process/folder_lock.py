@@ -48,12 +48,7 @@ def alone(folder: Path, name: str) -> Iterator[None]:
     try:
         _acquire(lease)
     except (Timeout, LeaseSettingsMismatch):
-        raise StorageError(
-            str(folder),
-            "is in use by another luffy-pl",
-            value=_owner(lease),
-            fix="wait until that process ends, end it, or name another folder",
-        ) from None
+        raise _in_use(folder, lease) from None
     try:
         yield
     finally:
@@ -61,6 +56,29 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def check_not_in_use(folder: Path, name: str) -> None:
+    """Refuse a folder that another process holds, without taking or changing anything.
+
+    Raises:
+        StorageError: a process of this host, which lives, holds it.
+    """
+    from filelock import SoftFileLease
+
+    lease = SoftFileLease(folder / f".{name}.lock", lease_duration=SILENT_S, thread_local=False)
+    owner = lease.owner if folder.exists() else None
+    if owner is not None and _is_here(owner.hostname) and not is_zombie(owner.pid):
+        raise _in_use(folder, lease)
+
+
+def _in_use(folder: Path, lease: SoftFileLease) -> StorageError:
+    return StorageError(
+        str(folder),
+        "is in use by another luffy-pl",
+        value=_owner(lease),
+        fix="wait until that process ends, end it, or name another folder",
+    )
 
 
 def _acquire(lease: SoftFileLease) -> None:

@@ -24,6 +24,6 @@ def gpu_failure(error: BaseException, what: str) -> EngineError:
     return EngineError(
         "trainer.accelerator",
         f"{what} ({first_line(error)}), and this process can use its GPU no more",
-        fix="--resume true continues from the last checkpoint in a new process; if it happens "
+        fix="--resume continues from the last checkpoint in a new process; if it happens "
         "again, look at the GPU (dmesg, nvidia-smi)",
     )

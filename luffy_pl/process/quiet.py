@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from luffy_pl.commands.program import runnable
 from luffy_pl.errors import printable
 
 
@@ -15,7 +16,26 @@ class StderrLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line."""
-        sys.stderr.write(printable(self.format(record), keep="\n") + "\n")
+        sys.stderr.write(runnable(printable(self.format(record), keep="\n")) + "\n")
+
+
+class KeptLines(logging.Handler):
+    """Keeps warnings instead of writing them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        self.lines.append(printable(self.format(record)))
+
+
+def keep_warnings() -> list[str]:
+    """Have the package say nothing until the next `quiet`; returns the list that warnings go to."""
+    handler = KeptLines()
+    logging.getLogger("luffy_pl").handlers = [handler]
+    return handler.lines
 
 
 def quiet() -> None:

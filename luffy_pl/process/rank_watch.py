@@ -191,7 +191,7 @@ def gone(rank: int, seen: Sign | None, what: str) -> EngineError:
         f"rank {rank}",
         f"{what}, and the others cannot go on without it",
         value=process,
-        fix="look at what it said last; --resume true continues from the last checkpoint",
+        fix="look at what it said last; --resume continues from the last checkpoint",
     )
 
 
@@ -222,6 +222,6 @@ def lost_each_other(error: BaseException) -> EngineError:
     return EngineError(
         "ranks",
         f"lost each other ({first_line(error)})",
-        fix="look at the network and at what each rank said last; --resume true continues from "
+        fix="look at the network and at what each rank said last; --resume continues from "
         "the last checkpoint",
     )

@@ -16,6 +16,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from luffy_pl.bundled import CONF, PREFIX, resolve
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError, StorageError
 
 MODEL, DATA, METHOD = f"{PREFIX}base", f"{PREFIX}train.jsonl", "luffy"
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What answers a question beforehand."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="luffy-pl init",
         description="Begin a project: a commented configuration, a grid and a README that run.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.evaluation.tables import interval, percent, plain_table
 from luffy_pl.report.compare import paired_table, paired_with_first
 from luffy_pl.report.cost import MEASURES, check_measured, cost_table
@@ -28,7 +28,7 @@ from luffy_pl.run_dir.read import RunHistory, read_run
 
 def main(argv: Sequence[str]) -> int:
     """Print a comparison; write a page, and the curves with --plot."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl report", description="Compare finished runs: accuracy before and after."
     )
     parser.add_argument(

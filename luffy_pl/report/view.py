@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import webbrowser
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.report.page.build import page_pieces, write_page
 from luffy_pl.run_dir.read import read_run
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 
 def main(argv: Sequence[str]) -> int:
     """Write the page and open it, or serve it until it is interrupted."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl view",
         description="Curves, groups and tokens of runs as one page that works without a network.",
     )

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError, DataError, StorageError
 from luffy_pl.records import Prompt
 from luffy_pl.reward.released.text import RELEASED, THINK_END
@@ -42,7 +43,7 @@ class ResponseLine:
 
 def main(argv: Sequence[str]) -> int:
     """Grade every line of --pairs into --out; print what was found."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl verify", description="Grade answers; the lines keep their order and fields."
     )
     parser.add_argument("--pairs", type=Path, required=True, help="JSON Lines to grade")

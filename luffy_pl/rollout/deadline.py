@@ -83,7 +83,7 @@ class Deadline:
             error = EngineError(
                 "data.engine.deadline_s",
                 f"no progress for {seconds:g} s, and it cannot be interrupted",
-                fix=f"look at {self._stacks}; --resume true continues from the last checkpoint",
+                fix=f"look at {self._stacks}; --resume continues from the last checkpoint",
             )
             os.write(2, f"luffy-pl: error [{error.exit_code}] {error}\n".encode())
             os._exit(error.exit_code)

@@ -182,5 +182,5 @@ def stale_prefixes(who: str) -> EngineError:
     return EngineError(
         "data.engine",
         f"{who} keeps cached prompts of the weights before, which a request still holds",
-        fix="--resume true continues from the last checkpoint",
+        fix="--resume continues from the last checkpoint",
     )

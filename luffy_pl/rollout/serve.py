@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from luffy_pl.bundled import resolve
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.start import check_vllm
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What to serve and where to listen; a trainer's `data.engine` must agree with it."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="luffy-pl serve", epilog="Further options go to `vllm serve` as they are."
     )
     made.add_argument(

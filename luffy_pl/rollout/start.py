@@ -34,6 +34,19 @@ def start_supervised(
     return SupervisedEngine(start, deadline_s=config.deadline_s, stacks=stacks)
 
 
+def check_installed(config: EngineConfig) -> None:
+    """Refuse an engine that is not there, before data is read for it.
+
+    Raises:
+        EngineError: vLLM is asked for and not installed.
+    """
+    needs_vllm = config.kind == "vllm" or (
+        config.kind == "auto" and config.tensor_parallel_size > 1
+    )
+    if needs_vllm:
+        check_vllm(WHERE, otherwise="; or use data.engine.kind=hf")
+
+
 def start_engine(
     model_path: str, config: EngineConfig, *, stop_token_ids: Sequence[int]
 ) -> RolloutEngine:

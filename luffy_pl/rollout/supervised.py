@@ -198,7 +198,7 @@ class SupervisedEngine:
         return EngineError(
             "data.engine",
             f"{what} ({first_line(error)})",
-            fix="--resume true continues from the last checkpoint; if it happens again, lower "
+            fix="--resume continues from the last checkpoint; if it happens again, lower "
             "data.engine.gpu_memory_utilization or use data.engine.kind=hf",
         )
 

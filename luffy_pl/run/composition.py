@@ -7,7 +7,8 @@ from typing import Any
 
 from luffy_pl.config.cross_checks import check_settings
 from luffy_pl.errors import ConfigError
-from luffy_pl.run.command import LuffyCLI, main
+from luffy_pl.run.command import main
+from luffy_pl.run.lightning_cli import LuffyCLI
 
 
 class Composed(Exception):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 
 DEVICES = ("a100-80g", "h100-80g", "cpu")
@@ -16,11 +16,10 @@ model; no weights are loaded. Exit code 1 if it does not fit."""
 
 def main(argv: Sequence[str]) -> int:
     """Estimate and print; 1 if something does not fit."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl estimate",
         description=DESCRIPTION,
         usage="luffy-pl estimate --config FILE [--config FILE] [--dotted.key value] [options]",
-        allow_abbrev=False,
     )
     parser.add_argument("--device", choices=DEVICES, help="default: by trainer.accelerator")
     parser.add_argument("--config_json", help="of the model, where model.policy.path is not here")

@@ -18,7 +18,6 @@ from luffy_pl.callbacks.progress import PhaseProgress
 from luffy_pl.callbacks.samples import Samples
 from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.weight_sync import WeightSync
-from luffy_pl.config.kinds import known_fields
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
@@ -58,15 +57,6 @@ LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     },
 }
 LINKED = {target for _, target in LINKS}
-
-
-def known_keys() -> list[str]:
-    """Every dotted key of a run, for suggestions."""
-    of_the_run = [
-        "recipe", "run_dir", "resume", "overwrite", "cpu_threads", "seed_everything", "ckpt_path",
-    ]  # fmt: skip
-    settings = settings_parser().get_defaults(skip_validation=True).keys(branches=True)
-    return [*of_the_run, *settings, *known_fields()]
 
 
 def settings_parser() -> LightningArgumentParser:

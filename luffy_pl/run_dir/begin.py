@@ -59,9 +59,6 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
     args = list(argv)
     if not args or args[0] != "fit":
         return args
-    for place, arg in enumerate(args):
-        if arg == "--resume" and (place + 1 == len(args) or args[place + 1].startswith("-")):
-            args[place] = "--resume=true"
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", "-c")
     parser.add_argument("--resume", default="false")
@@ -79,14 +76,19 @@ def begin(run_dir: Path, *, overwrite: bool) -> None:
     """Never mix two runs in one folder; `undo_begin` brings a run back that was overwritten."""
     if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
         return
-    if not overwrite:
+    check_free(run_dir, overwrite=overwrite)
+    set_aside(run_dir, RESULTS)
+
+
+def check_free(run_dir: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a run which is not to be replaced."""
+    if (run_dir / METRICS).exists() and not overwrite:
         raise ConfigError(
             "run_dir",
             "already holds a run",
             value=str(run_dir),
-            fix="--resume true, --overwrite true, or another --run_dir",
+            fix="--resume, --overwrite, or another --run_dir",
         )
-    set_aside(run_dir, RESULTS)
 
 
 def undo_begin(run_dir: Path) -> None:
@@ -109,7 +111,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
         raise StorageError(
             str(run_dir / FOLDER),
             f"holds no whole checkpoint: {'; '.join(skipped)}",
-            fix="put one back, or begin again with --overwrite true",
+            fix="put one back, or begin again with --overwrite",
         )
     if rank_zero_only.rank == 0:
         for why in skipped:
@@ -210,7 +212,7 @@ def kept_config(run_dir: Path) -> DictConfig:
     raise StorageError(
         str(path),
         f"cannot be read ({problem})",
-        fix="put it back, or begin again with --overwrite true",
+        fix="put it back, or begin again with --overwrite",
     )
 
 

@@ -200,7 +200,7 @@ def check_hashes(path: Path) -> None:
                 f"{path}/{name}",
                 "is not what was saved: its sha256 differs from the manifest",
                 value=found[:16],
-                fix=f"remove {path}, and --resume true continues from the one before",
+                fix=f"remove {path}, and --resume continues from the one before",
             )
 
 

@@ -1,4 +1,4 @@
-"""`--overwrite true` keeps the earlier run until the new one has trained a phase.
+"""`--overwrite` keeps the earlier run until the new one has trained a phase.
 
 A wrong setting, a missing file or an engine that does not start must not cost the earlier run.
 """

@@ -20,6 +20,19 @@ def read_checkpoint(path: str) -> Mapping[str, Any] | None:
     Raises:
         ModelError: the file is cut off, or no checkpoint of ours.
     """
+    content = _content(path)
+    state: Mapping[str, Any] | None = content and content["luffy_pl"]
+    return state
+
+
+def read_data_state(path: str) -> Mapping[str, Any]:
+    """What a checkpoint says of the prompts of its run; nothing of a place in a remote store."""
+    state: Mapping[str, Any] = (_content(path) or {}).get("LuffyDataModule", {})
+    return state
+
+
+def _content(path: str) -> Mapping[str, Any] | None:
+    """A checkpoint, its weights not read; None for a place in a remote store."""
     if not Path(path).exists():
         return None
     # The part of a sharded checkpoint that is not weights.
@@ -38,8 +51,7 @@ def read_checkpoint(path: str) -> Mapping[str, Any] | None:
             "is no checkpoint of luffy-pl",
             fix="give checkpoints/last.ckpt of a run; a model folder belongs in model.policy.path",
         )
-    state: Mapping[str, Any] = content["luffy_pl"]
-    return state
+    return content
 
 
 def check_adapters(

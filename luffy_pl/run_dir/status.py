@@ -5,7 +5,6 @@ A run writes `status.json` every few seconds, from a thread of its own: also whi
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import StorageError
 from luffy_pl.process.alive import is_running
 from luffy_pl.process.files import write_file
@@ -102,7 +102,7 @@ def lives(status: RunStatus) -> bool:
 
 def main(argv: Sequence[str]) -> int:
     """One line for each run."""
-    parser = argparse.ArgumentParser(prog="luffy-pl status", description=__doc__)
+    parser = CommandParser(prog="luffy-pl status", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="outputs/<name>")
     args = parser.parse_args(list(argv))
     for run in args.runs:

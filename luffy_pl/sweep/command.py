@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from luffy_pl.commands.parser import CommandParser
+from luffy_pl.commands.program import program
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import runner
@@ -58,7 +60,7 @@ def run(grid: Grid, cells: Sequence[Cell], out: Path, *, launcher: str, max_para
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="luffy-pl sweep",
         description="Run every cell of a grid; the same command continues a sweep that was ended.",
     )
@@ -102,7 +104,7 @@ def plan(
         console.print(f"{cell.name:<40} {status.event if status else 'new'}")
         if with_commands and not is_finished(status):
             words = (*cell.arguments, *how_to_go_on(cell, status))
-            console.print(f"    luffy-pl {shlex.join(words)}")
+            console.print(f"    {program()} {shlex.join(words)}")
     console.print(cost(grid, state, len(cells), len(to_run), max_parallel))
     return to_run
 

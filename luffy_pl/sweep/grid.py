@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from luffy_pl.errors import ConfigError
 from luffy_pl.sweep.values import (
     check_label,
     check_names,
@@ -105,6 +106,9 @@ def read_grid(path: Path) -> Grid:
     content = load_yaml(path, where="grid")
     where = str(path)
     top = mapping(content, where)
+    if {"model", "data", "trainer"} & top.keys():
+        fix = f"luffy-pl fit --config {where}, or name it under base of a grid"
+        raise ConfigError(where, "is the configuration of a run and no grid", fix=fix)
     check_names(top, KEYS, where)
     name = text(top.get("name"), f"{where}: name")
     check_label(name, f"{where}: name")

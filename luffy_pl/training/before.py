@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from luffy_pl.errors import ConfigError
-from luffy_pl.experience.teacher_view import teacher_view
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenModels
@@ -19,6 +18,7 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.micro_batches import MicroBatch
 from luffy_pl.training.minibatch import Before, logprobs
+from luffy_pl.training.teacher_view import teacher_view
 
 Cut = Callable[[Experience, list[int]], list[MicroBatch]]
 

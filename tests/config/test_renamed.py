@@ -46,7 +46,7 @@ def test_one_line_says_the_new_name(command_line, tmp_path, overlay):
         *QUICKSTART, *overlay("{clip: [0.1, 0.3]}"), "--dry_run=true", f"--run_dir={tmp_path / 'r'}"
     )
     assert done.returncode == 0
-    [line] = [line for line in done.stderr.splitlines() if CLIP in line]
+    [line] = [line.strip() for line in done.stdout.splitlines() if CLIP in line]
     assert f'is now called {GATE}: {{"kind": "clip", "low": 0.1, "high": 0.3}}' in line
 
 

@@ -39,7 +39,7 @@ def ends_with_5(process, said, lost, *, since_s, within_s):
     errors = [line for line in said().splitlines() if "luffy-pl: error" in line]
     assert len(errors) == 1, said()
     assert errors[0].startswith(f"luffy-pl: error [5] rank {lost}: "), errors
-    assert "--resume true continues" in errors[0]
+    assert "--resume continues" in errors[0]
     assert "Traceback" not in said()
     assert took_s < within_s
     return errors[0]

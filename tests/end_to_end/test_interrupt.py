@@ -50,7 +50,7 @@ def test_a_run_ends_at_a_signal(start, tmp_path, number, to_group, code, line):
     # Up to that line there may be progress of the phase that was under way, and nothing else.
     words = {text.split()[0] for text in after[:-2] if text.strip()}
     assert words <= {"generate", "score", "train", "phase", "luffy-pl:"}
-    command = f"continue with: luffy-pl fit --resume true --run_dir {tmp_path / 'run'}"
+    command = f"continue with: luffy-pl fit --resume --run_dir {tmp_path / 'run'}"
     assert re.fullmatch(rf"phase \d+ is saved; {command}", after[-2])
     assert read_lines(tmp_path / "run" / "metrics.jsonl")
 

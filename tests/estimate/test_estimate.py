@@ -36,6 +36,13 @@ def test_known_models_have_their_published_size(config, published):
     assert read_shape(config, compute_bytes=2).parameters == published
 
 
+def test_a_small_model_on_one_gpu(command_line):
+    done = command_line("estimate", "--config", "conf/gsm8k_qwen.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "Qwen/Qwen2.5-0.5B-Instruct: 494.0 M parameters" in done.stdout
+    assert done.stdout.count(" fits") == 2
+
+
 def test_the_published_setting_fits(command_line):
     for device in ("a100-80g", "h100-80g"):
         done = command_line(*PAPER, "--device", device, "--json")
@@ -258,3 +265,16 @@ def test_seconds_by_hand():
     compute_s = 6 * (2 * 600 + 4 * 20 * 25) / (0.4 * 1e6)
     assert phase.generate_s == pytest.approx(10 * max((2000 + 1200) / (0.6 * 1e6), compute_s))
     assert A_DEVICE.memory < GIB
+
+
+def test_seconds_with_the_lengths_that_were_read_by_hand():
+    plan = a_plan(shards=2, mean_prompt_tokens=10.0, mean_trace_tokens=5.0)
+    phase = estimate_phase(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    # 12 rollouts of 10 + 10 tokens, 4 traces of 10 + 5
+    assert phase.trained_tokens == 12 * 20 + 4 * 15
+    forward = 12 * (1200 * 20 + 80 * 210) + 4 * (1200 * 15 + 80 * 120)
+    assert phase.train_s == pytest.approx(forward * 4 / (2 * 0.4 * 1e6))
+    # 6 sequences of a rank at once: 10 + half of 10 tokens of context, 8 bytes each
+    compute_s = 6 * (2 * 600 + 4 * 20 * 15) / (0.4 * 1e6)
+    read_s = (2000 + 6 * 15 * 8) / (0.6 * 1e6)
+    assert phase.generate_s == pytest.approx(10 * max(read_s, compute_s))

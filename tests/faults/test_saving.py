@@ -76,7 +76,7 @@ def test_one_failure_too_many_ends_it_with_the_last_checkpoint_whole(fit, tmp_pa
     assert done.returncode == 8
     last = done.stderr.splitlines()[-1]
     assert "phase 3 cannot be saved: [Errno 27] File too large" in last
-    assert "Fix: make room, then --resume true continues from phase 1" in last
+    assert "Fix: make room, then --resume continues from phase 1" in last
     folder = tmp_path / "run" / "checkpoints"
     saved, skipped = newest(folder)
     assert (saved.phase, skipped) == (1, [])

@@ -116,7 +116,7 @@ def test_stopped_and_resumed_is_the_run_that_was_not(
     assert stopped.returncode == code, stopped.stderr
     saved, _ = newest(tmp_path / "checkpoints")
     assert saved.phase == STAGES[stage]
-    command = f"luffy-pl fit --resume true --run_dir {tmp_path}"
+    command = f"luffy-pl fit --resume --run_dir {tmp_path}"
     *_, said, last = stopped.stderr.splitlines()
     assert said == f"phase {saved.phase} is saved; continue with: {command}"
     assert last == f"luffy-pl: {word} [{code}]"

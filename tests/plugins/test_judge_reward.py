@@ -102,7 +102,7 @@ def test_a_judge_that_gives_no_points_is_one_line(judge, judged, fails, reason, 
     said = str(caught.value)
     assert said.startswith(f"judge: gives no points ({reason}")
     assert judge.url in said
-    assert "--resume true goes on" in said
+    assert "--resume goes on" in said
     assert len(judge.asked) == asked
 
 

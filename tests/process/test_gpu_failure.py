@@ -23,7 +23,7 @@ def test_a_run_ends_with_the_code_of_what_failed(command_line, monkeypatch, tmp_
     done = command_line("fit", "--config", "conf/quickstart.yaml", *SMALL, "--run_dir", tmp_path)
     assert done.returncode == code
     last = done.stderr.splitlines()[-1]
-    assert ("--resume true continues" in last) == (code == 5)
+    assert ("--resume continues" in last) == (code == 5)
     assert json.loads((tmp_path / "error.json").read_text())["exit_code"] == code
     assert "in fail" in (tmp_path / "logs" / "traceback.txt").read_text()
 

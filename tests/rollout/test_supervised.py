@@ -144,7 +144,7 @@ def test_a_gpu_that_failed_ends_the_run_and_no_engine_is_started(
             raise ValueError("the core died") from low
 
     monkeypatch.setattr(StandIn, asked, fail)
-    with pytest.raises(EngineError, match=r"GPU no more.*--resume true") as caught:
+    with pytest.raises(EngineError, match=r"GPU no more.*--resume") as caught:
         ask(engine)
     assert (caught.value.exit_code, StandIn.made) == (5, 1)
 

@@ -1,4 +1,4 @@
-"""`--overwrite true` costs the earlier run nothing before the new one has trained."""
+"""`--overwrite` costs the earlier run nothing before the new one has trained."""
 
 import pytest
 from recipes.small_runs import SMALL

@@ -73,7 +73,7 @@ def prepare_corpus(
         shutil.rmtree(folder / "shards", ignore_errors=True)
     elif (folder / REPORT).exists():
         raise StorageError(
-            str(folder), "holds a prepared data set", fix="--overwrite true, or another --out"
+            str(folder), "holds a prepared data set", fix="--overwrite, or another --out"
         )
     shards = begin_shards(folder, job)
     files = fill(shards, job, rows_of(job, path), workers=workers, on_progress=say)

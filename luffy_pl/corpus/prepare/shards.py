@@ -36,7 +36,7 @@ def begin_shards(folder: Path, job: SelectionJob) -> Path:
         raise StorageError(
             str(folder),
             "holds rows that are being prepared with other settings",
-            fix="give the same ones to go on, --overwrite true to begin again, or another --out",
+            fix="give the same ones to go on, --overwrite to begin again, or another --out",
         )
     shards.mkdir(parents=True, exist_ok=True)
     file.write_text(wanted, encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Every number in the table of an experiment is one that its committed CSV files give."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from luffy_pl.sweep.interval import over_seeds
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+# By row of a table, what `group` is called in results.csv; the first row may be the base.
+BASE = "before"
+ROWS = {
+    "01_methods": {
+        "before": BASE, "LUFFY": "luffy", "SFT, then RL": "sft_then_rl",
+        "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
+        "SFT, 15 phases": "sft_15_phases", "SFT, a quarter of the rate": "sft_slow",
+    },
+    "02_shaping_entropy": {
+        "shaping (LUFFY)": "shaping", "no shaping": "no_shaping",
+        "min(p, 0.2)": "clip_off_policy", "on-policy": "on_policy",
+    },
+    "03_ablation_table": {
+        "before": BASE, "mixed: no shaping, clip": "mixed", "+ shaping, clip": "mixed_shaping",
+        "+ shaping, no clip (LUFFY)": "luffy", "on-policy, clip": "on_policy",
+        "on-policy, shaping, clip": "on_policy_shaping", "on-policy, no clip": "on_policy_no_clip",
+    },
+    "04_gamma": {gamma: gamma for gamma in ("0.05", "0.1", "0.2", "0.3", "0.5")},
+    "05_expert_share": {
+        "no expert": "share_0", "1 of 8 (LUFFY)": "share_1", "2 of 8": "share_2",
+        "4 of 8": "share_4", "first quarter of the trace": "prefix_0.25",
+        "first half": "prefix_0.5", "first three quarters": "prefix_0.75",
+        "random part": "prefix_random",
+    },
+    "06_follow_ups": {
+        "LUFFY": "luffy", "LUFFY, recorded behaviour": "luffy_recorded", "ReLIFT": "relift",
+        "SRFT": "srft", "CHORD-mu": "chord_mu", "Prefix-RFT": "prefix_rft", "HPT": "hpt",
+        "CHORD-phi": "chord_phi", "prefix guidance": "prefix_guidance", "DAPO": "dapo",
+        "ExGRPO": "exgrpo",
+    },
+    "07_difficulty": {
+        "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
+        "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
+    },
+}  # fmt: skip
+ENTROPIES = {
+    "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
+    "at openers": "entropy/opener_nats",
+}  # fmt: skip
+BENCHMARKS = ("heldout", "longer", "shorter")
+
+
+def read(name, file="results.csv"):
+    with (EXPERIMENTS / name / file).open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def table(name):
+    """Rows of the first table behind **Found.**: name of the row, and cells by heading."""
+    found = (EXPERIMENTS / name / "README.md").read_text().partition("**Found.**")[2]
+    lines = [line for line in found.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    columns = {cell.partition(" (")[0]: place for place, cell in enumerate(head)}
+    labels = [place for column, place in columns.items() if column in ("trained on", "method")]
+    labels = labels if len(labels) == 2 else [0]
+    for row in rows:
+        cells = {column: row[place] for column, place in columns.items() if place not in labels}
+        yield " ".join(row[place] for place in labels).strip(), cells
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
+
+def percentages(rows, benchmark, *, is_base):
+    """Mean over seeds, and its interval where they differ, in percent."""
+    column = "before" if is_base else "after"
+    values = [100 * float(row[column]) for row in rows if row["benchmark"] == benchmark]
+    mean = over_seeds(values)
+    if mean.low is None or mean.high is None:
+        return [mean.value]
+    return [mean.value, max(0.0, mean.low), min(100.0, mean.high)]
+
+
+def entropy(rows, column, *, is_base):
+    of_cell = {
+        row["cell"]: float(row[f"{column}_{'first' if is_base else 'last'}"]) for row in rows
+    }
+    return [sum(of_cell.values()) / len(of_cell)]
+
+
+def half_right(name, group):
+    """The phase in which half of the rollouts are first right, of each seed that gets there."""
+    first = {}
+    for row in read(name, "curves.csv"):
+        if row["group"] == group and float(row["reward"] or 0) >= 0.5:
+            first.setdefault(row["seed"], int(row["phase"]))
+    return sorted(first.values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_table_is_what_the_csv_gives(name):
+    results = read(name)
+    described = list(table(name))
+    assert [label for label, _ in described] == list(ROWS[name])
+    for label, cells in described:
+        group = ROWS[name][label]
+        rows = [row for row in results if group in (BASE, row["group"])]
+        for column, cell in cells.items():
+            where = f"{name}: {label}, {column}: {cell}"
+            if column in BENCHMARKS:
+                found = percentages(rows, column, is_base=group == BASE)
+                shown = numbers(cell)
+                assert len(shown) in (1, len(found)), (where, found)
+                assert shown == pytest.approx(found[: len(shown)], abs=0.0501), (where, found)
+            elif column in ENTROPIES:
+                found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
+                digits = len(cell.partition(".")[2])
+                assert numbers(cell) == pytest.approx(found, abs=0.51 * 10**-digits), (where, found)
+            elif column == "half right in phase" and group != BASE and cell:
+                found = half_right(name, group)
+                is_reached = not cell.startswith(("never", "not within"))
+                assert is_reached == bool(found), (where, found)
+                if "," in cell:
+                    assert sorted(numbers(cell)) == found, where
+                elif found and "before" not in cell:
+                    assert min(found) <= numbers(cell)[0] <= max(found), (where, found)
