@@ -207,17 +207,7 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-            check_teachers(tokenizer, self.teacher_paths)
-            self.teacher_prompter = build_teacher_prompter(
-                self.rollout.teacher_prompt,
-                tokenizer,
-                hint_template=None if self.train is None else self.train.hint_template,
-                own_window=longest_context(
-                    self.model_path, remote_code=self.engine_config.remote_code
-                ),
-                teachers=self.teacher_paths.values(),
-                seed=self.seed,
-            )
+            self.teacher_prompter = self._read_teachers()
             for writer in filter(None, (self.hinter, self.teacher_prompter)):
                 writer.check(self.prompts.prompts)
             self.planner = PhasePlanner(
@@ -235,6 +225,19 @@ class LuffyDataModule(L.LightningDataModule):
             report=self._report,
         )
         RENDERER.close()
+
+    def _read_teachers(self) -> TeacherPrompter | None:
+        """Compare the tokenizers of teachers with the policy's; what writes their prompts."""
+        code = self.engine_config.remote_code
+        check_teachers(self.tokenizer, self.teacher_paths)
+        return build_teacher_prompter(
+            self.rollout.teacher_prompt,
+            self.tokenizer,
+            hint_template=None if self.train is None else self.train.hint_template,
+            own_window=longest_context(self.model_path, remote_code=code),
+            teachers=self.teacher_paths.values(),
+            seed=self.seed,
+        )
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""
