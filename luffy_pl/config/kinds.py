@@ -267,6 +267,8 @@ def as_written(value: Any) -> Any:
     """A value as a file holds it: objects as their fields."""
     if isinstance(value, FrozenConfig):
         return dataclasses.asdict(value)
+    if isinstance(value, Part):
+        return dict(value.fields)
     if isinstance(value, dict):
         return {name: as_written(inner) for name, inner in value.items()}
     return as_fields(value) if isinstance(value, tuple(BASES)) else value
@@ -285,11 +287,18 @@ def register_kinds() -> None:
         )
     register_type(
         FrozenConfig,
-        serializer=dataclasses.asdict,
-        deserializer=frozen_of,
+        serializer=as_written,
+        deserializer=part_or_frozen,
         deserializer_exceptions=(ValueError, ConfigError),
+        type_check=lambda value, cls: isinstance(value, cls | Part),
         fail_already_registered=False,
     )
+
+
+def part_or_frozen(value: Any) -> Any:
+    """A model of `model.frozen`; kept as it is where a file leaves its weights to another."""
+    is_part = isinstance(value, Mapping) and "weights" not in value
+    return Part(FrozenConfig, value) if is_part else frozen_of(value)
 
 
 def frozen_of(value: Any, path: str = "model.frozen") -> FrozenConfig:
@@ -298,5 +307,8 @@ def frozen_of(value: Any, path: str = "model.frozen") -> FrozenConfig:
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(path, "must be a section", value=value, fix="write {weights: copy}")
+    known_here = [field.name for field in dataclasses.fields(FrozenConfig)]
+    for field in set(value) - set(known_here):
+        raise ConfigError(f"{path}.{field}", "unknown option", fix=nearest(field, known_here))
     made: FrozenConfig = make(FrozenConfig, value, path)
     return made

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from luffy_pl.config.kinds import frozen_of, of_section, without
+from luffy_pl.config.kinds import as_written, frozen_of, of_section, without
 from luffy_pl.config.sources import SettingSource
 
 FROZEN = "model.frozen"
@@ -37,8 +37,10 @@ def lay_named(argv: Sequence[str], sources: Sequence[SettingSource]) -> list[str
         if parts:
             named = {name: fields for name, fields in section.items() if fields is not None}
             if path == FROZEN:
-                for name, fields in named.items():
-                    frozen_of(fields, f"{path}.{name}")
+                named = {
+                    name: as_written(frozen_of(fields, f"{path}.{name}"))
+                    for name, fields in named.items()
+                }
             found = [*without(found, path), f"--{path}={json.dumps(named)}"]
     return found
 

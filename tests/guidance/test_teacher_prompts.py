@@ -78,8 +78,8 @@ def test_feedback_is_the_verdict_in_words(tokenizer):
 def test_rows_without_text_or_room_are_not_taught(tokenizer):
     assert taught(tokenizer, "trace", row("so21", True), traces=()) == ["nothing_to_tell"]
     # <user> 6 of the question, 2 of the answer, <assistant><think>, and 3 of the row.
-    assert taught(tokenizer, "answer", row("so21", True), window=13) != ["too_long"]
-    assert taught(tokenizer, "answer", row("so21", True), window=12) == ["too_long"]
+    assert taught(tokenizer, "answer", row("so21", True), window=14) != ["too_long"]
+    assert taught(tokenizer, "answer", row("so21", True), window=13) == ["too_long"]
 
 
 def test_no_text_brings_a_special_token(tokenizer):
