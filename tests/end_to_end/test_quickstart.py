@@ -126,7 +126,7 @@ def test_view_writes_its_page(runs, luffy_pl):
     done = luffy_pl(*arguments("view", folder), env={"DISPLAY": "", "WAYLAND_DISPLAY": ""})
     assert done.returncode == 0, done.stderr
     page = (folder / "quickstart" / "report.html").read_text()
-    assert 'id="tokens-' in page
+    assert 'id="values-' in page
     assert "seconds of a phase" in page
 
 
