@@ -149,6 +149,7 @@ def test_the_table_names_settings_and_no_chain_is_longer_than_the_rounds():
         "model.optimizer.sft",
         f"{ROLLOUT}.guidance",
         f"{OBJECTIVE}.distillation",
+        f"{OBJECTIVE}.divergence",
         *(f"{OBJECTIVE}.{name}.schedule" for name in ("sft", "entropy", "kl")),
     }
     for name, needs in NEEDS.items():
