@@ -15,7 +15,7 @@ from typing import Any
 
 NOTEBOOK = Path(__file__).parents[1] / "notebook.ipynb"
 MAX_LINES = 24
-"""Of what a cell prints: the first and the last half of them are kept."""
+"""Lines kept of what a cell prints: half from the start, half from the end."""
 
 
 def main() -> int:

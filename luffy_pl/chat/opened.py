@@ -147,10 +147,10 @@ def stored_dtype(path: str) -> Dtype:
 
 
 def conversion_of(path: str) -> Conversion | None:
-    """Of a model's weights to those of a checkpoint, found without loading any."""
+    """How a model's weights become those of a checkpoint, found without loading any."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    arguments = code_arguments(None)
-    config = AutoConfig.from_pretrained(path, **arguments)
+    no_code = code_arguments(None)
+    config = AutoConfig.from_pretrained(path, **no_code)
     with torch.device("meta"):
-        return saved_conversion(AutoModelForCausalLM.from_config(config, **arguments))
+        return saved_conversion(AutoModelForCausalLM.from_config(config, **no_code))

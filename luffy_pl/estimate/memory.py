@@ -36,7 +36,7 @@ def kept_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
 
 
 def frozen_bytes(shape: Shape, plan: RankPlan, part: FrozenPart) -> float:
-    """Of a model that scores tokens; beside adapters only those that follow the policy's count."""
+    """Memory of a model that scores tokens; beside adapters only what follows it counts."""
     if shape.adapters and part.parameters is None:
         return 0.0 if part.weights == "start" else shape.adapters * 4 / plan.shards
     return (part.parameters or shape.parameters) * part.weight_bytes / plan.shards

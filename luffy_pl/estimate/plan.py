@@ -138,7 +138,7 @@ def read_shape(
 
 
 def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
-    """Of the section `model`: each model once, with the passes of all that name it."""
+    """Read the section `model`: each model once, with the passes of all that name it."""
     known = {START: FrozenConfig(), **model.frozen}
     uses = [known[name] for name in frozen_models(model.objective).values()]
     found = []

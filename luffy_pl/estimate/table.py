@@ -71,7 +71,7 @@ def memory_line(found: Mapping[str, Any]) -> str:
 
 
 def time_line(found: Mapping[str, Any], *, num_phases: int) -> str:
-    """Of a phase, and of so many: what the device cannot do faster."""
+    """Time of a phase, and of so many: what the device cannot do faster."""
     phase = found["phase"]
     whole_s = num_phases * (phase["generate_s"] + phase["train_s"])
     return (

@@ -32,7 +32,7 @@ BENCHMARKS = "data.benchmarks"
 HUB_NAME, LICENSE = re.compile(r"[\w.-]+/[\w.-]+"), re.compile(r"[\w.-]+")
 OWN_LICENSE, UNKNOWN_LICENSE = "apache-2.0", "unknown"
 QUESTION = "2+3=?"
-"""Of the example: no row of anybody's data."""
+"""Question of the example: no row of anybody's data."""
 MAX_TOKENS = 256
 
 

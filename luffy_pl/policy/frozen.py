@@ -214,7 +214,7 @@ class FrozenModels:
         return self._forwards[id(self._models[name])]
 
     def take_flops(self) -> float:
-        """Of all passes since this was last asked."""
+        """FLOPs of all passes since the last call."""
         models = {id(model): model for model in self._models.values()}
         return sum(
             model.size().forward_flops(*self._forwards[key].take(trained=False))

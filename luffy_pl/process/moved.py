@@ -32,8 +32,8 @@ _MOVED_MODULES = {
     "estimate -> policy": "architecture",
     "evaluation -> report": "compare cost curves outcomes page published report:command view",
     "evaluation -> run_dir": "runs:read",
-    "evaluation.page -> report.page": """answers build charts cost_figures embed expert_figures
-        figures token_values""",
+    "evaluation.page -> report.page": """answers build charts:figure cost_figures:training_figures
+        embed expert_figures:training_figures figures:training_figures token_values""",
     "objective -> policy": "logprobs:head product",
     "reward -> answer": """gate intervals leaves math_answer:compare normalize
         policy:tolerance rational structure symbolic units""",

@@ -58,7 +58,7 @@ def plot_runs(runs: Sequence[RunHistory], path: Path, *, over: Measure = PHASE) 
 
 
 def accuracy_panels(runs: Sequence[RunHistory], over: Measure) -> dict[str, Panel]:
-    """Of one run, a panel with a line per benchmark; of several, a panel for each benchmark."""
+    """One panel with a line per benchmark for one run; a panel per benchmark for several runs."""
     names = benchmark_names(runs)
     trained = [run for run in runs if run.metrics]
     if len(runs) == 1:

@@ -201,7 +201,7 @@ def memory(plan: RunPlan, found: Any) -> Lines:
 
 
 def duration(plan: RunPlan, found: Any) -> Lines:
-    """Of a phase, and of all that are left."""
+    """Time of a phase, and of all that are left."""
     if found:
         left = plan.data.rollout.num_phases - (plan.resumed_phase or 0)
         yield time_line(found, num_phases=left)
@@ -257,7 +257,7 @@ def text_lines(text: str) -> Lines:
 
 
 def row_lengths(plan: RunPlan) -> RowLengths | None:
-    """Of the prompts and traces that were read; None: there are none."""
+    """Lengths of the prompts and traces that were read; None if there are none."""
     if plan.data.prompts is None:
         return None
     prompts = [len(prompt.token_ids) for prompt in plan.data.prompts.prompts]

@@ -53,7 +53,7 @@ from luffy_pl.registry import recorded_plugins, say_missing_plugins
 from luffy_pl.run.differences import different_leaves
 from luffy_pl.run.layers import Layered, as_argument, layered, split_print_config
 from luffy_pl.run.options import OPTIONS
-from luffy_pl.run.sections import LINKED, LINKS, SECTIONS
+from luffy_pl.run.sections import LINKED, LINKS, SECTIONS, defaults_inside
 from luffy_pl.run_dir import begin as run_dir
 from luffy_pl.run_dir.checkpoints import state_of
 from luffy_pl.run_dir.saved_state import (
@@ -143,7 +143,8 @@ class LuffyCLI(LightningCLI):
             return self.config[self.config.subcommand]
 
         def defaults() -> dict[str, Any]:
-            return flat(self._parser(self.asked).get_defaults(skip_validation=True))
+            own = self._parser(self.asked).get_defaults(skip_validation=True)
+            return defaults_inside() | flat(own)
 
         return layered(args, parse=parse, defaults=defaults)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -18,6 +21,7 @@ from luffy_pl.callbacks.progress import PhaseProgress
 from luffy_pl.callbacks.samples import Samples
 from luffy_pl.callbacks.summary import Summary
 from luffy_pl.callbacks.weight_sync import WeightSync
+from luffy_pl.config.sources import leaves
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
@@ -67,3 +71,39 @@ def settings_parser() -> LightningArgumentParser:
     for name, callback in SECTIONS.items():
         parser.add_lightning_class_args(callback, name)
     return parser
+
+
+@cache
+def defaults_inside() -> dict[str, Any]:
+    """What is inside each section that is off by itself, where only the section is set."""
+    return {
+        key: value
+        for name, cls in (("model", LuffyModule), ("data", LuffyDataModule))
+        for key, value in inside(name, get_type_hints(cls.__init__))
+    }
+
+
+def inside(path: str, kinds: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The leaves of optional sections below a dotted path, each with its default.
+
+    Args:
+        kinds: type of each field there.
+    """
+    for field, kind in kinds.items():
+        where = f"{path}.{field}"
+        for section in (kind, *get_args(kind)):
+            if not (isinstance(section, type) and dataclasses.is_dataclass(section)):
+                continue
+            if section is not kind and is_complete(section):
+                yield from leaves(dataclasses.asdict(section()), where)
+            yield from inside(where, get_type_hints(section))
+
+
+def is_complete(section: type) -> bool:
+    """Whether a section can be built of its defaults."""
+    missing = dataclasses.MISSING
+    has_all = all(
+        field.default is not missing or field.default_factory is not missing
+        for field in dataclasses.fields(section)
+    )
+    return has_all and not inspect.isabstract(section)

@@ -196,7 +196,7 @@ def summary(cls: type) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Of a description that goes on for paragraphs."""
+    """The first sentence of a description."""
     return re.split(r"(?<=\.)\s", " ".join(text.split()))[0]
 
 

@@ -54,7 +54,7 @@ class Before:
 
 
 def part(before_NT: Tensor | None, micro: MicroBatch, like_nt: Tensor) -> Tensor | None:
-    """Of a micro-batch, [n, T]; zeros for one that has a row here and none in the record."""
+    """Values of a micro-batch, [n, T]; zeros for one that has a row here and none in the record."""
     if before_NT is None:
         return None
     if not len(micro.index_n):

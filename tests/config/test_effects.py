@@ -98,6 +98,27 @@ def test_what_is_written_out_composes_again(tmp_path, command_line):
     assert not again.stderr
 
 
+@pytest.mark.parametrize(
+    ("recipe", "setting", "value"),
+    [
+        ("recipe/sft_then_rl", "model.optimizer.sft.schedule.kind", "constant"),
+        ("recipe/chord_mu", f"{OBJECTIVE}.sft.schedule.decay_phases", 0),
+    ],
+)
+def test_inside_an_optional_section_too(tmp_path, command_line, recipe, setting, value):
+    """What an overlay makes inert is dropped, and a default that is written out is no setting."""
+    overlay = tmp_path / "overlay.yaml"
+    opened = setting.replace(".", ": {")
+    overlay.write_text(f"{opened}: {value}" + "}" * setting.count("."))
+    config = flat(compose([*quickstart(recipe), "--config", str(overlay)]))
+    assert config[setting] == value
+    assert config[f"{setting.rpartition('.')[0]}.floor"] == 0.0
+    shown = command_line(*quickstart(recipe), "--config", overlay, "--print_config").stdout
+    (tmp_path / "whole.yaml").write_text(shown)
+    again = command_line("fit", "--config", tmp_path / "whole.yaml", "--print_config")
+    assert (again.returncode, again.stdout) == (0, shown), again.stderr
+
+
 def test_a_kind_can_change_and_change_back():
     shaping = f"{OBJECTIVE}.off_policy.shaping"
     config = flat(

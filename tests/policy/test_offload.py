@@ -74,7 +74,7 @@ def test_the_strategy_decides_where_weights_are_kept(monkeypatch, kind):
     monkeypatch.setattr(luffy_module, "meshes", lambda mesh, *, replicas: mesh)
     monkeypatch.setattr(luffy_module, "shard_policy", lambda *args, **kept: found.append(kept))
     module = LuffyModule(PolicyConfig(path="bundled:base"))
-    trainer = SimpleNamespace(strategy=kind(1, 1), precision="32-true")
+    trainer = SimpleNamespace(strategy=kind(1, 1), precision="32-true", training=True)
     module._device_mesh, module.trainer = object(), trainer
     module.configure_model()
     assert found == [{"compute_dtype": torch.float32, "on_host": kind is OffloadStrategy}]

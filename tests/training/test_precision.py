@@ -13,7 +13,7 @@ from training.test_gradient_invariance import tiny_policy
 from luffy_pl.callbacks.weight_sync import BFLOAT16_NATS, FLOAT32_NATS, usual_tolerance
 from luffy_pl.policy.policy import Policy
 
-STEP = {"_old_logprob", "_backward", "probe"}
+STEP = {"before_update", "_backward", "probe"}
 # Recipe, further settings, and who asks the policy in it.
 RUNS = {
     "kl_in_reward": (
