@@ -135,9 +135,9 @@ class Evaluation(L.Callback):
                 phase=phase,
                 recipe=None if checkpoint is None else read_setting(run_of(checkpoint), "recipe"),
             )
-        screen = console()
-        screen.print(results_table(rows, title=f"phase {phase}", width=screen.width))
-        if (extra := extra_table(rows, title=f"phase {phase}: metrics")) is not None:
+        screen, when = console(), f"after phase {phase}" if phase else "before training"
+        screen.print(results_table(rows, title=f"evaluation {when}", width=screen.width))
+        if (extra := extra_table(rows, title=f"metrics {when}")) is not None:
             screen.print(extra)
 
     on_test_epoch_start = on_validation_epoch_start
