@@ -118,6 +118,18 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class TeacherPrompt:
+    """The prompt under which a teacher scores a row, with text that the policy does not see.
+
+    Empty where the row is not taught, and then `why` says so: there is nothing to see, the
+    tokenizer cannot write it, or it does not fit.
+    """
+
+    token_ids: tuple[int, ...]
+    why: Literal["", "nothing_to_tell", "not_in_vocabulary", "too_long"] = ""
+
+
+@dataclass(frozen=True)
 class Response:
     """One row of a group, graded.
 
@@ -126,6 +138,7 @@ class Response:
     `logprobs` are the engine's, of the tokens after them, and `given_logprobs` the author's, in
     nats; None where they are not known. `policy_version` is that of the completion. `hint` is what
     helped the policy to write it; where the group's prompt is the hinted one, all rows have it.
+    `teacher_prompt` is None where a teacher sees what the policy sees.
     """
 
     source: Source
@@ -138,6 +151,7 @@ class Response:
     given_logprobs: tuple[float, ...] | None = None
     role: Role = "both"
     policy_version: int = -1
+    teacher_prompt: TeacherPrompt | None = None
     hint: Hint | None = None
 
     @property
@@ -179,6 +193,9 @@ class Experience:
     group_N: number of the row's group within this record; rows of a group are neighbours.
     in_policy_N, in_imitation_N: whether the row is in the policy term, and its given tokens in
         the imitation term.
+    is_taught_N: whether a teacher scores the row; None: every row.
+    teacher_prompts: of each row, the prompt that the teacher sees instead of its own, empty for a
+        row that is not taught; None: the teacher sees what the policy sees.
     step_N: optimizer step of this phase that trains the row.
     step_imitates: for each optimizer step, whether it does nothing but imitate.
     policy_version_N: phases that the weights which sampled the row had been trained for; -1 for a
@@ -206,6 +223,8 @@ class Experience:
     step_imitates: tuple[bool, ...]
     sampler_logprob_NT: Tensor | None = None
     policy_version_N: Tensor | None = None
+    is_taught_N: Tensor | None = None
+    teacher_prompts: tuple[tuple[int, ...], ...] | None = None
     groups: tuple[Group, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     sampled: tuple[Sampled, ...] = ()
@@ -239,7 +258,10 @@ class Experience:
             return taken if taken.dim() == 1 else taken[:, :width]
 
         host = None if self.host is None else self.host.rows(host_n)
-        return dataclasses.replace(self._map(take), groups=(), host=host)
+        prompts = self.teacher_prompts
+        if prompts is not None:
+            prompts = tuple(prompts[row] for row in host_n.tolist())
+        return dataclasses.replace(self._map(take), groups=(), host=host, teacher_prompts=prompts)
 
     def _map(self, change: Callable[[str, Tensor], Tensor]) -> Experience:
         named = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))

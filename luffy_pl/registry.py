@@ -33,6 +33,7 @@ HOMES = {
     "loss_term": "luffy_pl.objective.terms",
     "router": "luffy_pl.experience.routing",
     "guidance": "luffy_pl.guidance.hints",
+    "teacher_prompt": "luffy_pl.guidance.teacher_prompts",
     "reward": "luffy_pl.reward.terms",
     "grader": "luffy_pl.reward.graders",
     "engine": "luffy_pl.rollout.start",

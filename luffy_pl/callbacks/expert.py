@@ -12,6 +12,7 @@ from torch import Tensor
 
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
+from luffy_pl.objective.distillation import with_teacher
 from luffy_pl.objective.loss import policy_weights
 from luffy_pl.objective.metrics import Pair
 from luffy_pl.objective.normalize import policy_mask
@@ -84,7 +85,8 @@ class ExpertMonitor(L.Callback):
 
 def token_weights(module: LuffyModule, outputs: Any, batch: Experience) -> Tensor:
     """Weight of each token in the policy term, shaped and clamped, [N, T]."""
-    _, weight_NT = policy_weights(seen_tokens(batch, outputs), Weighting.of(module.objective))
+    tokens = with_teacher(seen_tokens(batch, outputs), module.objective, batch.phase)
+    _, weight_NT = policy_weights(tokens, Weighting.of(module.objective))
     return weight_NT
 
 

@@ -12,6 +12,7 @@ import torch
 
 from luffy_pl.callbacks.hints import hint_pairs
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks
+from luffy_pl.callbacks.teacher_prompts import teacher_prompt_pairs
 from luffy_pl.experience.collate import engine_logprobs
 from luffy_pl.experience.collect import is_informative
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -29,6 +30,7 @@ class Health(L.Callback):
     whose log-probability the engine did not know. reward/frac_zero_std: graded groups whose rewards
     are all equal, which teach nothing. train/steps_left_out: optimizer steps that were not finite.
     rollout/engines_replaced: of this process. hint/*: what became of hints (`hint_pairs`).
+    teacher/*: rows that no teacher scores (`teacher_prompt_pairs`).
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,9 @@ class Health(L.Callback):
     ) -> None:
         """One set of values per phase."""
         shares = group_shares(batch.groups, batch.reward_N.device)
-        values = mean_over_ranks(trainer, {**shares, **hint_pairs(batch)})
+        values = mean_over_ranks(
+            trainer, {**shares, **hint_pairs(batch), **teacher_prompt_pairs(batch)}
+        )
         values["train/steps_left_out"] = float(module.left_out.total)
         data: LuffyDataModule = trainer.datamodule
         values["rollout/engines_replaced"] = float(data.engine.num_replaced)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair, single
-from luffy_pl.objective.metrics import Pair, policy_metrics
+from luffy_pl.objective.distillation import with_teacher
+from luffy_pl.objective.metrics import Pair, policy_metrics, teacher_pairs
 from luffy_pl.objective.tokens import Weighting
 from luffy_pl.records import Experience
 from luffy_pl.training.minibatch import seen_tokens
@@ -54,14 +55,16 @@ def actor_pairs(module: LuffyModule, outputs: Any, batch: Experience) -> dict[st
     """Loss terms, probabilities and weights, as `actor/*`.
 
     A term of `model.objective.terms` has its mean before its coefficient in `actor/<name>_loss`,
-    and so has the KL to the reference (`actor/kl_loss`) where it is a term of the loss.
+    and so have the KL to the reference (`actor/kl_loss`) and what a teacher adds
+    (`actor/distillation_loss`) where they are terms of the loss.
     """
     tokens = seen_tokens(batch, outputs)
     if module.objective.old_logprob == "sampler":
         # The engine has sampled none of these; 0 stands there, which is no log-probability.
         old_NT = tokens.old_logprob_NT.masked_fill(tokens.off_policy_mask_NT, math.nan)
         tokens = replace(tokens, old_logprob_NT=old_NT)
-    pairs = policy_metrics(tokens, Weighting.of(module.objective))
+    tokens = with_teacher(tokens, module.objective, batch.phase)
+    pairs = policy_metrics(tokens, Weighting.of(module.objective)) | teacher_pairs(tokens)
     pairs["grad_norm"] = pair(outputs["grad_norm"])
     for name, mean in outputs["term_means"].items():
         pairs[f"{name}_loss"] = single(mean, mean.device)

@@ -46,7 +46,8 @@ def token_values(
     learned_nt = rows.response_mask_NT
     seen = {
         name: outputs[name][: len(responses), : learned_nt.shape[1]]
-        for name in ("logprob_NT", "old_logprob_NT", "entropy_NT")
+        for name in ("logprob_NT", "old_logprob_NT", "entropy_NT", "teacher_logprob_NT")
+        if name in outputs
     }
     weighed_nt = policy_mask(rows, module.objective.off_policy.policy_coef)
     weight_nt = token_weights(module, seen, rows).masked_fill(~weighed_nt, torch.nan)

@@ -15,7 +15,7 @@ import torch
 from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.settings import frozen_models
-from luffy_pl.policy.frozen import check_frozen, frozen_configs
+from luffy_pl.policy.frozen import check_frozen
 from luffy_pl.process.ranks import count_ranks
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ CUDA_13_DRIVER = "CUDA 13 wants branch 580 or newer"
 def check_settings(config: Any) -> None:
     """Settings of two sections that contradict each other, or Lightning's that are not used."""
     check_trainer(config)
-    check_frozen(frozen_configs(config.model.frozen), frozen_models(config.model.objective))
+    check_frozen(config.model.frozen, frozen_models(config.model.objective))
     rollout, optimizer = config.data.rollout, config.model.optimizer
     prompt = "data.train.max_prompt_tokens"
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
@@ -101,7 +101,9 @@ def check_recipe(config: Any) -> None:
                     name,
                 )
     compares = hasattr(config.data.advantage, "baseline")  # a built-in kind
-    if rollout.group_size == 1 and compares and not objective.sft.coef:
+    distillation = objective.distillation
+    is_taught_alone = distillation is not None and not distillation.with_reward
+    if rollout.group_size == 1 and compares and not objective.sft.coef and not is_taught_alone:
         raise ConfigError(
             "data.rollout.group_size",
             "compares a response with no other, so its advantage would be its reward",

@@ -25,6 +25,7 @@ from luffy_pl.experience.routing import Router
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.objective.gate import Gate
 from luffy_pl.objective.shaping import Shaping
+from luffy_pl.policy.frozen import FrozenConfig
 from luffy_pl.registry import find, known, name_of, nearest
 
 
@@ -258,8 +259,19 @@ def flat(config: Any) -> dict[str, Any]:
     """Every leaf of a composed configuration by its dotted key, fields of sections included."""
     found: dict[str, Any] = {}
     for key, value in config.items():
-        found |= leaves(as_fields(value) if isinstance(value, tuple(BASES)) else value, key)
+        found |= leaves(as_written(value), key)
     return found
+
+
+def as_written(value: Any) -> Any:
+    """A value as a file holds it: objects as their fields."""
+    if isinstance(value, FrozenConfig):
+        return dataclasses.asdict(value)
+    if isinstance(value, Part):
+        return dict(value.fields)
+    if isinstance(value, dict):
+        return {name: as_written(inner) for name, inner in value.items()}
+    return as_fields(value) if isinstance(value, tuple(BASES)) else value
 
 
 def register_kinds() -> None:
@@ -273,3 +285,30 @@ def register_kinds() -> None:
             type_check=lambda value, cls: isinstance(value, cls | Part),
             fail_already_registered=False,
         )
+    register_type(
+        FrozenConfig,
+        serializer=as_written,
+        deserializer=part_or_frozen,
+        deserializer_exceptions=(ValueError, ConfigError),
+        type_check=lambda value, cls: isinstance(value, cls | Part),
+        fail_already_registered=False,
+    )
+
+
+def part_or_frozen(value: Any) -> Any:
+    """A model of `model.frozen`; kept as it is where a file leaves its weights to another."""
+    is_part = isinstance(value, Mapping) and "weights" not in value
+    return Part(FrozenConfig, value) if is_part else frozen_of(value)
+
+
+def frozen_of(value: Any, path: str = "model.frozen") -> FrozenConfig:
+    """One of the models of `model.frozen` from its fields."""
+    if isinstance(value, FrozenConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(path, "must be a section", value=value, fix="write {weights: copy}")
+    known_here = [field.name for field in dataclasses.fields(FrozenConfig)]
+    for field in set(value) - set(known_here):
+        raise ConfigError(f"{path}.{field}", "unknown option", fix=nearest(field, known_here))
+    made: FrozenConfig = make(FrozenConfig, value, path)
+    return made

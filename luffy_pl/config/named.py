@@ -10,10 +10,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from luffy_pl.config.kinds import of_section, without
+from luffy_pl.config.kinds import as_written, frozen_of, of_section, without
 from luffy_pl.config.sources import SettingSource
 
-NAMED = ("model.objective.terms", "model.frozen")
+FROZEN = "model.frozen"
+NAMED = ("model.objective.terms", FROZEN)
 
 
 def lay_named(argv: Sequence[str], sources: Sequence[SettingSource]) -> list[str]:
@@ -35,6 +36,11 @@ def lay_named(argv: Sequence[str], sources: Sequence[SettingSource]) -> list[str
                 put(section, key.split("."), value)
         if parts:
             named = {name: fields for name, fields in section.items() if fields is not None}
+            if path == FROZEN:
+                named = {
+                    name: as_written(frozen_of(fields, f"{path}.{name}"))
+                    for name, fields in named.items()
+                }
             found = [*without(found, path), f"--{path}={json.dumps(named)}"]
     return found
 

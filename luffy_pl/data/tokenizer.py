@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    model_path: str, *, remote_code: str | None = None, where: str = "model.policy.path"
+) -> PreTrainedTokenizerBase:
     """The model's tokenizer, or one line about why not.
 
     Args:
         remote_code: commit of the model whose own code is run; None: none is.
+        where: the setting that names the model.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -31,9 +34,9 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
         config = AutoConfig.from_pretrained(model_path, **code)
     except (OSError, ValueError) as error:
         if problem is not None:
-            raise not_here(model_path, problem) from error
+            raise not_here(model_path, problem, where) from error
         raise ModelError(
-            "model.policy.path",
+            where,
             f"no tokenizer can be loaded ({first_line(error)})",
             value=model_path,
             fix="give a Hugging Face folder with a tokenizer, or a hub name",
@@ -41,7 +44,7 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
     vocab_size = config.get_text_config().vocab_size
     if len(tokenizer) > vocab_size:
         raise ModelError(
-            "model.policy.path",
+            where,
             f"the tokenizer has {len(tokenizer)} tokens, the model only {vocab_size}",
             value=model_path,
             fix="use the tokenizer the model was trained with, or resize its embeddings",
@@ -49,10 +52,27 @@ def load_tokenizer(model_path: str, *, remote_code: str | None = None) -> PreTra
     return tokenizer
 
 
-def not_here(model_path: str, problem: str) -> ModelError:
+def check_same_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, model_path: str, *, where: str
+) -> None:
+    """Refuse a teacher whose token ids mean something else than the policy's."""
+    own, other = tokenizer.get_vocab(), load_tokenizer(model_path, where=where).get_vocab()
+    differing = sorted(own.items() ^ other.items())
+    if differing:
+        token = differing[0][0]
+        raise ModelError(
+            where,
+            f"its tokenizer is not the policy's: token {token!r} has id {other.get(token)} there "
+            f"and {own.get(token)} here",
+            value=model_path,
+            fix="use a teacher with the policy's tokenizer",
+        )
+
+
+def not_here(model_path: str, problem: str, where: str) -> ModelError:
     """The error for a model that only the hub has, and the hub cannot be asked."""
     return ModelError(
-        "model.policy.path",
+        where,
         f"is neither a folder here nor in the cache of the hub, and {problem}",
         value=model_path,
         fix=f"give a folder, or where there is a network: hf download {model_path}",

@@ -16,7 +16,7 @@ from luffy_pl.estimate.activations import (
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture, weightless
 from luffy_pl.policy.flops import ModelSize, model_size
-from luffy_pl.policy.frozen import START, FrozenConfig, frozen_configs
+from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
 
@@ -139,7 +139,7 @@ def read_shape(
 
 def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
     """Read the section `model`: each model once, with the passes of all that name it."""
-    known = {START: FrozenConfig(), **frozen_configs(model.frozen)}
+    known = {START: FrozenConfig(), **model.frozen}
     uses = [known[name] for name in frozen_models(model.objective).values()]
     found = []
     for place, one in enumerate(uses):

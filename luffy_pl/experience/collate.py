@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,16 +44,16 @@ def collate(
     temperature: float,
     steps: Steps,
     masks_truncated: bool = False,
+    teacher_sees_more: bool = False,
 ) -> Experience:
     """Pad the rows of all groups on the right; advantages are NaN until `compare` makes them.
 
-    Args:
-        masks_truncated: leave rows that ran into the length limit out of every term.
+    `masks_truncated` leaves rows that ran into the length limit out of every term;
+    `teacher_sees_more` says that rows are taught under prompts of their own.
     """
     rows = [(group, response) for group in groups for response in group.responses]
     lengths = [len(group.prompt.token_ids) + len(row.token_ids) for group, row in rows]
     num_rows, longest = len(rows), max(lengths)
-
     token_ids_NL = torch.zeros(num_rows, longest, dtype=torch.long)
     response_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)
     given_mask_NT = torch.zeros(num_rows, longest - 1, dtype=torch.bool)
@@ -94,7 +95,15 @@ def collate(
         step_N=torch.tensor(steps.of_group)[group_N],
         step_imitates=steps.imitates,
         groups=tuple(groups),
+        **(teacher_fields(responses) if teacher_sees_more else {}),
     )
+
+
+def teacher_fields(responses: Sequence[Response]) -> dict[str, Any]:
+    """The fields of the record about prompts that a teacher sees instead of the policy's."""
+    prompts = [row.teacher_prompt for row in responses]
+    seen = tuple(() if prompt is None else prompt.token_ids for prompt in prompts)
+    return {"is_taught_N": torch.tensor([bool(ids) for ids in seen]), "teacher_prompts": seen}
 
 
 def finite(logprobs: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ update.
       | again           experience/second_rounds.py: groups that failed, with help
       | refill, route   experience/collect.py: groups that teach nothing are replaced;
       |                   experience/routing.py: which rows learn
+      | teach           guidance/teacher_prompts.py: what a teacher sees beside the question
       | collate         experience/collate.py: rows padded to one record
       v
     Experience
@@ -121,6 +122,8 @@ def collect_phase(
     groups = routed(together(sample_and_refill), rollout, phase)
     collector.engine.sleep()
     imitated = planner.imitated(groups, phase)
+    if collector.teacher_prompter is not None:
+        groups = collector.teacher_prompter.taught(groups, collector.traces, phase=phase)
     check_logprobs(groups, phase=phase)
     experience = collate(
         [*groups, *imitated],
@@ -128,6 +131,7 @@ def collect_phase(
         temperature=rollout.temperature,
         steps=steps_of(groups, imitated, phase, rollout, steps_per_phase=steps_per_phase),
         masks_truncated=advantage.truncated == "mask",
+        teacher_sees_more=collector.teacher_prompter is not None,
     )
     if policy is None:
         compared = compare(experience, None, advantage)

@@ -35,6 +35,11 @@ from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.guidance.hinter import Hinter
+from luffy_pl.guidance.teacher_prompts import (
+    TeacherPrompter,
+    build_teacher_prompter,
+    check_teachers,
+)
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
@@ -68,6 +73,7 @@ class LuffyDataModule(L.LightningDataModule):
         steps_per_phase: linked from `model.optimizer`; a phase is cut into this many minibatches.
         sampler_logprobs: linked: whether the objective reads the engine's log-probabilities.
         recorded_behaviour: linked: whether it reads those that an expert recorded.
+        teacher_paths: linked: folders or hub names of `model.frozen`, by name.
     """
 
     # There after `setup`.
@@ -89,6 +95,7 @@ class LuffyDataModule(L.LightningDataModule):
         steps_per_phase: int = 1,
         sampler_logprobs: bool = False,
         recorded_behaviour: bool = False,
+        teacher_paths: dict[str, str] = {},  # noqa: B006  never changed
     ) -> None:
         super().__init__()
         check_benchmarks(benchmarks, answers_per_chunk=answers_per_chunk)
@@ -103,9 +110,10 @@ class LuffyDataModule(L.LightningDataModule):
         self.answers_per_chunk = answers_per_chunk
         self.seed, self.steps_per_phase = seed, steps_per_phase
         self.sampler_logprobs = sampler_logprobs or rollout.needs_own_logprobs
-        self.recorded_behaviour = recorded_behaviour
+        self.recorded_behaviour, self.teacher_paths = recorded_behaviour, teacher_paths
         self.planner: PhasePlanner | None = None
         self.hinter: Hinter | None = None
+        self.teacher_prompter: TeacherPrompter | None = None
         self.prompts: PromptSet | None = None
         self.problems: list[tuple[Prompt, ...]] = []
         self.known: Mapping[str, Mapping[str, Group]] = {}
@@ -167,6 +175,7 @@ class LuffyDataModule(L.LightningDataModule):
             sampler_logprobs=self.sampler_logprobs,
             max_model_len=self.asking.max_model_len,
             hinter=self.hinter,
+            teacher_prompter=self.teacher_prompter,
             on_progress=self._on_progress,
         )
 
@@ -198,8 +207,9 @@ class LuffyDataModule(L.LightningDataModule):
                 agree=self.trainer.strategy.broadcast if self.trainer else lambda found: found,
                 report=self._report,
             )
-            if self.hinter is not None:
-                self.hinter.check(self.prompts.prompts)
+            self.teacher_prompter = self._read_teachers()
+            for writer in filter(None, (self.hinter, self.teacher_prompter)):
+                writer.check(self.prompts.prompts)
             self.planner = PhasePlanner(
                 self.prompts,
                 self.rollout,
@@ -215,6 +225,19 @@ class LuffyDataModule(L.LightningDataModule):
             report=self._report,
         )
         RENDERER.close()
+
+    def _read_teachers(self) -> TeacherPrompter | None:
+        """Compare the tokenizers of teachers with the policy's; what writes their prompts."""
+        code = self.engine_config.remote_code
+        check_teachers(self.tokenizer, self.teacher_paths)
+        return build_teacher_prompter(
+            self.rollout.teacher_prompt,
+            self.tokenizer,
+            hint_template=None if self.train is None else self.train.hint_template,
+            own_window=longest_context(self.model_path, remote_code=code),
+            teachers=self.teacher_paths.values(),
+            seed=self.seed,
+        )
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""

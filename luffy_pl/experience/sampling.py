@@ -21,6 +21,7 @@ from luffy_pl.experience.scoring import (
 )
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.guidance.hinter import Hinter
+from luffy_pl.guidance.teacher_prompts import TeacherPrompter
 from luffy_pl.records import (
     Completion,
     Experience,
@@ -60,6 +61,7 @@ class Collector:
     sampler_logprobs: bool = False
     max_model_len: int | None = None
     hinter: Hinter | None = None
+    teacher_prompter: TeacherPrompter | None = None
     on_progress: StageProgress = lambda stage, done, total: None
 
     def room_for_answer(self, prompt: Prompt) -> int:

@@ -11,6 +11,7 @@ from luffy_pl.experience.guidance import PrefixConfig
 from luffy_pl.experience.replay import ReplayConfig
 from luffy_pl.experience.routing import Router
 from luffy_pl.guidance.settings import GuidanceConfig, PerPrompt
+from luffy_pl.guidance.teacher_prompts import TeacherPromptConfig
 from luffy_pl.rollout.engine import MAX_TEMPERATURE
 
 
@@ -47,6 +48,8 @@ class RolloutConfig:
     guidance: GuidanceConfig | None = None
     """A hint in the prompt, always or after a failure (GHPO, POPE, Guide-GRPO, Critique-GRPO); null
     is off."""
+    teacher_prompt: TeacherPromptConfig | None = None
+    """What the teacher of a distillation sees beside the question; null: the plain prompt."""
     replay: ReplayConfig | None = None
     """The policy's own earlier successes as given rows (ExGRPO); null is off."""
     overlap: Literal["one_step_off"] | None = None

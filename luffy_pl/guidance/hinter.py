@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from luffy_pl.data.expert_traces import choose_traces
 from luffy_pl.data.seeds import keyed_seed
@@ -93,25 +94,14 @@ class Hinter:
         Raises:
             ConfigError: the function of a plugin fails, or returns something else than text.
         """
-        name = self.config.what
-        where = f"guidance {name}"
-        function = find("guidance", name, where="data.rollout.guidance.what")
-        try:
-            found = function(request)
-        except DataError:
-            raise
-        except Exception as error:  # code of somebody else fails as it likes
-            raise ConfigError(
-                where,
-                f"fails on prompt {request.prompt.id!r}",
-                value=f"{type(error).__name__}: {error}".partition("\n")[0],
-                fix="correct its code",
-            ) from error
-        if found is not None and not isinstance(found, str):
-            raise ConfigError(
-                where, "returns no text", value=found, fix="return a string, or None for no hint"
-            )
-        return without_tokens(found or "", self.special).strip()
+        return told(
+            "guidance",
+            self.config.what,
+            request,
+            where="data.rollout.guidance.what",
+            prompt_id=request.prompt.id,
+            special=self.special,
+        )
 
     def hinted(self, prompt: Prompt, text: str, wrong: Response | None) -> Prompt | None:
         """The prompt with the hint in its last user message; None where that cannot be asked."""
@@ -154,6 +144,33 @@ class Hinter:
                 value=self.template,
                 fix='write it in the model\'s tokens: data.train.hint_template "{question}{hint}"',
             )
+
+
+def told(
+    kind: str, name: str, request: Any, *, where: str, prompt_id: str, special: Sequence[str]
+) -> str:
+    """The text that a registered function gives, without special tokens; empty for none.
+
+    Raises:
+        ConfigError: the function of a plugin fails, or returns something else than text.
+    """
+    function = find(kind, name, where=where)
+    try:
+        found = function(request)
+    except DataError:
+        raise
+    except Exception as error:  # code of somebody else fails as it likes
+        raise ConfigError(
+            f"{kind} {name}",
+            f"fails on prompt {prompt_id!r}",
+            value=f"{type(error).__name__}: {error}".partition("\n")[0],
+            fix="correct its code",
+        ) from error
+    if found is not None and not isinstance(found, str):
+        raise ConfigError(
+            f"{kind} {name}", "returns no text", value=found, fix="return a string, or None"
+        )
+    return without_tokens(found or "", special).strip()
 
 
 def without_tokens(text: str, tokens: Sequence[str]) -> str:

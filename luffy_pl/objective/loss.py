@@ -16,8 +16,12 @@ from torch import Tensor
 from luffy_pl.objective.tokens import Tokens, Weighting
 
 
-def policy_loss(tokens: Tokens, weighting: Weighting) -> Tensor:
+def policy_loss(tokens: Tokens, weighting: Weighting, paid_NT: Tensor | None = None) -> Tensor:
     """Minus advantage times weight, [N, T]; the weights are those of `policy_weights`.
+
+    Args:
+        paid_NT: the part of the advantage that is paid here; None pays all of it. A gate looks at
+            the whole.
 
     The loss is exactly 0, in value and gradient, outside the response mask and on tokens likelier
     than `max_probability`. What the inputs hold there is never read.
@@ -26,7 +30,8 @@ def policy_loss(tokens: Tokens, weighting: Weighting) -> Tensor:
         tokens.logprob_NT, weighting.max_probability
     )
     _, weight_NT = policy_weights(replace(tokens, response_mask_NT=kept_NT), weighting)
-    return masked_loss(weight_NT, advantage_N=tokens.advantage_N, mask_NT=kept_NT)
+    advantage_NT = tokens.advantage_NT if paid_NT is None else paid_NT
+    return masked_loss(weight_NT, advantage_NT=advantage_NT, mask_NT=kept_NT)
 
 
 def policy_weights(tokens: Tokens, weighting: Weighting) -> tuple[Tensor, Tensor]:
@@ -59,7 +64,7 @@ def policy_weights(tokens: Tokens, weighting: Weighting) -> tuple[Tensor, Tensor
             on_weight_NT,
             logprob_NT=on_logprob_NT,
             old_logprob_NT=on_old_NT,
-            advantage_NT=tokens.advantage_N[:, None],
+            advantage_NT=tokens.advantage_NT,
         )
     clamped_off_NT = _clamp(
         off_weight_NT, weighting.min_off_policy_weight, weighting.max_off_policy_weight
@@ -107,9 +112,9 @@ def behaviour_logprob(tokens: Tokens, weighting: Weighting) -> Tensor:
             return torch.zeros_like(recorded_NT)
 
 
-def masked_loss(weight_NT: Tensor, *, advantage_N: Tensor, mask_NT: Tensor) -> Tensor:
+def masked_loss(weight_NT: Tensor, *, advantage_NT: Tensor, mask_NT: Tensor) -> Tensor:
     """Minus advantage times weight inside the mask, 0 outside whatever the advantage is."""
-    advantage_NT = advantage_N[:, None].expand_as(weight_NT)
+    advantage_NT = advantage_NT.expand_as(weight_NT)
     return weight_NT * -advantage_NT.masked_fill(~mask_NT.bool(), 0.0)
 
 

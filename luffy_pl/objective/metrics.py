@@ -12,6 +12,7 @@ from torch import Tensor
 
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import author_mask, masked_loss, policy_weights
+from luffy_pl.objective.normalize import taught_mask
 from luffy_pl.objective.tokens import Tokens, Weighting
 
 Pair = tuple[Tensor, Tensor]
@@ -35,11 +36,11 @@ def policy_metrics(tokens: Tokens, weighting: Weighting) -> dict[str, Pair]:
     off_NT = author_mask(tokens, weighting)
     is_on_NT, is_off_NT = mask_NT & ~off_NT, mask_NT & off_NT
     logprob_NT, old_logprob_NT = tokens.logprob_NT, tokens.old_logprob_NT
-    advantage_N = tokens.advantage_N
+    advantage_NT = tokens.advantage_NT
     raw_NT, weight_NT = policy_weights(replace(tokens, response_mask_NT=mask_NT), weighting)
-    loss_NT = masked_loss(weight_NT, advantage_N=advantage_N, mask_NT=mask_NT)
+    loss_NT = masked_loss(weight_NT, advantage_NT=advantage_NT, mask_NT=mask_NT)
     # Without an advantage there is nothing to clip: both weights give a loss of 0.
-    is_clipped_NT = (raw_NT != weight_NT) & (advantage_N[:, None] != 0)
+    is_clipped_NT = (raw_NT != weight_NT) & (advantage_NT != 0)
     if weighting.gate is not None and not weighting.gate.bounds:
         is_clipped_NT = torch.zeros_like(is_clipped_NT)
     old_is_known_NT = mask_NT & ~old_logprob_NT.isnan()
@@ -53,6 +54,24 @@ def policy_metrics(tokens: Tokens, weighting: Weighting) -> dict[str, Pair]:
         "off_policy_prob": _pair(logprob_NT.exp(), is_off_NT),
         "on_policy_prob": _pair(old_logprob_NT.exp(), is_on_NT),
         "ppo_kl": _pair(kl_estimate(old_logprob_NT, logprob_NT, "k1"), old_is_known_NT),
+    }
+
+
+@torch.no_grad()
+def teacher_pairs(tokens: Tokens) -> dict[str, Pair]:
+    """Numerator and count of metrics of a teacher; none where no teacher has scored.
+
+    teacher_gap: log-probability of the teacher minus the policy's, in nats, of taught tokens: minus
+        the KL of policy and teacher, by what the policy sampled.
+    taught_rows: share of the rows with sampled tokens that the teacher scored.
+    """
+    if tokens.teacher_logprob_NT is None:
+        return {}
+    mask_NT = taught_mask(tokens)
+    sampled_N = (tokens.response_mask_NT & ~tokens.off_policy_mask_NT).any(dim=1)
+    return {
+        "teacher_gap": _pair(tokens.teacher_logprob_NT - tokens.old_logprob_NT, mask_NT),
+        "taught_rows": _pair(mask_NT.any(dim=1), sampled_N),
     }
 
 

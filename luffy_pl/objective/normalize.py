@@ -15,7 +15,7 @@ from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.records import Experience
 
 NormalizeMode = Literal["token", "sequence", "constant"]
-DIVISORS = ("tokens", "imitation_tokens", "policy_tokens", "policy_rows")
+DIVISORS = ("tokens", "imitation_tokens", "policy_tokens", "policy_rows", "taught_tokens")
 """Counts of `count_terms` that a term can be divided by."""
 
 
@@ -37,6 +37,10 @@ class Masks(Protocol):
     @property
     def in_imitation_N(self) -> Tensor:
         """Rows in the imitation term."""
+
+    @property
+    def is_taught_N(self) -> Tensor | None:
+        """Rows that a teacher scores; None: every row."""
 
 
 def token_weight(
@@ -88,6 +92,7 @@ def count_terms(
         "imitation_tokens": imitation_mask(experience)[rows].sum(),
         "policy_tokens": policy_nt.sum(),
         "policy_rows": policy_nt.any(dim=1).sum(),
+        "taught_tokens": taught_mask(experience)[rows].sum(),
     }
 
 
@@ -103,6 +108,8 @@ def divisor_weight(
             mask_NT = rows.response_mask_NT
         case "imitation_tokens":
             mask_NT = imitation_mask(rows)
+        case "taught_tokens":
+            mask_NT = taught_mask(rows)
         case _:
             mask_NT = policy_mask(rows, objective.off_policy.policy_coef)
     return token_weight(mask_NT, mode="token", total_tokens=totals[divisor], total_rows=1)
@@ -140,3 +147,9 @@ def policy_mask(rows: Masks, policy_coef: float) -> Tensor:
 def imitation_mask(rows: Masks) -> Tensor:
     """Tokens to imitate, [N, T]: the given ones of rows that are in that term."""
     return rows.off_policy_mask_NT & rows.in_imitation_N[:, None]
+
+
+def taught_mask(rows: Masks) -> Tensor:
+    """Tokens that a teacher has a part in, [N, T]: sampled ones, of rows that it scores."""
+    mask_NT = rows.response_mask_NT & ~rows.off_policy_mask_NT & rows.in_policy_N[:, None]
+    return mask_NT if rows.is_taught_N is None else mask_NT & rows.is_taught_N[:, None]

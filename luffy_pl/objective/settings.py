@@ -211,6 +211,51 @@ class KlConfig:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """What a teacher that scores the policy's own tokens adds to their advantage.
+
+    With q, the teacher's probability of a token, and o, the policy's before the phase:
+    """
+
+    model: str = "start"
+    """The teacher: a name of `model.frozen`, or `start`."""
+    mode: Literal["add", "scale"] = "add"
+    """add: the advantage gains coef (log q - log o), a term of the loss with the number of taught
+    tokens as its divisor (OPD). scale: it is multiplied by 1 - coef + coef w, with
+    w = exp(sign(A) (log q - log o)): reward gives the direction, the teacher the size (RLSD)."""
+    coef: float = bounded(1.0, at_least=0, at_most=1e6)
+    """Factor of the teacher's part; of mode scale at most 1."""
+    schedule: Schedule | None = None
+    """Multiplies `coef` by a factor that changes over phases; null is 1."""
+    clip: float | None = bounded(None, above=0, at_most=1e6)
+    """add: largest log q - log o, either way, in nats; scale: w lies within this distance from 1;
+    null is off."""
+    with_reward: bool = True
+    """Whether rollouts also learn from their reward; false leaves them to the teacher (add)."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "model.objective.distillation")
+        if self.mode == "scale" and self.coef > 1:
+            raise ConfigError(
+                "model.objective.distillation.coef",
+                "must be at most 1 with mode: scale",
+                value=self.coef,
+                fix="lower it, or set mode: add",
+            )
+        if self.mode == "scale" and not self.with_reward:
+            raise ConfigError(
+                "model.objective.distillation.with_reward",
+                "leaves nothing to be scaled",
+                value=False,
+                fix="set mode: add, or with_reward: true",
+            )
+
+    def coefficient(self, phase: int) -> float:
+        """`coef` at a phase."""
+        return self.coef * schedule_factor(self.schedule, phase)
+
+
+@dataclass(frozen=True)
 class DivergenceConfig:
     """Distance from a teacher's distributions over the vocabulary, token by token (GKD)."""
 
@@ -256,6 +301,8 @@ class ObjectiveConfig:
     """Imitation of expert tokens."""
     kl: KlConfig = field(default_factory=KlConfig)
     """Distance from the reference."""
+    distillation: DistillationConfig | None = None
+    """Advantages by a teacher, token by token; null is off."""
     divergence: DivergenceConfig | None = None
     """Distance from a teacher's distributions; null is off."""
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -295,6 +342,8 @@ def frozen_models(objective: Any) -> dict[str, str]:
     found = {}
     if objective.kl.coef > 0:
         found["model.objective.kl.model"] = objective.kl.model
+    if objective.distillation is not None:
+        found["model.objective.distillation.model"] = objective.distillation.model
     if objective.divergence is not None:
         found["model.objective.divergence.model"] = objective.divergence.model
     return found

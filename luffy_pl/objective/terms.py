@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,6 +20,12 @@ import torch
 from torch import Tensor
 
 from luffy_pl.errors import ConfigError, first_line
+from luffy_pl.objective.distillation import (
+    added_coefficient,
+    log_ratio,
+    reward_part,
+    with_teacher,
+)
 from luffy_pl.objective.kl import kl_estimate
 from luffy_pl.objective.loss import policy_loss, sft_loss
 from luffy_pl.objective.normalize import (
@@ -70,12 +76,14 @@ class OptimizerStep:
     terms: by name, in the order in which they are added.
     totals: counts of `count_terms`, summed over ranks.
     max_response_tokens: divisor of mode constant where the objective gives none.
+    phase: of the run, from 0.
     """
 
     objective: ObjectiveConfig
     terms: Mapping[str, LossTerm]
     totals: Mapping[str, Tensor]
     max_response_tokens: int
+    phase: int = 0
 
 
 def micro_batch_loss(tokens: Tokens, step: OptimizerStep) -> tuple[Tensor, dict[str, Tensor]]:
@@ -118,7 +126,10 @@ class PolicyTerm:
     def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
         """Each token's part of the policy term, divisor included."""
         objective = step.objective
-        loss_nt = policy_loss(tokens, Weighting.of(objective))
+        tokens, paid_nt = with_teacher(tokens, objective, step.phase), None
+        if objective.distillation is not None:
+            paid_nt = reward_part(tokens, objective.distillation, step.phase)
+        loss_nt = policy_loss(tokens, Weighting.of(objective), paid_nt)
         weight_nt = policy_term_weight(
             tokens, objective, totals=step.totals, max_response_tokens=step.max_response_tokens
         )
@@ -171,6 +182,25 @@ class KlTerm:
         )
 
 
+@register("loss_term", "distillation")
+@dataclass(frozen=True)
+class DistillationTerm:
+    """Mean over taught tokens of what the teacher adds to their advantage, times their weight."""
+
+    coef: float
+    divisor: ClassVar[str] = "taught_tokens"
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Minus the log-ratio of teacher and policy, times the weight of the policy term."""
+        objective = step.objective
+        if objective.distillation is None:
+            raise ValueError("the distillation term needs model.objective.distillation")
+        paid_nt = log_ratio(tokens, objective.distillation)
+        whole = with_teacher(tokens, objective, step.phase)
+        loss_nt = policy_loss(whole, Weighting.of(objective), paid_nt)
+        return loss_nt * policy_factor(tokens, objective)
+
+
 @register("loss_term", "divergence")
 @dataclass(frozen=True)
 class DivergenceTerm:
@@ -215,7 +245,7 @@ def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
 
 # -- which terms there are -----------------------------------------------------------------------
 
-BUILT_IN = ("policy", "entropy", "imitation", "kl", "divergence")
+BUILT_IN = ("policy", "entropy", "imitation", "kl", "distillation", "divergence")
 """Terms that have settings of their own in `model.objective`, in the order of the loss."""
 
 
@@ -245,10 +275,23 @@ def active_terms(
         "entropy": EntropyTerm(entropy_coef),
         "imitation": ImitationTerm(imitation_coef),
         "kl": KlTerm(kl_coef if objective.kl.place == "loss" else 0.0),
+        "distillation": DistillationTerm(added_coefficient(objective.distillation, phase)),
         "divergence": DivergenceTerm(0.0 if divergence is None else divergence.coefficient(phase)),
     }
     terms = {**built_in, **foreign}
     return {name: term for name, term in terms.items() if term.coef or name == "policy"}
+
+
+def logged_terms(objective: ObjectiveConfig, foreign: Iterable[str]) -> list[str]:
+    """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
+    has_kl = objective.kl.coef > 0 and objective.kl.place == "loss"
+    distils = objective.distillation is not None and objective.distillation.mode == "add"
+    built_in = {
+        "kl": has_kl,
+        "distillation": distils,
+        "divergence": objective.divergence is not None,
+    }
+    return [*foreign, *(name for name, is_on in built_in.items() if is_on)]
 
 
 def foreign_terms(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, LossTerm]:

@@ -27,13 +27,18 @@ class Tokens:
         `behaviour` is policy or mixture.
     entropy_NT: entropy of the current policy's distribution that the token was drawn from.
     behaviour_logprob_NT: whoever wrote the token; read on given tokens only.
-    advantage_N: one number for all tokens of a row.
+    advantage_N: one number for all tokens of a row, by its reward.
     response_mask_NT: True on tokens to learn from, False on prompt and padding.
     off_policy_mask_NT: True on tokens that were given, not sampled in this phase.
     in_policy_N, in_imitation_N: whether the row takes part in the policy term, and its given
         tokens in the imitation term.
     sampler_logprob_NT: the engine's, of rollout tokens; None unless a setting reads it.
     reference_logprob_NT: the reference policy; None unless the loss has a KL term.
+    teacher_logprob_NT: a teacher, perhaps under another prompt; read on taught tokens only; None
+        unless the loss distils.
+    is_taught_N: whether the teacher scores the row; None: every row.
+    token_advantage_NT: advantage of each token where a teacher has a part in it; None: that of its
+        row.
     divergence_NT: of the whole distribution from a teacher's, in nats; None unless it is a term.
     """
 
@@ -48,7 +53,16 @@ class Tokens:
     in_imitation_N: Tensor
     sampler_logprob_NT: Tensor | None = None
     reference_logprob_NT: Tensor | None = None
+    teacher_logprob_NT: Tensor | None = None
+    is_taught_N: Tensor | None = None
+    token_advantage_NT: Tensor | None = None
     divergence_NT: Tensor | None = None
+
+    @property
+    def advantage_NT(self) -> Tensor:
+        """The whole advantage of each token, [N, T] or [N, 1]."""
+        whole_NT = self.token_advantage_NT
+        return self.advantage_N[:, None] if whole_NT is None else whole_NT
 
     @classmethod
     def of(
@@ -59,6 +73,7 @@ class Tokens:
         old_logprob_NT: Tensor,
         entropy_NT: Tensor,
         reference_logprob_NT: Tensor | None = None,
+        teacher_logprob_NT: Tensor | None = None,
         divergence_NT: Tensor | None = None,
     ) -> Tokens:
         """Join collected rows with what forward passes computed for them."""
@@ -74,6 +89,8 @@ class Tokens:
             in_imitation_N=rows.in_imitation_N,
             sampler_logprob_NT=rows.sampler_logprob_NT,
             reference_logprob_NT=reference_logprob_NT,
+            teacher_logprob_NT=teacher_logprob_NT,
+            is_taught_N=rows.is_taught_N,
             divergence_NT=divergence_NT,
         )
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ class FrozenConfig:
     """Hugging Face folder or hub name (path)."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, WHERE)
+        check_bounds(self)
         for field, kinds in (
             ("every_n_phases", ("copy", "ema")),
             ("rate", ("ema",)),
@@ -58,13 +58,13 @@ class FrozenConfig:
             value = getattr(self, field)
             if value is not None and self.weights not in kinds:
                 raise ConfigError(
-                    f"{WHERE}.{field}",
+                    field,
                     f"has no effect with weights: {self.weights}",
                     value=value,
                     fix=f"leave it out, or set weights: {kinds[0]}",
                 )
         if self.weights == "path" and self.path is None:
-            raise ConfigError(f"{WHERE}.path", "is not set", fix="give a folder or a hub name")
+            raise ConfigError("path", "is not set", fix="give a folder or a hub name")
 
     @property
     def follows(self) -> bool:
@@ -75,14 +75,6 @@ class FrozenConfig:
     def share(self) -> float:
         """Share of the way to the policy that it goes at a time."""
         return 1.0 if self.weights == "copy" else self.rate or EMA_RATE
-
-
-def frozen_configs(section: Mapping[str, Any]) -> dict[str, FrozenConfig]:
-    """The section `model.frozen`, built or only parsed."""
-    return {
-        name: one if isinstance(one, FrozenConfig) else FrozenConfig(**one)
-        for name, one in section.items()
-    }
 
 
 def check_frozen(configs: Mapping[str, FrozenConfig], named: Mapping[str, str]) -> None:

@@ -56,6 +56,9 @@ LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("model.objective.off_policy.behaviour", "data.recorded_behaviour"): (
         lambda behaviour: behaviour == "recorded"
     ),
+    ("model.frozen", "data.teacher_paths"): lambda frozen: {
+        name: one.path for name, one in frozen.items() if one.path
+    },
 }
 LINKED = {target for _, target in LINKS}
 

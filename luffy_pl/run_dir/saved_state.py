@@ -94,7 +94,7 @@ def check_continues(state: Mapping[str, Any] | None, config: Any, *, path: str) 
             fix="leave it as it was, or start a new --run_dir",
         )
     had = list(state.get("following", ()))
-    has = [name for name, one in model.frozen.items() if one.weights in ("copy", "ema")]
+    has = [name for name, one in model.frozen.items() if one.follows]
     if set(had) != set(has):
         raise ConfigError(
             "model.frozen",

@@ -18,6 +18,7 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.micro_batches import MicroBatch
 from luffy_pl.training.minibatch import Before, logprobs
+from luffy_pl.training.teacher_view import teacher_view
 
 Cut = Callable[[Experience, list[int]], list[MicroBatch]]
 
@@ -50,14 +51,22 @@ def before_update(
         old_NT = scored(policy, experience, micros(minibatches[1:]), forwards=forwards)
     else:
         old_NT = sampler_logprob(experience)
-    if "kl" not in terms:
-        return Before(old_NT)
-    name = objective.kl.model
-    with frozen.scoring(name) as reference:
-        found_NT = scored(
-            reference, experience, micros(minibatches), forwards=frozen.forwards(name)
-        )
-    return Before(old_NT, found_NT)
+    reference_NT = teacher_NT = None
+    if "kl" in terms:
+        name = objective.kl.model
+        passes = frozen.forwards(name)
+        with frozen.scoring(name) as reference:
+            reference_NT = scored(reference, experience, micros(minibatches), forwards=passes)
+    config = objective.distillation
+    learns = not all(experience.step_imitates)
+    if config is not None and learns and config.coefficient(experience.phase):
+        passes = frozen.forwards(config.model)
+        with frozen.scoring(config.model) as teacher:
+            if experience.teacher_prompts is None:
+                teacher_NT = scored(teacher, experience, micros(minibatches), forwards=passes)
+            else:
+                teacher_NT = scored_apart(teacher, experience, cut, forwards=passes)
+    return Before(old_NT, reference_NT, teacher_NT)
 
 
 @torch.no_grad()
@@ -73,6 +82,23 @@ def scored(
         logprob_nt, _ = logprobs(policy, micro, forwards=forwards)
         found_NT[micro.index_n, : logprob_nt.shape[1]] = logprob_nt
     return found_NT
+
+
+def scored_apart(
+    teacher: Policy, experience: Experience, cut: Cut, *, forwards: ForwardCount
+) -> Tensor:
+    """Log-probability [N, T] of taught tokens under the teacher's prompts; NaN elsewhere.
+
+    Rows that see other text than the policy's have other lengths, so they are packed on their own.
+    """
+    view = teacher_view(experience)
+    device = experience.token_ids_NL.device
+    rows = view.rows.to(device)
+    micros = cut(rows, list(range(len(rows.num_tokens_N))))
+    found_nt = scored(teacher, rows, micros, forwards=forwards)
+    scored_NT = found_nt.new_full(experience.response_mask_NT.shape, torch.nan)
+    scored_NT.view(-1)[view.cells_C.to(device)] = found_nt.view(-1)[view.own_cells_C.to(device)]
+    return scored_NT
 
 
 def sampler_logprob(experience: Experience) -> Tensor:

@@ -65,11 +65,13 @@ def part_gradient(
         # The pass is not counted: it is no work of the run.
         logprob_nt, entropy_nt = logprobs(module.policy, found)
         micro = found.rows
+        old_nt = first_old_logprob(module, micro, logprob_nt)
         tokens = Tokens.of(
             micro,
             logprob_NT=logprob_nt,
-            old_logprob_NT=first_old_logprob(module, micro, logprob_nt),
+            old_logprob_NT=old_nt,
             entropy_NT=entropy_nt,
+            teacher_logprob_NT=old_nt,  # which adds nothing: this is about rewards
         )
         term_nt = weighted("policy", tokens, step)
         part_nt = term_nt.masked_fill(micro.off_policy_mask_NT != given, 0.0)

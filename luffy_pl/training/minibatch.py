@@ -41,10 +41,16 @@ class Before:
 
     old_NT: the policy's; NaN where it is the current one.
     reference_NT: the reference's; None unless the loss has a KL term.
+    teacher_NT: a teacher's, of the tokens that it has a part in; None unless the loss distils.
     """
 
     old_NT: Tensor
     reference_NT: Tensor | None = None
+    teacher_NT: Tensor | None = None
+
+    def scores(self) -> dict[str, Tensor]:
+        """What a training step puts out of them, by name."""
+        return {} if self.teacher_NT is None else {"teacher_logprob_NT": self.teacher_NT}
 
 
 def part(before_NT: Tensor | None, micro: MicroBatch, like_nt: Tensor) -> Tensor | None:
@@ -63,6 +69,7 @@ def seen_tokens(rows: Experience, outputs: Mapping[str, Tensor]) -> Tokens:
         logprob_NT=outputs["logprob_NT"],
         old_logprob_NT=outputs["old_logprob_NT"],
         entropy_NT=outputs["entropy_NT"],
+        teacher_logprob_NT=outputs.get("teacher_logprob_NT"),
     )
 
 
@@ -166,6 +173,7 @@ def backward_micro_batches(
             old_logprob_NT=old_nt,
             entropy_NT=entropy_nt,
             reference_logprob_NT=part(before.reference_NT, micro, old_nt),
+            teacher_logprob_NT=part(before.teacher_NT, micro, old_nt),
             divergence_NT=more[0] if more else None,
         )
         loss, shares = micro_batch_loss(tokens, step)

@@ -25,7 +25,7 @@ from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import StageProgress
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
-from luffy_pl.objective.terms import LossTerm, OptimizerStep, active_terms, foreign_terms
+from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms, logged_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, check_frozen, load_frozen
 from luffy_pl.policy.offload import OffloadStrategy
@@ -212,19 +212,15 @@ class LuffyModule(L.LightningModule):
             self.report_progress("train", step + 1, len(steps))
         self.phases_trained += 1
         self.frozen.follow(self.policy, self.phases_trained)
-        means = term_means(passes, self.logged_terms(), num_ranks=self.trainer.world_size)
+        names = logged_terms(self.objective, self.foreign_terms)
+        means = term_means(passes, names, num_ranks=self.trainer.world_size)
         return {
             **vars(seen),
+            **before.scores(),
             "grad_norm": torch.stack(grad_norms).nanmean(),
             "term_means": means,
             "train_s": torch.tensor(time.monotonic() - started),
         }
-
-    def logged_terms(self) -> list[str]:
-        """Terms whose mean is a metric of its own, beside those of the policy, where they act."""
-        has_kl = self.objective.kl.coef > 0 and self.objective.kl.place == "loss"
-        built_in = {"kl": has_kl, "divergence": self.objective.divergence is not None}
-        return [*self.foreign_terms, *(name for name, is_on in built_in.items() if is_on)]
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Answers arrive graded; the evaluation callback counts them."""
@@ -320,9 +316,10 @@ class LuffyModule(L.LightningModule):
             terms=self._terms(experience.phase),
             totals=dict(zip(counts, summed, strict=True)),
             max_response_tokens=self.max_response_tokens,
+            phase=experience.phase,
         )
 
-    def _terms(self, phase: int) -> dict[str, LossTerm]:
+    def _terms(self, phase: int) -> dict[str, Any]:
         """The terms of the loss in a phase, with the coefficients that controllers have reached."""
         return active_terms(
             self.objective,

@@ -173,6 +173,7 @@ def test_the_table_names_settings_and_no_chain_is_longer_than_the_rounds():
     optional = {
         "model.optimizer.sft",
         f"{ROLLOUT}.guidance",
+        f"{OBJECTIVE}.distillation",
         f"{OBJECTIVE}.divergence",
         *(f"{OBJECTIVE}.{name}.schedule" for name in ("sft", "entropy", "kl")),
     }

@@ -198,6 +198,7 @@ WITH_MEMORY = {
     "relift": ["--data.rollout.imitation_buffer", "10"],
     "kl_in_reward": SOLVED_SOMETIMES,
     "ghpo": ["--data.rollout.guidance.share", "{levels: null, per_prompt: {start: 0.5}}"],
+    "sdpo": SOLVED_SOMETIMES,
 }
 
 
@@ -207,7 +208,7 @@ WITH_MEMORY = {
         "exgrpo",
         *(
             pytest.param(name, marks=pytest.mark.long)
-            for name in ("relift", "kl_in_reward", "ghpo")
+            for name in ("relift", "kl_in_reward", "ghpo", "sdpo")
         ),
     ],
 )

@@ -24,6 +24,8 @@ from luffy_pl.objective.loss import policy_loss, probability_ceiling_mask, sft_l
 from luffy_pl.objective.metrics import mean, policy_metrics
 from luffy_pl.objective.normalize import NormalizeMode, count_terms, token_weight
 from luffy_pl.objective.settings import (
+    DistillationConfig,
+    KlConfig,
     NormalizerConfig,
     ObjectiveConfig,
     OffPolicyConfig,
@@ -293,6 +295,8 @@ def _method_tokens(batch: Batch, *, given: bool) -> Tokens:
         off_policy_mask_NT=mask_NT & batch["off_policy_mask"].bool() & given,
         in_policy_N=is_row_N,
         in_imitation_N=is_row_N,
+        reference_logprob_NT=batch["teacher_log_prob"],
+        teacher_logprob_NT=batch["teacher_log_prob"],
     )
 
 
@@ -311,10 +315,31 @@ def _rl_plus(token_mean_removed: float) -> ObjectiveConfig:
     )
 
 
+def _by_token(**settings: Any) -> ObjectiveConfig:
+    return ObjectiveConfig(normalizer=NormalizerConfig(mode="token"), **settings)
+
+
+def _opd(coef: float, with_reward: float, clip: float) -> ObjectiveConfig:
+    return _by_token(
+        distillation=DistillationConfig("teacher", coef=coef, with_reward=bool(with_reward)),
+        on_policy=OnPolicyConfig(gate=PpoClip(clip, clip) if clip else None),
+    )
+
+
+def _rlsd(coef: float, clip: float) -> ObjectiveConfig:
+    return _by_token(
+        distillation=DistillationConfig("teacher", mode="scale", coef=coef, clip=clip),
+        on_policy=OnPolicyConfig(gate=PpoClip(0.2, 0.2)),
+    )
+
+
 METHODS: dict[str, Callable[..., ObjectiveConfig]] = {
     "gspo": lambda low, high: _gated(PpoClip(low, high), "sequence", "sequence"),
     "cispo": lambda low, high: _gated(Detached(low, high)),
     "sapo": lambda positive, negative: _gated(Soft(positive, negative), "sequence"),
     "dppo": lambda low, high, cap: _gated(Difference(low, high, cap)),
     "rl_plus": _rl_plus,
+    "opd": _opd,
+    "rlsd": _rlsd,
+    "kdrl": lambda coef: _by_token(kl=KlConfig(coef=coef, estimator="k2", model="teacher")),
 }

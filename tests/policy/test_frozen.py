@@ -112,10 +112,10 @@ def test_a_teacher_without_weights_is_named_by_its_own_setting(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"weights": "start", "rate": 0.1}, "model.frozen.rate: has no effect with weights: start"),
-        ({"weights": "copy", "path": "x"}, "model.frozen.path: has no effect with weights: copy"),
-        ({"weights": "path"}, "model.frozen.path: is not set"),
-        ({"weights": "ema", "rate": 1.5}, "model.frozen.rate: must be above 0 and at most 1"),
+        ({"weights": "start", "rate": 0.1}, "rate: has no effect with weights: start"),
+        ({"weights": "copy", "path": "x"}, "path: has no effect with weights: copy"),
+        ({"weights": "path"}, "path: is not set"),
+        ({"weights": "ema", "rate": 1.5}, "rate: must be above 0 and at most 1"),
         ({"weights": "copy", "every_n_phases": 0}, "every_n_phases: must be at least 1"),
     ],
 )

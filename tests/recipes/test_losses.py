@@ -4,6 +4,7 @@ Two rollouts of two tokens, the first right and the second wrong, and an expert 
 Below are log-probabilities now and before the phase, entropies, and what the expert recorded.
 """
 
+import dataclasses
 from math import exp, sqrt
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
+from luffy_pl.guidance.teacher_prompts import TeacherRequest
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
-from luffy_pl.records import Group, Prompt, Response, Verdict
+from luffy_pl.records import ExpertTrace, Group, Prompt, Response, TeacherPrompt, Verdict
+from luffy_pl.registry import find
 
 pytestmark = pytest.mark.recipes
 
@@ -25,6 +28,10 @@ EXPERT = {"new": (-2.0, -0.05, -3.0), "old": (-2.2, -0.1, -2.5), "entropy": (1.4
 RECORDED = (-0.5, 0.0, -1.25)
 LENGTH = 48  # of conf/quickstart.yaml, the constant divisor
 CONF = Path(__file__).parents[2] / "conf" / "recipe"
+
+
+for row, teacher in ((RIGHT, (-0.4, -0.3)), (WRONG, (-0.9, -1.5)), (EXPERT, (0.0, 0.0, 0.0))):
+    row["teacher"] = teacher
 
 
 def response(source, tokens, correct, **given):
@@ -48,17 +55,19 @@ def loss_of(found, phase=0, *, group=None, reference=None):
         group = make_group(expert=rollout.expert_traces_per_group > 0)
     if rollout.routing is not None:
         group = rollout.routing.route(group)
+    if rollout.teacher_prompt is not None:
+        group = with_teacher_prompts(group, rollout.teacher_prompt.sees)
     collated = collate(
         [group],
         phase=phase,
         temperature=1.0,
         steps=plan_steps(1, 1),
         masks_truncated=found.data.advantage.truncated == "mask",
+        teacher_sees_more=rollout.teacher_prompt is not None,
     )
     experience = compare(collated, None, found.data.advantage)
-    tensors = {
-        name: torch.zeros(experience.response_mask_NT.shape) for name in ("new", "old", "entropy")
-    }
+    names = ("new", "old", "entropy", "teacher")
+    tensors = {name: torch.zeros(experience.response_mask_NT.shape) for name in names}
     for row, numbers in enumerate((RIGHT, WRONG, EXPERT)[: len(group.responses)]):
         for name, tensor in tensors.items():
             tensor[row, 1 : 1 + len(numbers[name])] = torch.tensor(numbers[name])
@@ -68,8 +77,21 @@ def loss_of(found, phase=0, *, group=None, reference=None):
         entropy_NT=tensors["entropy"],
         old_logprob_NT=tensors["old"],
         reference_logprob_NT=None if reference is None else tensors[reference],
+        teacher_logprob_NT=tensors["teacher"],
     )
     return step_loss(tokens, experience, objective, phase)
+
+
+def with_teacher_prompts(group, sees):
+    """The group as its teacher's prompter leaves it: a row is taught where there is a text."""
+    tell = find("teacher_prompt", sees, where="sees")
+    trace = ExpertTrace("1", (6, 7, 1))
+    texts = [tell(TeacherRequest(group, row, trace)) for row in range(len(group.responses))]
+    rows = tuple(
+        dataclasses.replace(row, teacher_prompt=TeacherPrompt((9,) if text is not None else ()))
+        for row, text in zip(group.responses, texts, strict=True)
+    )
+    return dataclasses.replace(group, responses=rows)
 
 
 def step_loss(tokens, experience, objective, phase):
@@ -85,6 +107,7 @@ def step_loss(tokens, experience, objective, phase):
         ),
         totals=count_terms(experience, list(range(len(tokens.advantage_N))), objective),
         max_response_tokens=LENGTH,
+        phase=phase,
     )
     return micro_batch_loss(tokens, step)[0].item()
 
@@ -296,13 +319,57 @@ def max_rl():
     return -(sum(ratios(RIGHT)) - sum(ratios(WRONG))) / (2 * LENGTH)
 
 
-PHASE = {"chord_mu": 50}
-REFERENCE = {"grpo_std": "old", "kl_in_loss": "old"}
+def gaps(row):
+    """What the teacher says above the policy before the phase, of each token."""
+    return [q - o for q, o in zip(row["teacher"], row["old"], strict=True)]
+
+
+def opd():
+    terms = [
+        r * gap for row in (RIGHT, WRONG) for r, gap in zip(ratios(row), gaps(row), strict=True)
+    ]
+    return -sum(terms) / 4
+
+
+def opsd():
+    return opd()
+
+
+def sdft():
+    return opd()
+
+
+def kdrl():
+    advantage = 0.5 / (sqrt(0.5) + 1e-6)
+    pairs = zip(RIGHT["new"] + WRONG["new"], RIGHT["teacher"] + WRONG["teacher"], strict=True)
+    policy = advantage * (sum(ratios(RIGHT)) - sum(ratios(WRONG))) / 4
+    return -policy + 0.005 * sum(0.5 * (n - q) ** 2 for n, q in pairs) / 4
+
+
+def rlsd():
+    # In phase 25 of a fall over 50: lambda is a quarter. No ratio leaves its clip.
+    total = 0.0
+    for row, advantage in ((RIGHT, 0.5 / (sqrt(0.5) + 1e-6)), (WRONG, -0.5 / (sqrt(0.5) + 1e-6))):
+        sign = 1 if advantage > 0 else -1
+        for ratio, gap in zip(ratios(row), gaps(row), strict=True):
+            weight = min(max(exp(sign * gap), 0.8), 1.2)
+            assert 0.8 < ratio < 1.2
+            total += ratio * advantage * (0.75 + 0.25 * weight)
+    return -total / 4
+
+
+def sdpo():
+    # The right row has no other success to look at, so the wrong one alone is taught.
+    return -sum(min(r, 2) * gap for r, gap in zip(ratios(WRONG), gaps(WRONG), strict=True)) / 2
+
+
+PHASE = {"chord_mu": 50, "rlsd": 25}
+REFERENCE = {"grpo_std": "old", "kl_in_loss": "old", "kdrl": "teacher"}
 BY_HAND = [
     luffy, luffy_recorded_behaviour, on_policy, grpo_std, dr_grpo, dapo, rl_with_sft_loss,
     prefix_rft, relift, chord_mu, chord_phi, srft, hpt, adaptive_entropy, kl_in_loss, kl_in_reward,
     truncated_importance_sampling, gspo, cispo, sapo, dppo,
-    rl_plus, max_rl, ghpo, pope,
+    rl_plus, max_rl, ghpo, pope, opd, kdrl, opsd, rlsd, sdft, sdpo,
 ]  # fmt: skip
 
 

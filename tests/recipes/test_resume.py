@@ -25,6 +25,8 @@ STATEFUL = {
     "sft_then_rl": ["--data.rollout.sft_phases", "3"],
     "adaptive_entropy": [],
     "kl_in_reward": SOLVED_SOMETIMES,
+    "rlsd": [*SOLVED_SOMETIMES, "--model.frozen.teacher.every_n_phases", "2"],
+    "sdft": [],
 }
 
 
