@@ -32,6 +32,12 @@ OF_A_RENDERING = {"messages", "tools", "documents", "add_generation_prompt"}
 TEMPLATE_DATE = "26 Jul 2024"
 
 
+class ConversationFault(ModelError):
+    """A template fails; `number` of the conversation where others can be rendered, else None."""
+
+    number: int | None = None
+
+
 def with_chat_template(tokenizer: Tokenizer, file: str | None) -> Tokenizer:
     """The tokenizer with the Jinja template in `file`; the given one is left as it is."""
     if file is None:
@@ -176,12 +182,14 @@ class Rendering:
         except (TemplateFault, ValueError) as error:
             number = getattr(error, "number", 0)
             roles = ", ".join(message["role"] for message in conversations[number])
-            raise ModelError(
+            fault = ConversationFault(
                 "chat_template",
                 f"the template cannot render the roles {roles} ({_reason(error)})",
                 value=places[number] if places else None,
                 fix='correct the template, or drop the system message with system_prompt=""',
-            ) from None
+            )
+            fault.number = number if getattr(error, "is_of_one", False) else None
+            raise fault from None
 
     @property
     def _names(self) -> dict[str, Any]:

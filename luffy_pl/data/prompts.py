@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from luffy_pl.data.chat import (
+    ConversationFault,
     Rendering,
     TemplateKwargs,
     Tokenizer,
@@ -176,16 +177,26 @@ class _Loader:
     def _prompts(self) -> Iterator[tuple[Question, Prompt]]:
         rendering = Rendering(self.tokenizer, self.chat_template_kwargs or {})
         for batch in _batches(self._questions()):
-            texts = rendering.prompts(
-                [with_system_prompt(one.messages, self.source.system_prompt) for one in batch],
-                places=[one.where for one in batch],
-            )
+            texts = self._rendered(rendering, batch)
             encoded = encode_known(self.tokenizer, texts)
             for question, text, ids in zip(batch, texts, encoded, strict=True):
                 if ids is None:
                     self._skip(unknown_token("prompt", text, where=question.where))
                 elif self._fits(question, len(ids)):
                     yield question, prompt_of(question, text=text, token_ids=ids)
+
+    def _rendered(self, rendering: Rendering, batch: list[Question]) -> list[str]:
+        """The text of each question; one that the template fails on is a bad row, and taken out."""
+        while batch:
+            messages = [with_system_prompt(q.messages, self.source.system_prompt) for q in batch]
+            try:
+                return rendering.prompts(messages, places=[question.where for question in batch])
+            except ConversationFault as fault:
+                if fault.number is None:
+                    raise
+                self._skip(fault)
+                del batch[fault.number]
+        return []
 
     def _fits(self, question: Question, num_tokens: int) -> bool:
         """Whether the prompt may be used; one that may not is counted, or an error."""
@@ -280,7 +291,7 @@ class _Loader:
             seen.add(prompt.text)
             yield prompt, traces
 
-    def _skip(self, error: DataError) -> None:
+    def _skip(self, error: DataError | ConversationFault) -> None:
         if self.source.on_bad_row == "error":
             raise error
         self.report.drop("bad_row", str(error))

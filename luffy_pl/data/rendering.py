@@ -67,7 +67,8 @@ class TemplateRenderer:
                     add_generation_prompt=add_generation_prompt,
                 )
             except TemplateFault as fault:
-                raise TemplateFault(fault.reason, len(texts) + fault.number) from None
+                number = len(texts) + fault.number
+                raise TemplateFault(fault.reason, number, fault.is_of_one) from None
         return texts
 
     def names_of(self, source: str) -> set[str]:

@@ -33,11 +33,14 @@ Conversation = Sequence[Mapping[str, str]]
 
 
 class TemplateFault(Exception):
-    """What a template did wrong, in one line, and the number of the conversation it did it with."""
+    """What a template did wrong, in one line, and the number of the conversation it did it with.
 
-    def __init__(self, reason: str, number: int = 0) -> None:
-        super().__init__(reason, number)
-        self.reason, self.number = reason, number
+    `is_of_one`: it did it with that conversation, and may render others.
+    """
+
+    def __init__(self, reason: str, number: int = 0, is_of_one: bool = False) -> None:
+        super().__init__(reason, number, is_of_one)
+        self.reason, self.number, self.is_of_one = reason, number, is_of_one
 
 
 def harden_template_worker() -> None:
@@ -60,8 +63,9 @@ def render_conversations(
         TemplateFault: the template cannot be parsed, or fails.
     """
     texts: list[str] = []
-    with _limited(texts):
+    with _limited([]):
         template = _compiled(source)
+    with _limited(texts, is_of_one=True):
         for messages in conversations:
             text = template.render(
                 messages=messages,
@@ -89,7 +93,7 @@ def template_names(source: str) -> set[str]:
 
 
 @contextmanager
-def _limited(texts: Sequence[str]) -> Iterator[None]:
+def _limited(texts: Sequence[str], *, is_of_one: bool = False) -> Iterator[None]:
     """Bound the CPU time, and say in one line whatever a template raises."""
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
@@ -99,7 +103,7 @@ def _limited(texts: Sequence[str]) -> Iterator[None]:
         raise TemplateFault(reason, len(texts)) from None
     except Exception as error:  # noqa: BLE001  a template may raise whatever its operations do
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise TemplateFault(reason, len(texts)) from None
+        raise TemplateFault(reason, len(texts), is_of_one) from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 

@@ -7,7 +7,7 @@ from luffy_pl.data.columns import Columns
 from luffy_pl.data.fingerprint import fingerprint
 from luffy_pl.data.prompts import NamedCount, load_prompts
 from luffy_pl.data.source import PromptSource
-from luffy_pl.errors import ConfigError, DataError
+from luffy_pl.errors import ConfigError, DataError, ModelError
 from luffy_pl.miniature.tokenizer import build_tokenizer
 from luffy_pl.records import Prompt
 
@@ -150,6 +150,25 @@ def test_bad_rows_can_be_skipped_within_a_share(tokenizer, write_jsonl):
     message = refusal(source, tokenizer, max_response_tokens=9)
     assert message.startswith(f"{path}: 2 of 4 rows are bad, more than max_bad_share=0.4")
     assert f"the first: {path}:2: answer is missing" in message
+
+
+def test_a_row_that_the_template_fails_on_is_a_bad_row(make_tokenizer, write_jsonl):
+    refuses = "{% if 'no' in messages[-1].content %}{{ raise_exception('Not this') }}{% endif %}"
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = refuses + tokenizer.chat_template
+    path = write_jsonl(row("a"), row("no"), row("c"), row("no no"), row("e"))
+    with pytest.raises(ModelError, match=rf"\(Not this\), got '{path}:2'"):
+        load_prompts(PromptSource(path), tokenizer)
+    source = PromptSource(path, on_bad_row="skip", max_bad_share=0.4)
+    loaded = load_prompts(source, tokenizer)
+    assert [prompt.text for prompt in loaded.prompts] == [
+        f"<bos>[user]{text}[assistant]" for text in ("a", "c", "e")
+    ]
+    assert dropped(loaded) == {"bad_row": 2}
+    assert f"got '{path}:4'" in loaded.report.dropped["bad_row"].first[1]
+    # A template that no row could change is none of the data's faults.
+    with pytest.raises(ModelError, match="Expected an expression"):
+        load_prompts(source, make_tokenizer("{% if %}"))
 
 
 @pytest.mark.case(13)
