@@ -126,10 +126,11 @@ class WholeModel(nn.Module):
 
     def follow(self, policy: Policy, share: float) -> None:
         """Go a share of the way to the weights of the policy."""
-        blend(self.policy.parameters(), policy.parameters(), share)
         if isinstance(self.policy, FSDPModule):
-            # Embedding and head stay gathered after a forward pass without a backward one.
+            # Embedding and head stay gathered after a forward pass without a backward one, and
+            # what is written into gathered weights is lost.
             self.policy.reshard()
+        blend(self.policy.parameters(), policy.parameters(), share)
 
 
 class WithoutAdapters:
