@@ -24,6 +24,8 @@ MODEL, DATA, METHOD = f"{PREFIX}base", f"{PREFIX}train.jsonl", "luffy"
 BASELINE = "on_policy"
 FROM_TRACES = ("expert_traces_per_group", "sft_phases", "imitation_buffer")
 """Settings of `data.rollout` that read traces where they are above 0."""
+SHOWS_TRACES = (("guidance", "what"), ("teacher_prompt", "sees"))
+"""Sections of `data.rollout`, and the field of each that is `trace` where it shows one."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 FILES = {"config.yaml": "config.yaml.jinja", "grid.yaml": "grid.yaml.jinja",
          "README.md": "README.md.jinja"}  # fmt: skip
@@ -105,7 +107,8 @@ def methods() -> dict[str, dict[str, Any]]:
 def learns_from_traces(recipe: Mapping[str, Any]) -> bool:
     """Whether a method wants an expert's trace for every prompt."""
     rollout = recipe.get("data", {}).get("rollout", {})
-    return any(rollout.get(name) for name in FROM_TRACES)
+    shown = (rollout.get(section, {}).get(field) for section, field in SHOWS_TRACES)
+    return "trace" in shown or any(rollout.get(name) for name in FROM_TRACES)
 
 
 def chosen(method: str, known: Collection[str]) -> str:

@@ -185,7 +185,7 @@ def last_line(path: Path) -> str:
     spoken = [line.strip() for line in lines if line.strip()]
     text = spoken[-1] if spoken else "said nothing"
     safe = printable(text)
-    return safe[-LINE_CHARACTERS:]
+    return safe[:LINE_CHARACTERS]
 
 
 def say(text: str) -> None:

@@ -118,7 +118,7 @@ def test_a_path_is_that_of_the_new_folder(tmp_path, monkeypatch):
 def test_which_methods_learn_from_traces():
     found = {name for name, recipe in methods().items() if not learns_from_traces(recipe)}
     assert found == {"on_policy", "grpo_std", "dr_grpo", "dapo", "exgrpo", "cispo", "dppo", "sapo",
-                     "gspo", "max_rl"}  # fmt: skip
+                     "gspo", "max_rl", "opd", "kdrl", "rlsd", "sdpo", "critique"}  # fmt: skip
     assert "kl_in_loss" not in methods()
 
 

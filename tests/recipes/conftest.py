@@ -11,10 +11,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.training.module import LuffyModule
 
-TEACHER = "tests/recipes/teacher.yaml"
-NAME_A_TEACHER = ("gkd",)
-"""Recipes that have no teacher by themselves."""
-
 
 @functools.cache
 def composed(*files):
@@ -30,7 +26,6 @@ def composed(*files):
 @pytest.fixture
 def recipe():
     def compose(name):
-        more = [TEACHER] if name in NAME_A_TEACHER else []
-        return composed("conf/quickstart.yaml", f"conf/recipe/{name}.yaml", *more)
+        return composed("conf/quickstart.yaml", f"conf/recipe/{name}.yaml")
 
     return compose

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.recipes
          ["train.jsonl: hint_template", "no token"]),
         (["adaptive_entropy"], ["--model.objective.entropy.coef", "0.0"],
          ["model.objective.entropy.coef", "entropy.target_nats"]),
-        (["gkd"], [], ["model.frozen", "path: is not set"]),
+        (["gkd"], ["--model.frozen.teacher.path", "null"], ["model.frozen", "path: is not set"]),
         (["rl_plus"], ["--model.objective.old_logprob", "sampler"],
          ["model.objective.off_policy.behaviour", "old_logprob=sampler"]),
         (["gspo"], ["--model.objective.on_policy.shaping.kind", "log"],

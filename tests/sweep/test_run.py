@@ -58,6 +58,7 @@ def test_a_cell_starts_where_the_system_cannot_end_it_with_its_sweep(
 ):
     """prctl is Linux's own."""
     monkeypatch.setattr(parent, "LIBC", object())
+    monkeypatch.setattr(parent, "HAS_PRCTL", False)
     assert main(["sweep", str(grid_file(seeds=[0]))]) == 0
     assert ("good-seed0", "finished") in events(tmp_path)
 
