@@ -10,7 +10,7 @@ GROUND = {"records", "errors", "bundled", "bounds", "registry", "process", "comm
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
     "commands": "",
-    "objective": "", "policy": "", "answer": "", "reward": "answer", "miniature": "",
+    "objective": "", "policy": "", "answer": "", "reward": "answer data", "miniature": "",
     "rollout": "policy",
     "data": "policy",
     "guidance": "data objective",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -126,10 +126,11 @@ class WholeModel(nn.Module):
 
     def follow(self, policy: Policy, share: float) -> None:
         """Go a share of the way to the weights of the policy."""
-        blend(self.policy.parameters(), policy.parameters(), share)
         if isinstance(self.policy, FSDPModule):
-            # Embedding and head stay gathered after a forward pass without a backward one.
+            # Embedding and head stay gathered after a forward pass without a backward one, and
+            # what is written into gathered weights is lost.
             self.policy.reshard()
+        blend(self.policy.parameters(), policy.parameters(), share)
 
 
 class WithoutAdapters:
@@ -234,6 +235,25 @@ class FrozenModels:
             if isinstance(model, WholeModel) and model not in self.follows.values():
                 is_sharded = isinstance(model.policy, FSDPModule)
                 move_buffers(model, device) if is_sharded else model.to(device)
+
+
+class Following(nn.ModuleDict):
+    """The models of a checkpoint that change with the policy.
+
+    An evaluation has none of them and loads a checkpoint without them. Weights are left out where
+    they are loaded: sharded ranks load theirs before any hook of Lightning sees the checkpoint.
+    """
+
+    def __init__(self, models: Mapping[str, WholeModel | OtherAdapters]) -> None:
+        super().__init__(models)
+        if not models:
+            self.register_load_state_dict_pre_hook(leave_out)
+
+
+def leave_out(module: nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load nothing of what a checkpoint holds for this module."""
+    for name in [name for name in weights if name.startswith(prefix)]:
+        del weights[name]
 
 
 def load_frozen(

@@ -1,9 +1,10 @@
 """`luffy-pl verify`: grade a file of answers, or grade saved rollouts again.
 
-A line holds `prediction` and `gold`, or is one that a run wrote under `rollouts/`: `response`, and
-the gold in `verdict`. A grader that reads no gold needs none; it gets the line as the columns
-of the prompt. Each line is written back in its place, with its new `verdict`, as soon as its block
-is graded: memory holds one block, and a call that was cut off goes on with `--resume`.
+A row holds `prediction` and `gold`, or is one that a run wrote under `rollouts/`: `response`, and
+the gold in `verdict`. A grader that reads no gold needs none; it gets the row as the columns
+of the prompt. Each row is written in its place as a line of JSON, with its new `verdict`, as soon
+as its block is graded: memory holds one block (and a JSON array whole), and a call that was cut off
+goes on with `--resume`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from luffy_pl.commands.parser import CommandParser
+from luffy_pl.data.json_rows import json_lines
+from luffy_pl.data.rows import read_rows
 from luffy_pl.errors import ConfigError, DataError, StorageError
 from luffy_pl.records import Prompt
 from luffy_pl.reward.released.text import RELEASED, THINK_END
@@ -27,6 +30,7 @@ from luffy_pl.reward.reward import RewardConfig, Verifier, build_verifier
 
 BLOCK = 512
 """Lines that are graded and written at once."""
+TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 CHECKED_AGAIN = 16
 """Lines of an earlier call that are graded again, to see that it graded like this one."""
 
@@ -46,8 +50,16 @@ def main(argv: Sequence[str]) -> int:
     parser = CommandParser(
         prog="luffy-pl verify", description="Grade answers; the lines keep their order and fields."
     )
-    parser.add_argument("--pairs", type=Path, required=True, help="JSON Lines to grade")
-    parser.add_argument("--out", type=Path, required=True, help="the same lines, with a verdict")
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        required=True,
+        help="what to grade: JSON Lines, a JSON array, CSV or Parquet, as the name ends (.gz and "
+        ".zst too), or a folder of such files; a pipe is JSON Lines",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON Lines: the same rows, with a verdict"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that run sympy")
     parser.add_argument(
         "--forms",
@@ -75,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         )
     summary = VerdictCounts()
     with build_verifier(config) as verifier:
-        if args.pairs.is_file():  # a pipe is read once
+        if not is_pipe(args.pairs):  # which is read once
             for _ in read_items(args.pairs, reads_gold=verifier.reads_gold):
                 pass
         items = read_items(args.pairs, reads_gold=verifier.reads_gold)
@@ -103,36 +115,29 @@ def config_of(args: argparse.Namespace) -> RewardConfig:
     return RewardConfig(think_end=think_end, forms=forms, workers=args.workers, grader=args.grader)
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether it is neither a file nor a folder: what a shell writes as `<(command)`."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def read_items(path: Path, *, reads_gold: bool = True) -> Iterator[ResponseLine]:
-    """Every line of the file, one after the other; an error names the line."""
-    try:
-        # newline: a line ends at nothing else that JSON may hold inside a string.
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield read_item(line, where=f"{path}:{number}", reads_gold=reads_gold)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            str(path), f"cannot be read ({error})", fix="give a file of JSON Lines in UTF-8"
-        ) from None
+    """Every row, one after the other; an error names it."""
+    is_bare = is_pipe(path) or (path.is_file() and not path.suffix)
+    rows = json_lines(str(path), None) if is_bare else read_rows(str(path))
+    return (item_of(row, where=where, reads_gold=reads_gold) for where, row in rows)
 
 
-def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine:
+def item_of(row: dict[str, Any], *, where: str, reads_gold: bool = True) -> ResponseLine:
     """A pair, or a saved rollout."""
-    try:
-        row = json.loads(line)
-    # RecursionError: brackets nested a thousand deep. ValueError: also numbers of 5000 digits.
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise DataError(where, "is no JSON object", value=line[:60], fix="one object per line")
     earlier = row.get("verdict")
     if "response" in row and isinstance(earlier, dict):
         found = {"response": row["response"], "verdict.gold": earlier.get("gold")}
-        known = earlier.get("correct")
+        known = _known(earlier.get("correct"), "verdict.correct", where)
     else:
         found = {name: row.get(name) for name in ("prediction", "gold")}
-        known = row.get("equal")
+        known = _known(row.get("equal"), "equal", where)
+        if "prediction" in row and row["prediction"] is None:
+            found["prediction"] = ""  # all that a table has for an answer without text
     gold_name = list(found)[1]
     if found[gold_name] is None and not reads_gold:
         found[gold_name] = ""
@@ -144,6 +149,17 @@ def read_item(line: str, *, where: str, reads_gold: bool = True) -> ResponseLine
         str(row.get("prompt_id", where)), str(row.get("prompt", "")), (), gold, columns=row
     )
     return ResponseLine(row, text, prompt, known)
+
+
+def _known(value: Any, name: str, where: str) -> bool | None:
+    """The verdict that a row brings along; a table may write it as a word or a number."""
+    if value is None or isinstance(value, bool):
+        return value
+    if (word := str(value).strip().lower()) in TRUTH:
+        return TRUTH[word]
+    raise DataError(
+        where, f"{name} is neither true nor false", value=value, fix="write true or false"
+    )
 
 
 def grade_lines(
@@ -160,7 +176,8 @@ def grade_lines(
 
 
 def _written(item: ResponseLine, verdict: dict[str, Any]) -> str:
-    return json.dumps({**item.row, "verdict": verdict}) + "\n"
+    # default: a date, bytes or a decimal of a Parquet table.
+    return json.dumps({**item.row, "verdict": verdict}, default=str) + "\n"
 
 
 def keep_lines(

@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from luffy_pl.bundled import resolve
 from luffy_pl.experience.datamodule import LuffyDataModule
@@ -27,7 +27,7 @@ from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms, logged_terms
 from luffy_pl.policy.flops import ForwardCount
-from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, check_frozen, load_frozen
+from luffy_pl.policy.frozen import Following, FrozenConfig, FrozenModels, check_frozen, load_frozen
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.policy import Policy, load_policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -132,7 +132,7 @@ class LuffyModule(L.LightningModule):
     def use_frozen(self, frozen: FrozenModels) -> None:
         """Score with these models; those that follow the policy are saved and loaded with it."""
         self.frozen = frozen
-        self.following = nn.ModuleDict(frozen.follows)
+        self.following = Following(frozen.follows)
 
     def prepare(self, policy: Policy) -> None:
         """Let a policy compute as this run does, and shard it where the strategy does."""
@@ -254,10 +254,6 @@ class LuffyModule(L.LightningModule):
         if saved["objective"]["kl"]["target_nats"] is not None:
             self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
-        if not self.following:  # an evaluation needs nothing of them
-            weights = checkpoint["state_dict"]
-            for name in [name for name in weights if name.startswith("following.")]:
-                del weights[name]
 
     # -- one optimizer step ------------------------------------------------------------------
 

@@ -31,7 +31,9 @@ EVERY_LOSS = [
     "--model.objective.on_policy.gate", "{kind: soft}",
     "--model.objective.off_policy.behaviour", "mixture",
     "--model.objective.off_policy.rare_exponent", "0.5",
-    "--model.objective.divergence", "{beta: 0.3, with_reward: true}",
+    "--model.objective.divergence", "{beta: 0.3, with_reward: true, model: average}",
+    # A teacher that stands in the checkpoint, and that an evaluation does not have.
+    "--model.frozen.average", "{weights: ema, rate: 0.5}",
     "--data.advantage.kind", "batch_std",
 ]  # fmt: skip
 TWO_RANKS = ["--config", "conf/hardware/cpu_two_ranks.yaml"]
@@ -143,7 +145,7 @@ def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
 
 
 def test_a_checkpoint_of_two_ranks_loads_on_one(runs, luffy_pl):
-    """And gives the accuracies that two ranks measure from it."""
+    """And gives the accuracies that two ranks measure from it, without its frozen model."""
     checkpoint = runs / "two" / "checkpoints" / "last.ckpt"
     for name, extra, ranks in (("one_of_two", [], 1), ("two_of_two", TWO_RANKS, 2)):
         done = luffy_pl(

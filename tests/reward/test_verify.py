@@ -1,7 +1,14 @@
 """`luffy-pl verify` from the command line."""
 
+import csv
+import gzip
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_pairs import PAIRS
 
@@ -112,8 +119,14 @@ MISTAKES = {
         3,
         "pairs.jsonl:2: verdict.gold is not text",
     ),
-    "broken JSON": ('{"prediction": ', 3, "pairs.jsonl:2: is no JSON object"),
-    "a list": ("[1]", 3, "pairs.jsonl:2: is no JSON object"),
+    "no prediction": ('{"gold": "5"}', 3, "pairs.jsonl:2: prediction is not text"),
+    "a verdict that is none": (
+        '{"prediction": "5", "gold": "5", "equal": "perhaps"}',
+        3,
+        "pairs.jsonl:2: equal is neither true nor false",
+    ),
+    "broken JSON": ('{"prediction": ', 3, "pairs.jsonl:2: invalid JSON"),
+    "a list": ("[1]", 3, "pairs.jsonl:2: a JSON list, not an object"),
 }
 
 
@@ -148,6 +161,65 @@ def test_the_table_of_tricky_pairs(command_line, tmp_path):
     done = command_line("verify", "--pairs", PAIRS, "--out", tmp_path / "out.jsonl")
     # test_pairs.py names the one that differs.
     assert "agreement with the file: 111 of 112 (0 false positives, 1 false" in done.stdout
+
+
+TABLE = [
+    {"prediction": r"\boxed{5}", "gold": "5", "equal": True},
+    {"prediction": r"\boxed{6}", "gold": "5", "equal": False},
+    {"prediction": "", "gold": "5", "equal": False},
+]
+
+
+def write_csv(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_folder(path, rows):
+    path.mkdir()
+    for number, row in enumerate(rows):
+        write(path / f"phase-{number:06}.jsonl", row)
+
+
+WRITERS = {
+    "array.json": lambda path, rows: path.write_text(json.dumps(rows)),
+    "table.csv": write_csv,
+    "table.parquet": lambda path, rows: pq.write_table(
+        pa.Table.from_pylist([{**row, "day": date(2026, 1, 2)} for row in rows]), path
+    ),
+    "packed.jsonl.gz": lambda path, rows: path.write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
+    ),
+    "lines": lambda path, rows: write(path, *rows),
+    "rollouts": write_folder,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_of_data_is_graded(command_line, tmp_path, name):
+    WRITERS[name](tmp_path / name, TABLE)
+    out = tmp_path / "out.jsonl"
+    call = ("verify", "--pairs", tmp_path / name, "--out", out)
+    done = command_line(*call)
+    assert done.returncode == 0, done.stderr
+    assert [row["verdict"]["correct"] for row in read(out)] == [True, False, False]
+    assert "agreement with the file: 3 of 3 (0 false positives, 0 false neg" in done.stdout
+    again = command_line(*call, "--resume")
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+
+
+def test_a_pipe_is_read_once(command_line, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    lines = "".join(json.dumps(row) + "\n" for row in TABLE)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(pipe.write_text, lines)
+        done = command_line("verify", "--pairs", pipe, "--out", tmp_path / "out.jsonl")
+        writing.result()
+    assert done.returncode == 0, done.stderr
+    assert len(read(tmp_path / "out.jsonl")) == 3
 
 
 MANY = [
