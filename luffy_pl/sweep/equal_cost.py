@@ -57,19 +57,19 @@ def at_equal_cost(folder: Path) -> list[EqualCost]:
         cells.setdefault(row["cell"], []).append(row)
     found = []
     for cost in COSTS:
-        totals = [total(of_cell, cost) for of_cell in cells.values()]
+        totals = [spent(of_cell, cost) for of_cell in cells.values()]
         budget = min(totals, default=0.0)
         if budget > 0 and benchmarks:
-            found.append(EqualCost(cost, budget, accuracies(cells, benchmarks, cost, budget)))
+            found.append(EqualCost(cost, budget, group_accuracies(cells, benchmarks, cost, budget)))
     return found
 
 
-def total(rows: Sequence[Row], cost: str) -> float:
+def spent(rows: Sequence[Row], cost: str) -> float:
     """What a run has spent in all; 0 if it kept no ledger."""
     return max((float(row.get(cost) or 0) for row in rows), default=0.0)
 
 
-def accuracies(
+def group_accuracies(
     cells: Mapping[str, Sequence[Row]], benchmarks: Sequence[str], cost: str, budget: float
 ) -> dict[tuple[str, str], SeedMean]:
     """Mean over seeds of each group and benchmark."""

@@ -43,7 +43,20 @@ ROWS = {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
     },
+    "12_teachers": {
+        "OPD": "opd", "GKD": "gkd", "KDRL": "kdrl", "OPSD": "opsd", "SDPO": "sdpo", "RLSD": "rlsd",
+        "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
+    },
+    "13_hints": {
+        "GHPO": "ghpo", "POPE": "pope", "Guide": "guide", "Critique": "critique", "BREAD": "bread",
+        "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
+    },
 }  # fmt: skip
+LEAKS = {
+    "OPSD": "opsd", "RLSD": "rlsd",
+    "OPSD, sometimes": "opsd_sometimes", "RLSD, sometimes": "rlsd_sometimes",
+}  # fmt: skip
+COSTS = {"at equal tokens": "generated_tokens", "at equal FLOPs": "model_flops"}
 ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
@@ -56,10 +69,11 @@ def read(name, file="results.csv"):
         return list(csv.DictReader(lines))
 
 
-def table(name):
-    """Rows of the first table behind **Found.**: name of the row, and cells by heading."""
+def table(name, number=0):
+    """Rows of a table behind **Found.**: name of the row, and cells by heading."""
     found = (EXPERIMENTS / name / "README.md").read_text().partition("**Found.**")[2]
-    lines = [line for line in found.splitlines() if line.startswith("|")]
+    tables = [block for block in re.split(r"\n\n+", found) if block.startswith("|")]
+    lines = tables[number].splitlines()
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     columns = {cell.partition(" (")[0]: place for place, cell in enumerate(head)}
     labels = [place for column, place in columns.items() if column in ("trained on", "method")]
@@ -99,6 +113,60 @@ def half_right(name, group):
     return sorted(first.values())
 
 
+def seed_interval(values):
+    """Mean over seeds in percent, and its interval where they differ."""
+    mean = over_seeds([100 * value for value in values])
+    ends = [] if mean.low is None else [max(0.0, mean.low), min(100.0, mean.high)]
+    return [mean.value, *ends]
+
+
+def by_cell(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row["cell"], []).append(row)
+    return found
+
+
+def at_equal_cost(name, group, cost):
+    """Accuracy at the last evaluation within what the cheapest run has spent."""
+    cells = by_cell(read(name, "curves.csv"))
+    budget = min(float(rows[-1][cost]) for rows in cells.values())
+    within = [
+        [row for row in rows if row["accuracy/heldout"] and float(row[cost]) <= budget][-1]
+        for rows in cells.values()
+        if rows[0]["group"] == group
+    ]
+    return seed_interval([float(row["accuracy/heldout"]) for row in within])
+
+
+def half_solved(name, group):
+    """The phase after which half of the held-out problems are first solved, of each seed."""
+    first = [
+        next((int(r["phase"]) for r in rows if float(r["accuracy/heldout"] or 0) >= 0.5), None)
+        for rows in by_cell(read(name, "curves.csv")).values()
+        if rows[0]["group"] == group
+    ]
+    return sorted(phase for phase in first if phase is not None)
+
+
+def leaked(group, share):
+    """Mean of the last five phases of each run of experiment 12."""
+    of_seed = {}
+    for row in read("12_teachers", "leakage.csv"):
+        if row["group"] == group:
+            of_seed.setdefault(row["seed"], []).append(float(row[share]))
+    return seed_interval([sum(values[-5:]) / 5 for values in of_seed.values()])
+
+
+def test_leakage_is_what_the_csv_gives():
+    described = dict(table("12_teachers", 1))
+    assert list(described) == list(LEAKS)
+    for label, cells in described.items():
+        for column, cell in cells.items():
+            found = leaked(LEAKS[label], column)
+            assert numbers(cell) == pytest.approx(found, abs=0.0501), (label, column, found)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_table_is_what_the_csv_gives(name):
     results = read(name)
@@ -114,6 +182,12 @@ def test_a_table_is_what_the_csv_gives(name):
                 shown = numbers(cell)
                 assert len(shown) in (1, len(found)), (where, found)
                 assert shown == pytest.approx(found[: len(shown)], abs=0.0501), (where, found)
+            elif column in COSTS:
+                found = at_equal_cost(name, group, COSTS[column])
+                assert numbers(cell) == pytest.approx(found, abs=0.0501), (where, found)
+            elif column == "half solved after phase":
+                found = half_solved(name, group)
+                assert (numbers(cell) or [0]) == ([found[0], found[-1]] if found else [0]), where
             elif column in ENTROPIES:
                 found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
                 digits = len(cell.partition(".")[2])
