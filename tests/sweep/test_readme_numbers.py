@@ -47,10 +47,6 @@ ROWS = {
         "OPD": "opd", "GKD": "gkd", "KDRL": "kdrl", "OPSD": "opsd", "SDPO": "sdpo", "RLSD": "rlsd",
         "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
     },
-    "13_hints": {
-        "GHPO": "ghpo", "POPE": "pope", "Guide": "guide", "Critique": "critique", "BREAD": "bread",
-        "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
-    },
 }  # fmt: skip
 LEAKS = {
     "OPSD": "opsd", "RLSD": "rlsd",
@@ -187,7 +183,7 @@ def test_a_table_is_what_the_csv_gives(name):
                 assert numbers(cell) == pytest.approx(found, abs=0.0501), (where, found)
             elif column == "half solved after phase":
                 found = half_solved(name, group)
-                assert (numbers(cell) or [0]) == ([found[0], found[-1]] if found else [0]), where
+                assert numbers(cell) == sorted({*found[:1], *found[-1:]}), (where, found)
             elif column in ENTROPIES:
                 found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
                 digits = len(cell.partition(".")[2])
