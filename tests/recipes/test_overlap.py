@@ -57,7 +57,7 @@ def test_with_staleness_0_it_is_the_synchronous_run(fit, monkeypatch):
 
 
 def test_where_weights_stand_still_so_does_the_difference(fit):
-    """Also where a finished run trains one phase more: it samples that phase with its last weights."""
+    """Also where a finished run trains one phase more, sampled with its last weights."""
     longer = [*STILL, "--data.rollout.num_phases", "4"]
     wanted = timeless(fit("sync", *longer))
     found = fit("overlap", *OVERLAP, *STILL)
