@@ -145,7 +145,7 @@ def test_ranks_that_share_an_engine_make_the_same_run(runs, luffy_pl):
 
 
 def test_a_checkpoint_of_two_ranks_loads_on_one(runs, luffy_pl):
-    """And gives the accuracies that two ranks measure from it, without the frozen model that it holds."""
+    """And gives the accuracies that two ranks measure from it, without its frozen model."""
     checkpoint = runs / "two" / "checkpoints" / "last.ckpt"
     for name, extra, ranks in (("one_of_two", [], 1), ("two_of_two", TWO_RANKS, 2)):
         done = luffy_pl(

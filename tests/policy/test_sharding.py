@@ -1,4 +1,4 @@
-"""Sharded, copied and cut: the gradients of one process, and the steps that follow from them."""
+"""Sharded, copied and cut: the gradients of one process, and the steps and averages that follow."""
 
 import copy
 
@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
 
 from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.policy.frozen import WholeModel
 from luffy_pl.policy.lora import whole
 from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
@@ -96,6 +97,16 @@ def train(policy, ranks, own, *, scale):
     return gradients, torch.stack(norms)
 
 
+def follow(policy, average, own):
+    """A moving average that has scored goes a quarter of the way: before and after."""
+    start = {name: whole(weight).clone() for name, weight in average.policy.state_dict().items()}
+    ids_NL, mask_NT, lengths, shared = (part[own] for part in rows_of(dist.get_world_size()))
+    with torch.no_grad(), average.scoring() as scoring:
+        scoring(ids_NL, mask_NT, num_tokens=lengths, num_shared=shared, temperature=1.0)
+    average.follow(policy, 0.25)
+    return start, {name: whole(weight) for name, weight in average.policy.state_dict().items()}
+
+
 def compare(name, cut, replicas, recomputes, on_host):
     ranks, rank = dist.get_world_size(), dist.get_rank()
     one = Policy(a_model(name))
@@ -121,6 +132,11 @@ def compare(name, cut, replicas, recomputes, on_host):
         )
     for weight, value in one.state_dict().items():
         torch.testing.assert_close(whole(several.state_dict()[weight]), value, rtol=0, atol=1e-6)
+    average = WholeModel(Policy(a_model(name)))
+    shard_policy(average.policy, several_meshes, compute_dtype=torch.float64, on_host=on_host)
+    start, moved = follow(several, average, parts[rank])
+    for weight, value in several.state_dict().items():
+        torch.testing.assert_close(moved[weight], 0.75 * start[weight] + 0.25 * whole(value))
 
 
 def main():
@@ -131,7 +147,7 @@ def main():
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_gradients_are_those_of_one_process(luffy_pl, ranks):
+def test_gradients_and_averages_are_those_of_one_process(luffy_pl, ranks):
     done = luffy_pl(script=__file__, ranks=ranks, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
 
