@@ -121,6 +121,8 @@ def start(args: list[str], log: Path) -> Start:
     code = 1
     try:
         code = luffy_pl_main(args)
+    except SystemExit as left:  # a finished run starts nothing
+        code = left.code
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -7,6 +7,8 @@ import torch
 from recipes.small_runs import SMALL
 from same_run import differences, final_state, numbers
 
+from luffy_pl.callbacks import summary
+from luffy_pl.run_dir.status import read_status
 from luffy_pl.training.optimizer import apply_settings, build_optimizers, learning_rates
 from luffy_pl.training.settings import (
     LearningRateSchedule,
@@ -150,6 +152,26 @@ def test_a_finished_run_says_so_and_starts_nothing(fit, tmp_path):
         assert "is finished, all 1 phases are trained; nothing is started" in line
         assert "raise data.rollout.num_phases" in line
     assert content(tmp_path / "run") == before
+
+
+def test_a_run_that_ends_before_its_last_figures_is_not_finished(
+    fit, command_line, tmp_path, monkeypatch
+):
+    evaluated = ["--data.benchmarks", '[{"name": "b", "source": {"path": "bundled:heldout.jsonl", '
+                 '"limit": 2}}]']  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(summary, "plot_runs", raise_keyboard_interrupt)
+        assert fit(*evaluated, phases=1).returncode == 130
+    assert not (tmp_path / "run" / "curves.png").exists()
+    assert read_status(tmp_path / "run").state == "stopped"
+    done = command_line("fit", "--resume", "--run_dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "curves.png").exists()
+    assert read_status(tmp_path / "run").state == "finished"
+
+
+def raise_keyboard_interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def content(folder):
