@@ -1,7 +1,8 @@
 """Files that come with the package: `bundled:NAME` in a configuration or after `--config`.
 
-They are the small world of the quickstart (`bundled:train.jsonl`) and all of conf/
-(`bundled:quickstart`, `bundled:recipe/hpt`, `bundled:template/think.jinja`).
+They are the small world of the quickstart (`bundled:train.jsonl`), the other worlds
+(`bundled:middle/train.jsonl`) and all of conf/ (`bundled:quickstart`, `bundled:recipe/hpt`,
+`bundled:template/think.jinja`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from luffy_pl.errors import ConfigError
 PREFIX = "bundled:"
 PACKAGE = Path(__file__).parent
 WORLD = PACKAGE / "miniature" / "world"
+MORE_WORLDS = PACKAGE / "miniature" / "more"
 # An installed package holds conf/; in a clone it stands beside the package.
 CONF = next((f for f in (PACKAGE / "conf", PACKAGE.parent / "conf") if f.is_dir()), WORLD)
 CONFIG_FLAGS = ("--config", "-c")
@@ -29,7 +31,7 @@ def resolve(path: str) -> str:
     if not path.startswith(PREFIX):
         return path
     name = path.removeprefix(PREFIX)
-    for found in (WORLD / name, CONF / f"{name}.yaml", CONF / name):
+    for found in (WORLD / name, CONF / f"{name}.yaml", CONF / name, MORE_WORLDS / name):
         if name and found.exists():
             return str(found)
     close = get_close_matches(name, bundled_names(), n=1, cutoff=0.4)
@@ -47,8 +49,9 @@ def short_name(path: str) -> str:
 def bundled_names() -> list[str]:
     """Names of all bundled files, without `bundled:`."""
     world = [entry.name for entry in WORLD.iterdir()]
+    more = [entry.relative_to(MORE_WORLDS).as_posix() for entry in MORE_WORLDS.glob("*/*")]
     configurations = [file.relative_to(CONF).with_suffix("") for file in CONF.rglob("*.yaml")]
-    return sorted([*world, *(file.as_posix() for file in configurations)])
+    return sorted([*world, *more, *(file.as_posix() for file in configurations)])
 
 
 def resolve_configs(argv: Sequence[str]) -> list[str]:

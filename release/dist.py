@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 NEEDED = (
     "py.typed", "conf/quickstart.yaml", "conf/template/think.jinja", "model/card.md.jinja",
-    "miniature/world/train.jsonl", "project/README.md.jinja", "report/published.csv",
+    "miniature/world/train.jsonl", "miniature/more/middle/train.jsonl", "project/README.md.jinja",
+    "report/published.csv",
 )  # fmt: skip
 QUICKSTART = (
     "quickstart", "--data.engine.kind", "hf", "--data.rollout.num_phases", "1",

@@ -229,6 +229,19 @@ MISTAKES = {
         3,
         ["r.jsonl", "data.rollout.prompts_per_phase=16", "got 2"],
     ),
+    "a column of answers that is none": (
+        lambda tmp: [
+            "--data.train.path",
+            rows(tmp / "r.jsonl", *[{"reward_model": {"ground_truth": "?"}}] * 3),
+        ],
+        3,
+        [
+            "r.jsonl",
+            "got 0",
+            "3 of 3 rows dropped: bad_gold, first ",
+            "Fix: correct data.train.col",
+        ],
+    ),
     "no model": (lambda tmp: ["--model.policy.path", tmp / "nothing"], 4, ["model.policy.path"]),
     "no chat template": (
         lambda tmp: ["--model.policy.path", no_template(tmp)],

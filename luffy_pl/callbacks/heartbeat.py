@@ -105,8 +105,8 @@ class Heartbeat(L.Callback):
 
     # -- how it ends -------------------------------------------------------------------------
 
-    def on_train_end(self, trainer: L.Trainer, module: LuffyModule) -> None:
-        """All phases are trained."""
+    def teardown(self, trainer: L.Trainer, module: LuffyModule, stage: str) -> None:
+        """All phases are trained, and what a run leaves at its end is written."""
         self.end(trainer, "finished")
 
     def on_exception(

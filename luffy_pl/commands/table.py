@@ -35,7 +35,7 @@ COMMANDS = {
         "luffy_pl.run.completion",
         "a script that completes commands and settings on Tab",
     ),
-    "miniature": ("luffy_pl.miniature.build", "build: make the small world of the quickstart"),
+    "miniature": ("luffy_pl.miniature.build", "build: make a small world, as the quickstart's"),
 }
 WITH_PLUGINS = (
     QUICKSTART, "fit", "validate", "test", "predict",

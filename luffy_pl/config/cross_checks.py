@@ -126,13 +126,6 @@ def check_recipe(config: Any) -> None:
             value=objective.sft.coef,
             fix="set expert_traces_per_group: 1, or sft.coef: 0",
         )
-    if objective.off_policy.top_entropy_share is not None and not num_guided:
-        raise ConfigError(
-            "model.objective.off_policy.top_entropy_share",
-            "chooses among expert tokens, and data.rollout.expert_traces_per_group=0",
-            value=objective.off_policy.top_entropy_share,
-            fix="set expert_traces_per_group: 1, or top_entropy_share: null",
-        )
 
 
 def check_overlap(config: Any) -> None:

@@ -105,32 +105,70 @@ COUNTED = Need(
     GRADED.text,
     lambda values: GRADED.holds(values) or values.get(f"{ROLLOUT}.routing.kind") != "solve_count",
 )
-POLICY_TERM = Need(
-    (f"{OBJECTIVE}.divergence",),
-    f"the policy term ({OBJECTIVE}.divergence: null, or with_reward: true)",
+DIVERGENCE, DISTILLATION = f"{OBJECTIVE}.divergence", f"{OBJECTIVE}.distillation"
+REWARDED = Need(
+    (DIVERGENCE,),
+    f"the policy term ({DIVERGENCE}: null, or with_reward: true)",
     lambda values: (
-        not is_section(f"{OBJECTIVE}.divergence").holds(values)
-        or bool(values.get(f"{OBJECTIVE}.divergence.with_reward"))
+        not is_section(DIVERGENCE).holds(values) or bool(values.get(f"{DIVERGENCE}.with_reward"))
+    ),
+)
+POLICY_TERM = Need(
+    (DIVERGENCE, DISTILLATION),
+    REWARDED.text,
+    # What a distillation adds is weighed as the policy term is.
+    lambda values: (
+        REWARDED.holds(values)
+        or (is_section(DISTILLATION).holds(values) and values.get(f"{DISTILLATION}.mode") == "add")
     ),
 )
 POLICY_COEF = is_set(f"{OBJECTIVE}.off_policy.policy_coef")
 SFT = is_set(f"{OBJECTIVE}.sft.coef")
 KL = is_set(f"{OBJECTIVE}.kl.coef")
 TARGET = is_set(f"{OBJECTIVE}.entropy.target_nats")
+LEARNED_ROWS = Need(
+    (*SAMPLED_ROWS.of, *GIVEN_ROWS.of, *POLICY_COEF.of),
+    "rows in the policy term (rows that the policy samples, or off_policy.policy_coef above 0)",
+    lambda values: (
+        SAMPLED_ROWS.holds(values) or (GIVEN_ROWS.holds(values) and POLICY_COEF.holds(values))
+    ),
+)
+PAID_ROWS = Need(
+    (*LEARNED_ROWS.of, DISTILLATION),
+    f"rows that learn from their reward ({DISTILLATION}: null, or with_reward: true)",
+    lambda values: (
+        not is_section(DISTILLATION).holds(values)
+        or bool(values.get(f"{DISTILLATION}.with_reward"))
+        or (GIVEN_ROWS.holds(values) and POLICY_COEF.holds(values))
+    ),
+)
+PAID = (REWARDED, LEARNED_ROWS, PAID_ROWS)
+"""Where rewards reach the loss."""
+GIVEN_TERM = (GIVEN_ROWS, POLICY_COEF, REWARDED)
+"""Where rows that the policy did not sample are in the policy term."""
+COMPARED = Need(
+    ("data.advantage.rollouts", *GIVEN_ROWS.of),
+    "rewards that are compared (data.advantage.rollouts: group, or given rows)",
+    lambda values: values.get("data.advantage.rollouts") != "sign" or GIVEN_ROWS.holds(values),
+)
 MODE = f"{OBJECTIVE}.normalizer.mode"
 STRATEGY = f"{ROLLOUT}.prefix.strategy"
+SKIPS = one_of("model.optimizer.non_finite.policy", "skip")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
-    f"{OBJECTIVE}.normalizer.constant_tokens": (one_of(MODE, "constant"),),
-    f"{OBJECTIVE}.normalizer.rows": (one_of(MODE, "sequence", "constant"),),
-    f"{OBJECTIVE}.on_policy.gate": (SAMPLED_ROWS, POLICY_TERM),
-    f"{OBJECTIVE}.on_policy.ratio": (SAMPLED_ROWS, POLICY_TERM),
-    f"{OBJECTIVE}.off_policy.shaping": (GIVEN_ROWS, POLICY_COEF),
-    f"{OBJECTIVE}.off_policy.min_weight": (GIVEN_ROWS, POLICY_COEF),
-    f"{OBJECTIVE}.off_policy.max_weight": (GIVEN_ROWS, POLICY_COEF),
-    f"{OBJECTIVE}.off_policy.behaviour": (GIVEN_ROWS, POLICY_COEF),
-    f"{OBJECTIVE}.off_policy.rare_exponent": (GIVEN_ROWS, POLICY_COEF),
-    f"{OBJECTIVE}.off_policy.policy_coef": (GIVEN_ROWS,),
+    MODE: PAID,
+    f"{OBJECTIVE}.normalizer.constant_tokens": (*PAID, one_of(MODE, "constant")),
+    f"{OBJECTIVE}.normalizer.rows": (*PAID, one_of(MODE, "sequence", "constant")),
+    f"{OBJECTIVE}.max_probability": (LEARNED_ROWS, POLICY_TERM),
+    f"{OBJECTIVE}.old_logprob": (SAMPLED_ROWS,),
+    f"{OBJECTIVE}.on_policy": (SAMPLED_ROWS, POLICY_TERM),
+    f"{OBJECTIVE}.off_policy.shaping": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.min_weight": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.max_weight": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.behaviour": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.rare_exponent": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.top_entropy_share": GIVEN_TERM,
+    f"{OBJECTIVE}.off_policy.policy_coef": (GIVEN_ROWS, REWARDED),
     f"{OBJECTIVE}.entropy.controller": (TARGET,),
     f"{OBJECTIVE}.entropy.max_coef": (TARGET,),
     f"{OBJECTIVE}.entropy.lr": (TARGET, one_of(f"{OBJECTIVE}.entropy.controller", "integral")),
@@ -140,22 +178,28 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     f"{OBJECTIVE}.kl.target_nats": (KL,),
     f"{OBJECTIVE}.kl.horizon": (KL, is_set(f"{OBJECTIVE}.kl.target_nats")),
     **scheduled(f"{OBJECTIVE}.sft.schedule", SFT),
-    f"{OBJECTIVE}.sft.complement": (SFT,),
+    f"{OBJECTIVE}.sft.complement": (SFT, REWARDED),
     f"{OBJECTIVE}.sft.token_weight": (SFT,),
     f"{OBJECTIVE}.sft.row_weight": (SFT,),
     **scheduled(f"{OBJECTIVE}.entropy.schedule", is_set(f"{OBJECTIVE}.entropy.coef")),
     **scheduled(f"{OBJECTIVE}.kl.schedule", KL),
-    f"{OBJECTIVE}.distillation": (SAMPLED_ROWS,),
-    f"{ROLLOUT}.teacher_prompt": (is_section(f"{OBJECTIVE}.distillation"),),
-    **scheduled(f"{OBJECTIVE}.distillation.schedule", is_set(f"{OBJECTIVE}.distillation.coef")),
-    **scheduled(f"{OBJECTIVE}.divergence.schedule", is_section(f"{OBJECTIVE}.divergence")),
-    f"{OBJECTIVE}.divergence.tail": (is_set(f"{OBJECTIVE}.divergence.top_k"),),
+    DISTILLATION: (SAMPLED_ROWS,),
+    f"{DISTILLATION}.clip": (is_set(f"{DISTILLATION}.coef"),),
+    f"{ROLLOUT}.teacher_prompt": (is_section(DISTILLATION),),
+    **scheduled(f"{DISTILLATION}.schedule", is_set(f"{DISTILLATION}.coef")),
+    **scheduled(f"{DIVERGENCE}.schedule", is_section(DIVERGENCE)),
+    f"{DIVERGENCE}.tail": (is_set(f"{DIVERGENCE}.top_k"),),
     "model.optimizer.schedule.decay_steps": (falls("model.optimizer"),),
     "model.optimizer.schedule.floor": (falls("model.optimizer"),),
     "model.optimizer.sft": (IMITATION,),
     "model.optimizer.sft.schedule.decay_steps": (falls("model.optimizer.sft"),),
     "model.optimizer.sft.schedule.floor": (falls("model.optimizer.sft"),),
-    "data.advantage.baseline": (GIVEN_ROWS,),
+    "model.optimizer.non_finite.max_in_a_row": (SKIPS,),
+    "model.optimizer.non_finite.max_total": (SKIPS,),
+    "data.advantage.scale": (*PAID, COMPARED),
+    "data.advantage.baseline": (GIVEN_ROWS, *PAID),
+    "data.advantage.rollouts": (SAMPLED_ROWS, *PAID),
+    f"{ROLLOUT}.refill_tries": (SAMPLED_ROWS,),
     f"{ROLLOUT}.replay": (GRADED,),
     f"{ROLLOUT}.imitation_buffer": (GRADED,),
     f"{ROLLOUT}.routing": (COUNTED,),
@@ -180,6 +224,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
         one_of(STRATEGY, "random", "fixed", "linear_max", "reverse_linear", "cosine", "binomial"),
     ),
     f"{ROLLOUT}.prefix.pieces": (one_of(STRATEGY, "binomial"),),
+    "expert.every_n_phases": (GIVEN_ROWS,),
     "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
     "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.gpu_memory_utilization": (one_of("data.engine.kind", "auto", "vllm"),),

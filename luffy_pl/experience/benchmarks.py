@@ -55,12 +55,31 @@ class Benchmark:
         for metric in self.metrics:
             registry.check("metric", metric, where=f"data.benchmarks[{self.name}].metrics")
         check_bounds(self, f"data.benchmarks[{self.name}]")
+        self._check_effects()
+
+    def _check_effects(self) -> None:
+        """Refuse what could change no answer and no number."""
+        where = f"data.benchmarks[{self.name}]"
         if self.temperature == 0 and self.samples_per_problem > 1:
             raise ConfigError(
-                f"data.benchmarks[{self.name}].samples_per_problem",
+                f"{where}.samples_per_problem",
                 "greedy decoding gives the same answer every time",
                 value=self.samples_per_problem,
                 fix="set samples_per_problem: 1, or a temperature above 0",
+            )
+        if self.temperature == 0 and self.top_p < 1:
+            raise ConfigError(
+                f"{where}.top_p",
+                "has no effect: greedy decoding takes the likeliest token",
+                value=self.top_p,
+                fix="leave it out, or set a temperature above 0",
+            )
+        if self.reward and self.reward.terms != RewardConfig().terms and REWARD not in self.metrics:
+            raise ConfigError(
+                f"{where}.reward.terms",
+                "has no effect: an evaluation counts right answers",
+                value=self.reward.terms,
+                fix="leave it out, or set metrics: [reward]",
             )
 
     def max_tokens(self, default: int) -> int:

@@ -42,11 +42,18 @@ def check_prompts(
             fix="name their column in data.train.columns.logprobs, or use behaviour: certain",
         )
     if len(prompts.prompts) < rollout.prompts_per_phase:
+        dropped = "; ".join(
+            f"{found.count} of {prompts.report.rows} rows dropped: {reason}, first {found.first[0]}"
+            for reason, found in prompts.report.dropped.items()
+        )
         raise DataError(
             path,
-            f"fewer prompts than data.rollout.prompts_per_phase={rollout.prompts_per_phase}",
+            f"fewer prompts than data.rollout.prompts_per_phase={rollout.prompts_per_phase}"
+            + (f" ({dropped})" if dropped else ""),
             value=len(prompts.prompts),
-            fix="lower data.rollout.prompts_per_phase, or give more prompts",
+            fix="correct data.train.columns or the rows"
+            if dropped
+            else "lower data.rollout.prompts_per_phase, or give more prompts",
         )
 
 

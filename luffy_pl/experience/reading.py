@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +18,14 @@ from luffy_pl.experience.checks import check_prompts, without_bad_golds
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.guidance.hinter import Hinter
 from luffy_pl.guidance.settings import WHERE, check_template
+from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.records import Prompt
 from luffy_pl.reward.reward import Verifier
+
+log = logging.getLogger(__name__)
+
+GRADED_TRACES, FEWEST_TRACES = 32, 4
+"""Expert traces that are graded at the start, and how many it takes to say something of all."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,27 @@ def read_training(
     for line in prompts.report.lines():
         report(f"{source.path}: {line}")
     check_prompts(prompts, source.path, rollout, needs_logprobs=needs_logprobs)
+    if rollout.needs_traces and verifier.reads_gold and is_first_rank():
+        warn_of_wrong_traces(prompts, source.path, verifier)
     return prompts
+
+
+def warn_of_wrong_traces(prompts: PromptSet, path: str, verifier: Verifier) -> None:
+    """Say so where none of the first expert traces is right, as where a column is mistaken."""
+    first = [
+        (found[0].text, prompt)
+        for prompt in prompts.prompts[:GRADED_TRACES]
+        if (found := prompts.traces.get(prompt.id))
+    ]
+    verdicts = verifier.grade(first)
+    if len(first) < FEWEST_TRACES or any(verdict.correct is not False for verdict in verdicts):
+        return
+    status, count = Counter(verdict.status for verdict in verdicts).most_common(1)[0]
+    log.warning(
+        "%s: none of the first %d expert traces is right by data.reward (%d times: %s), so their "
+        "rows earn nothing; check data.train.columns, data.reward.think_end and data.reward.forms",
+        path, len(first), count, status,
+    )  # fmt: skip
 
 
 def build_hinter(

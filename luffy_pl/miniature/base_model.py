@@ -1,4 +1,4 @@
-"""The base of the miniature world: it knows each step of a running sum, and gives up after one.
+"""The base of a world, trained from scratch on the texts of that world.
 
 Shapes in this file: N texts of a batch, T predictions, V vocabulary.
 """
@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from luffy_pl.errors import ModelError
-from luffy_pl.miniature.corpus import TextBatch, decision_target, draw_texts, encode_texts
-from luffy_pl.miniature.gate import BaseFigures, measure_base
-from luffy_pl.miniature.tokenizer import build_tokenizer
+from luffy_pl.miniature.corpus import TextBatch, encode_texts
+from luffy_pl.miniature.worlds import QUICKSTART, Figures, World
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +58,26 @@ class Base:
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
     seed: int
-    figures: BaseFigures
+    figures: Figures
 
 
 def train_base_past_gate(
-    recipe: BaseRecipe = BaseRecipe(), *, seed: int, max_attempts: int = 3
+    recipe: BaseRecipe = BaseRecipe(),
+    *,
+    seed: int,
+    world: World = QUICKSTART,
+    max_attempts: int = 3,
 ) -> Base:
     """Train with `seed`, and with the next one if the gate is missed.
 
     Whether a base learns the content in its steps depends on its seed, so that a miss is no
     fault; `max_attempts` misses are.
     """
-    tokenizer = build_tokenizer()
+    tokenizer = world.build_tokenizer()
     failures: list[str] = []
     for attempt in range(seed, seed + max_attempts):
-        model = train_base(recipe, tokenizer=tokenizer, seed=attempt)
-        figures = measure_base(model, tokenizer)
+        model = train_base(recipe, tokenizer=tokenizer, seed=attempt, world=world)
+        figures = world.measure_base(model, tokenizer)
         failures = figures.failures()
         if not failures:
             return Base(model, tokenizer, attempt, figures)
@@ -88,7 +91,11 @@ def train_base_past_gate(
 
 
 def train_base(
-    recipe: BaseRecipe, *, tokenizer: PreTrainedTokenizerFast, seed: int
+    recipe: BaseRecipe,
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    world: World = QUICKSTART,
 ) -> LlamaForCausalLM:
     """Train a base from scratch; the same seed gives the same weights on the same machine."""
     rng = random.Random(seed)
@@ -97,10 +104,10 @@ def train_base(
         model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.lr_share)
-    target_V = decision_target(recipe.go_on)
+    target_V = world.decision_target(recipe.go_on)
 
     for step in range(1, recipe.num_steps + 1):
-        batch = encode_texts(tokenizer, draw_texts(recipe.texts_per_step, rng))
+        batch = encode_texts(tokenizer, world.draw_texts(recipe.texts_per_step, rng))
         loss = base_loss(model, batch, target_V=target_V, decision_weight=recipe.decision_weight)
         optimizer.zero_grad()
         loss.backward()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from luffy_pl.miniature.answers import count_right
 from luffy_pl.miniature.corpus import TOKENS_PER_STEP, Text, chat_prompt, encode_texts
 from luffy_pl.miniature.tokenizer import EOS, VOCABULARY
 from luffy_pl.miniature.world import OPENERS, draw_problem, write_trace
@@ -92,19 +93,11 @@ def _chain_figures(
     return content_N.mean().item(), go_on_NK.max().item()
 
 
-@torch.inference_mode()
 def _greedy_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, length: int
 ) -> float:
     rng = random.Random(f"gate, answers to {length}")
     problems = [draw_problem(length, rng) for _ in range(NUM_PROBLEMS)]
-    prompts = tokenizer([chat_prompt(p) for p in problems], return_tensors="pt")
-    token_ids_NL = model.generate(
-        **prompts, do_sample=False, max_new_tokens=TOKENS_PER_STEP * (length + 1)
-    )
-    answers = tokenizer.batch_decode(token_ids_NL)
-    right = [
-        f"}}{EOS}" in answer and answer.partition("\\boxed{")[2].partition("}")[0] == str(p.answer)
-        for p, answer in zip(problems, answers, strict=True)
-    ]
-    return sum(right) / NUM_PROBLEMS
+    asked = [(chat_prompt(p), p.answer) for p in problems]
+    max_new_tokens = TOKENS_PER_STEP * (length + 1)
+    return sum(count_right(model, tokenizer, asked, max_new_tokens=max_new_tokens)) / NUM_PROBLEMS

@@ -1,8 +1,9 @@
-"""The tokenizer of the running sums: 27 tokens, no spaces, text and ids one to one."""
+"""The tokenizer of a small world: one token a word, no spaces, text and ids one to one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.decoders import Fuse
@@ -32,13 +33,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each digit, sign, tag and opener; ids follow `VOCABULARY`.
+def build_tokenizer(vocabulary: Sequence[str] = VOCABULARY) -> PreTrainedTokenizerFast:
+    """One token for each digit, sign, tag and opener; ids follow `vocabulary`.
+
+    It begins as `VOCABULARY` does, which is that of the running sums: special tokens, then tags.
 
     A character outside the vocabulary is an error: there is no unknown token to hide it.
     """
-    tokenizer = Tokenizer(WordLevel({token: number for number, token in enumerate(VOCABULARY)}))
-    words = "|".join(map(re.escape, WORDS))
+    tokenizer = Tokenizer(WordLevel({token: number for number, token in enumerate(vocabulary)}))
+    words = "|".join(map(re.escape, vocabulary[len(SPECIAL) + 2 :]))
     tokenizer.pre_tokenizer = Split(Regex(words), behavior="isolated")
     tokenizer.decoder = Fuse()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])

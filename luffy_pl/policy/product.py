@@ -85,7 +85,8 @@ class CpuLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Input [..., K] to [..., N]."""
         eligible = _ONEDNN is not None and is_cpu_float32(input) and is_cpu_float32(self.weight)
-        if not eligible or torch.is_autocast_enabled("cpu"):
+        # torch.compile takes this operator for constant weights alone, and chooses one of its own.
+        if not eligible or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(input)
         found = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
         return found.view(*input.shape[:-1], -1)

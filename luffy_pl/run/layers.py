@@ -19,7 +19,7 @@ from luffy_pl.errors import ConfigError
 
 PRINT_CONFIG = "--print_config"
 PRINT_FLAGS = {"skip_default", "skip_unset"}
-MAX_ROUNDS = 5
+MAX_ROUNDS = 6
 """A dropped setting can take the effect of another; no chain in the table is longer."""
 
 

@@ -348,6 +348,11 @@ class LuffyCLI(LightningCLI):
             # With nulls: left out, they would be the defaults again when the file is used.
             parser = self._parser(self.subcommand)
             text = parser.dump(composed, skip_unset=False, skip_validation=True)
+            if self.resumed_phase is not None:
+                take_back = run_dir.settings_before(Path(composed.run_dir))
+                for callback in self.trainer.callbacks:
+                    if isinstance(callback, Replacement):
+                        callback.take_back = take_back
             run_dir.keep_config(Path(composed.run_dir), text, phase=self.resumed_phase)
 
     def before_validate(self) -> None:

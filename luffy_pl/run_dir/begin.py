@@ -50,6 +50,8 @@ IDENTITY = (
     "data.rollout.prompts_per_phase",
     "data.rollout.group_size",
 )
+# How many phases are in it, at the beginning of a run; true is one.
+FIRST_PHASES = ("data.rollout.sft_phases", "evaluation.before_training")
 # How a start is made, not what is run.
 OF_THE_START = ("config", "resume", "overwrite", "dry_run", "loggers", "run_dir", "ckpt_path")
 
@@ -120,6 +122,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
             check_hashes(saved.path)
     if saved is not None:
         check_continues(read_checkpoint(str(saved.state)), config, path=str(saved.path))
+        check_to_come(config, run_dir, phase=saved.phase)
     return saved
 
 
@@ -235,6 +238,42 @@ def check_same_run(config: Any, run_dir: Path) -> None:
                 value=new,
                 fix="resume with the same value, or start a new --run_dir",
             )
+
+
+def check_to_come(config: Any, run_dir: Path, *, phase: int) -> None:
+    """Refuse another value of a setting that only decides about phases that are trained."""
+    before = kept_config(run_dir)
+    for key in FIRST_PHASES:
+        old, new = OmegaConf.select(before, key), config.get(key)
+        if old is not None and old != new and int(max(old, new)) <= phase:
+            raise ConfigError(
+                key,
+                f"would have no effect: the run in {run_dir} has trained {phase} phases with "
+                f"{json.dumps(old)}",
+                value=new,
+                fix="resume with the same value, or start a new --run_dir",
+            )
+
+
+def settings_before(run_dir: Path) -> Callable[[], None]:
+    """What puts the settings of a resumed run back, where those that it was given are refused."""
+    config, resumes = run_dir / CONFIG, run_dir / RESUMES
+    text = config.read_bytes() if config.is_file() else None
+    size = resumes.stat().st_size if resumes.is_file() else None
+
+    def put_back() -> None:
+        if text is None:
+            return
+        beside = config.with_suffix(".partial")
+        beside.write_bytes(text)
+        beside.replace(config)
+        if size is None:
+            remove(resumes)
+        else:
+            os.truncate(resumes, size)
+        log.warning("resume: config.yaml is as it was before")
+
+    return put_back
 
 
 def keep_config(run_dir: Path, composed: str, *, phase: int | None) -> None:

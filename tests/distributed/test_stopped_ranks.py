@@ -27,6 +27,9 @@ RUN = [
     "--trainer.strategy.init_args.data_parallel_size", "1",
     "--trainer.strategy.init_args.tensor_parallel_size", "2",
     "--data.rollout.imitation_buffer", "20",
+    # A teacher that a checkpoint holds beside the policy.
+    "--model.objective.divergence", "{beta: 0.3, with_reward: true, model: average}",
+    "--model.frozen.average", "{weights: ema, rate: 0.5}",
     "--data.rollout.num_phases", "4",
     "--checkpoint.every_n_phases", "3",
 ]  # fmt: skip

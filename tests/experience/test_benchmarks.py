@@ -3,6 +3,7 @@ import pytest
 from luffy_pl.data.source import PromptSource
 from luffy_pl.errors import ConfigError
 from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
+from luffy_pl.reward.reward import RewardConfig
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,8 @@ from luffy_pl.experience.benchmarks import Benchmark, check_benchmarks
         ({"name": ""}, "is not a file name"),
         ({"samples_per_problem": 0, "temperature": 0.6}, "samples_per_problem: must be at least 1"),
         ({"samples_per_problem": 4}, "greedy decoding gives the same answer every time"),
+        ({"top_p": 0.5}, "top_p: has no effect: greedy decoding"),
+        ({"reward": RewardConfig(terms={"format": 1.0})}, "reward.terms: has no effect"),
     ],
 )
 def test_settings_that_cannot_be(settings, words):

@@ -227,6 +227,23 @@ def test_a_wrong_trace_is_paid_like_any_wrong_answer(tmp_path):
     data.teardown("fit")
 
 
+@pytest.mark.parametrize(("num_right", "said"), [(0, 1), (1, 0)])
+def test_traces_of_which_none_is_right_are_warned_of(tmp_path, caplog, num_right, said):
+    """A column is mistaken, or the grader looks for another form of answer."""
+
+    def spoil(rows):
+        for row in rows[num_right:]:
+            row["target"][0]["content"] = row["reward_model"]["ground_truth"]
+
+    path = rewritten(tmp_path / "r.jsonl", spoil)
+    data = data_module(train=PromptSource(path))
+    data.read("fit")
+    data.teardown("fit")
+    lines = [line for line in caplog.messages if "none of the first" in line]
+    assert len(lines) == said
+    assert all(line.startswith(f"{path}: ") and "no_answer" in line for line in lines)
+
+
 def test_a_prompt_without_trace_needs_a_decision(tmp_path):
     def spoil(rows):
         rows[1]["target"] = None

@@ -68,7 +68,9 @@ SETTINGS = [
     # A machine that is busy must not decide a verdict.
     "--data.reward.timeout_s", "120",
 ]  # fmt: skip
-EXPECTED = {signal.SIGKILL: -9, signal.SIGTERM: 143}
+EXPECTED = {signal.SIGKILL: (-9, 0), signal.SIGTERM: (143, -15, 0)}
+"""Codes by signal. 0: the run had ended. -15: the fork had not yet come to the first line of the
+command, and Python was ended by the signal itself; a shell says 143 of both."""
 FIELDS = [
     "run", "recipe", "signal", "hit_phase", "hit_stage", "code", "reaction_s", "resumed_after",
     "starts", "left_running", "skipped", "differences",
@@ -121,6 +123,8 @@ def start(args: list[str], log: Path) -> Start:
     code = 1
     try:
         code = luffy_pl_main(args)
+    except SystemExit as left:  # a finished run starts nothing
+        code = left.code
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -297,8 +301,7 @@ def is_good(row: dict) -> bool:
     """The same run, by codes that say what happened, and nothing left behind."""
     signals, codes = row["signal"].split(), map(int, row["code"].split())
     as_expected = all(
-        code in (EXPECTED[signal.Signals[name]], 0)
-        for name, code in zip(signals, codes, strict=True)
+        code in EXPECTED[signal.Signals[name]] for name, code in zip(signals, codes, strict=True)
     )
     nothing_left = int(row["left_running"]) == 0 and int(row["skipped"]) == 0
     return row["differences"] == "none" and as_expected and nothing_left

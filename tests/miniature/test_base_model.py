@@ -27,6 +27,7 @@ from luffy_pl.miniature.corpus import (
 from luffy_pl.miniature.gate import BaseFigures
 from luffy_pl.miniature.tokenizer import VOCABULARY, build_tokenizer
 from luffy_pl.miniature.world import OPENERS, Problem
+from luffy_pl.miniature.worlds import QUICKSTART
 
 TOKENIZER = build_tokenizer()
 PROBLEM = Problem(27, (-6, -9, 9, 5))
@@ -138,11 +139,11 @@ def test_an_untrained_base_misses_the_gate(caplog):
     ]
 
 
-def test_a_miss_is_followed_by_the_next_seed(monkeypatch):
+def test_a_miss_is_followed_by_the_next_seed():
     bad = dataclasses.replace(GOOD, content={4: 0.5, 5: 0.5})
     measured = iter([bad, GOOD])
-    monkeypatch.setattr(base_model, "measure_base", lambda *_: next(measured))
-    base = train_base_past_gate(FEW_STEPS, seed=3)
+    world = dataclasses.replace(QUICKSTART, measure_base=lambda *_: next(measured))
+    base = train_base_past_gate(FEW_STEPS, seed=3, world=world)
     assert base.seed == 4
     assert base.figures == GOOD
 

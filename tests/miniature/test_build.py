@@ -93,7 +93,7 @@ def test_wrong_arguments_are_refused(argv):
     assert refused.value.exit_code == 2
 
 
-def _quick_base(*, seed):
+def _quick_base(*, seed, **_):
     tokenizer = build_tokenizer()
     recipe = BaseRecipe(num_steps=2, texts_per_step=2)
     model = base_model.train_base(recipe, tokenizer=tokenizer, seed=seed)

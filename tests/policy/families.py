@@ -186,7 +186,7 @@ def table(verdicts):
     for verdict in ("equal", "refused", "wrong", "not judged"):
         for reason, names in sorted(by_verdict[verdict].items()):
             lines.append(f"| {verdict} ({len(names)}) | {', '.join(names)} | {reason} |")
-        if verdict not in by_verdict:
+        if not by_verdict[verdict]:
             lines.append(f"| {verdict} (0) | | |")
     return "\n".join(lines)
 

@@ -57,9 +57,16 @@ def test_with_staleness_0_it_is_the_synchronous_run(fit, monkeypatch):
 
 
 def test_where_weights_stand_still_so_does_the_difference(fit):
+    """Also where a finished run trains one phase more, sampled with its last weights."""
+    longer = [*STILL, "--data.rollout.num_phases", "4"]
+    wanted = timeless(fit("sync", *longer))
     found = fit("overlap", *OVERLAP, *STILL)
-    assert timeless(found) == timeless(fit("sync", *STILL))
+    last = wanted.pop(4)
+    assert timeless(found) == wanted
     assert staleness(found) == [0.0, 1.0, 1.0]
+    extended = fit("overlap", *OVERLAP, *longer, "--resume", "true")
+    assert timeless(extended) == {**wanted, 4: last}
+    assert staleness(extended) == [0.0, 1.0, 1.0, 0.0]
 
 
 def test_a_resumed_run_samples_its_first_phase_again(fit, tmp_path):

@@ -7,6 +7,8 @@ import torch
 from recipes.small_runs import SMALL
 from same_run import differences, final_state, numbers
 
+from luffy_pl.callbacks import summary
+from luffy_pl.run_dir.status import read_status
 from luffy_pl.training.optimizer import apply_settings, build_optimizers, learning_rates
 from luffy_pl.training.settings import (
     LearningRateSchedule,
@@ -152,6 +154,26 @@ def test_a_finished_run_says_so_and_starts_nothing(fit, tmp_path):
     assert content(tmp_path / "run") == before
 
 
+def test_a_run_that_ends_before_its_last_figures_is_not_finished(
+    fit, command_line, tmp_path, monkeypatch
+):
+    evaluated = ["--data.benchmarks", '[{"name": "b", "source": {"path": "bundled:heldout.jsonl", '
+                 '"limit": 2}}]']  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(summary, "plot_runs", raise_keyboard_interrupt)
+        assert fit(*evaluated, phases=1).returncode == 130
+    assert not (tmp_path / "run" / "curves.png").exists()
+    assert read_status(tmp_path / "run").state == "stopped"
+    done = command_line("fit", "--resume", "--run_dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "curves.png").exists()
+    assert read_status(tmp_path / "run").state == "finished"
+
+
+def raise_keyboard_interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def content(folder):
     """Every file of a folder, with the time of its last change."""
     return {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
@@ -184,6 +206,39 @@ def test_what_could_have_no_effect_is_refused(fit, tmp_path, recipe, settings, w
         assert done.returncode == 2, done.stderr
         [line] = done.stderr.splitlines()
         assert words in line
+
+
+def test_what_only_the_first_phases_knew_is_refused(fit, tmp_path):
+    assert fit(phases=1).returncode == 0
+    for setting in (
+        ["--data.rollout.sft_phases", "1", "--model.objective.sft.coef", "0.5"],
+        ["--evaluation.before_training", "false"],
+    ):
+        done = fit("--resume", "true", *setting, phases=2)
+        assert done.returncode == 2
+        assert f"{setting[0].removeprefix('--')}: would have no effect: the run in" in done.stderr
+        assert "has trained 1 phases with" in done.stderr
+    longer = ["--data.rollout.sft_phases", "2", "--model.objective.sft.coef", "0.5"]
+    assert fit("--resume", "true", *longer, "--dry_run", "true", phases=3).returncode == 0
+
+
+def test_settings_that_are_refused_are_not_kept(fit, command_line, tmp_path):
+    """Other data is found out when the settings are already written."""
+    assert fit(phases=1).returncode == 0
+    run_dir = tmp_path / "run"
+    kept = (run_dir / "config.yaml").read_bytes()
+    done = fit("--resume", "true", "--data.train.limit", "100", phases=2)
+    assert done.returncode == 2
+    assert "data.train: other prompts" in done.stderr
+    assert "resume: config.yaml is as it was before" in done.stderr
+    assert (run_dir / "config.yaml").read_bytes() == kept
+    assert not (run_dir / "resumes.jsonl").exists()
+    alone = ["fit", "--resume", "--run_dir", run_dir, "--data.rollout.num_phases"]
+    assert command_line(*alone, "2").returncode == 0
+    said = (run_dir / "resumes.jsonl").read_bytes()
+    assert fit("--resume", "true", "--data.train.limit", "100", phases=3).returncode == 2
+    assert (run_dir / "resumes.jsonl").read_bytes() == said
+    assert command_line(*alone, "3").returncode == 0
 
 
 def test_a_checkpoint_of_all_phases_leaves_nothing_to_train(fit, tmp_path):
