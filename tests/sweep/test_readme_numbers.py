@@ -17,6 +17,10 @@ ROWS = {
         "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
         "SFT, 15 phases": "sft_15_phases", "SFT, a quarter of the rate": "sft_slow",
     },
+    "01_methods/middle": {
+        "before": BASE, "LUFFY": "luffy", "SFT, then RL": "sft_then_rl",
+        "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
+    },
     "02_shaping_entropy": {
         "shaping (LUFFY)": "shaping", "no shaping": "no_shaping",
         "min(p, 0.2)": "clip_off_policy", "on-policy": "on_policy",
@@ -48,7 +52,9 @@ ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
 }  # fmt: skip
-BENCHMARKS = ("heldout", "longer", "shorter")
+BENCHMARKS = ("heldout", "longer", "shorter", "words")
+# What stands before the table of an experiment's first world, and before that of its second.
+FOUND, FOUND_IN_MIDDLE = "**Found.**", "**Found, with a middle.**"
 
 
 def read(name, file="results.csv"):
@@ -57,8 +63,11 @@ def read(name, file="results.csv"):
 
 
 def table(name):
-    """Rows of the first table behind **Found.**: name of the row, and cells by heading."""
-    found = (EXPERIMENTS / name / "README.md").read_text().partition("**Found.**")[2]
+    """Rows of the table of what was found: name of the row, and cells by heading."""
+    name, _, world = name.partition("/")
+    found = (EXPERIMENTS / name / "README.md").read_text().partition(FOUND)[2]
+    first, _, second = found.partition(FOUND_IN_MIDDLE)
+    found = second if world else first
     lines = [line for line in found.splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     columns = {cell.partition(" (")[0]: place for place, cell in enumerate(head)}
@@ -126,3 +135,18 @@ def test_a_table_is_what_the_csv_gives(name):
                     assert sorted(numbers(cell)) == found, where
                 elif found and "before" not in cell:
                     assert min(found) <= numbers(cell)[0] <= max(found), (where, found)
+
+
+def test_the_world_with_a_middle_tells_methods_apart():
+    of_group = {}
+    for row in read("01_methods/middle"):
+        if row["benchmark"] == "heldout":
+            of_group.setdefault(row["group"], []).append(row)
+    after = {name: percentages(rows, "heldout", is_base=False) for name, rows in of_group.items()}
+    (before,) = percentages(of_group["on_policy"], "heldout", is_base=True)
+    assert after["on_policy"][0] - before >= 15
+    best = max(after, key=lambda name: after[name][0])
+    worst = min(after, key=lambda name: after[name][0])
+    assert after[best][0] - after[worst][0] >= 10
+    # The mean, or the mean and the interval where seeds differ.
+    assert after[best][-2:][0] > after[worst][-1]
