@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from forks import LUFFY_PL, Server, ranks_environments
+from forks import LUFFY_PL, Client, Server, ranks_environments
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +16,8 @@ pytest_plugins = ["plan", "outside"]
 
 # A shell has its background ignore SIGINT, and what a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+FORKS = "LUFFY_PL_TEST_FORKS"
+"""Variable: the folder of the server that commands are forked from."""
 # As in an environment that is activated: commands that are printed begin with `luffy-pl`.
 os.environ["PATH"] = f"{LUFFY_PL.parent}{os.pathsep}{os.environ['PATH']}"
 # Two processes with two threads each on two cores wait for each other at every barrier.
@@ -41,22 +43,27 @@ def work_dir(tmp_path_factory):
     return make
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """The process that commands are forked from."""
-    # A socket's path may have 107 characters.
-    with tempfile.TemporaryDirectory(prefix="luffy-") as folder:
-        server = Server(Path(folder))
-        yield server
-        server.close()
+def pytest_configure(config):
+    """One server of forks for all workers of a run; it imports nothing until it is needed."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="luffy-")
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(Server(Path(folder.name)).close)
+        os.environ[FORKS] = folder.name
 
 
 @pytest.fixture(scope="session")
-def start(server, work_dir):
+def client():
+    """What starts commands as forks."""
+    return Client(Path(os.environ[FORKS]))
+
+
+@pytest.fixture(scope="session")
+def start(client, work_dir):
     """Start `luffy-pl ARGS` in a folder of its own; returns the process."""
 
     def begin(*args, **options):
-        return server.start(args, cwd=work_dir(), **options)
+        return client.start(args, cwd=work_dir(), **options)
 
     return begin
 

@@ -1,7 +1,7 @@
 """`luffy-pl` as a fork of a process that imported everything once: the same code, seconds earlier.
 
     server = Server(folder)
-    process = server.start(["fit", "--config", "conf/quickstart.yaml"], cwd=folder)
+    process = Client(folder).start(["fit", "--config", "conf/quickstart.yaml"], cwd=folder)
     process.wait()
 
 A command gets an environment, a working directory, standard streams and a session of its own, and
@@ -15,6 +15,7 @@ some tests therefore start the program itself.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import select
@@ -33,6 +34,8 @@ LUFFY_PL = Path(sys.executable).parent / "luffy-pl"
 PLAIN, WITH_VLLM = "plain", "vllm"
 # OpenBLAS and OpenMP start threads when they are imported, unless they are told not to.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+LOG = "log.txt"
+LISTEN_S = 60  # it listens before it imports anything
 START_S = 300
 
 
@@ -77,21 +80,32 @@ class Process:
 
 
 class Server:
-    """The process that is forked. It ends with the one that started it.
+    """The process that is forked, for all clients. It ends with the one that started it.
 
     Args:
-        folder: where its sockets and its log are.
+        folder: where its sockets and its log are. A socket's path may have 107 characters.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._log = folder / "log.txt"
-        self._sockets = {kind: folder / kind for kind in (PLAIN, WITH_VLLM)}
-        with self._log.open("w") as log:
+        with (folder / LOG).open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, *map(str, self._sockets.values())],
+                [sys.executable, __file__, *(str(folder / kind) for kind in (PLAIN, WITH_VLLM))],
                 cwd=folder, env=os.environ | ONE_THREAD | {"PYTHONPATH": python_path()},
                 stdin=subprocess.PIPE, stdout=log, stderr=log,
             )  # fmt: skip
+
+    def close(self) -> None:
+        """End it; commands that still run are killed by their watchers."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+class Client:
+    """Starts commands as forks of the server in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def start(
         self,
@@ -133,26 +147,22 @@ class Server:
         try:
             return Process(words, connection, reader)
         except (ValueError, OSError):
-            raise RuntimeError(f"nothing was forked: {self._log.read_text()[-4000:]}") from None
-
-    def close(self) -> None:
-        """End the server; commands that still run are killed by their watchers."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
+            raise RuntimeError(f"nothing was forked: {self._said()}") from None
 
     def _connect(self, kind: str) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + LISTEN_S
         while True:
             try:
-                connection.connect(str(self._sockets[kind]))
+                connection.connect(str(self._folder / kind))
                 return connection
             except (FileNotFoundError, ConnectionRefusedError):
-                dead = self._process.poll() is not None
-                if dead or time.monotonic() > deadline:
-                    raise RuntimeError(f"no server: {self._log.read_text()[-4000:]}") from None
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"no server: {self._said()}") from None
                 time.sleep(0.02)
+
+    def _said(self) -> str:
+        return (self._folder / LOG).read_text()[-4000:]
 
 
 def kill_session(pid: int) -> None:
@@ -193,11 +203,11 @@ def free_port() -> int:
 
 
 def serve(sockets: Sequence[str]) -> None:
-    """Import everything, then fork at each connection, until standard input ends."""
+    """Import everything when somebody connects, then fork, until standard input ends."""
     plain, with_vllm = map(listen, sockets)
     listeners = [plain, with_vllm]
-    import_everything()
     for listener in ready(listeners):
+        import_everything()
         if listener is plain or plain not in listeners:
             fork_at_connection(listener, listeners)
         elif fork():
@@ -228,6 +238,7 @@ def ready(listeners: list[socket.socket]) -> Iterator[socket.socket]:
         yield from waiting
 
 
+@functools.cache
 def import_everything() -> None:
     """All that a command may need, but vLLM."""
     import gc

@@ -182,6 +182,7 @@ def test_two_ranks_continue_what_two_began_and_one_finishes_it(luffy_pl, tmp_pat
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
+@pytest.mark.long
 def test_adapters_are_the_same_on_two_ranks(luffy_pl, command_line, tmp_path):
     """Also in what is exported, from a file and from shards."""
     lora = ["--config", "conf/hardware/lora.yaml", "--model.optimizer.lr", "0.005"]

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from forks import Server  # noqa: E402
+from forks import Client, Server  # noqa: E402
 
 from fuzz.broken_data import broken_data  # noqa: E402
 from fuzz.wrong_settings import wrong_settings  # noqa: E402
@@ -61,13 +61,13 @@ def judged(code: int, stderr: str) -> tuple[str, str]:
 
 
 def outcomes(
-    server: Server, cases: Iterable[tuple[str, list[str]]], *, kind: str, folder: Path
+    client: Client, cases: Iterable[tuple[str, list[str]]], *, kind: str, folder: Path
 ) -> list[Outcome]:
     """Run each case; `folder` is where the commands run."""
     found = []
     for name, args in cases:
         with tempfile.TemporaryFile("w+", errors="replace") as stderr:
-            process = server.start(
+            process = client.start(
                 [*DRY_RUN, *args], cwd=folder, env=OFFLINE, stderr=stderr, with_vllm=False
             )
             try:
@@ -81,13 +81,13 @@ def outcomes(
     return found
 
 
-def fuzz(server: Server, folder: Path, *, settings: int, files: int, seed: int) -> list[Outcome]:
+def fuzz(client: Client, folder: Path, *, settings: int, files: int, seed: int) -> list[Outcome]:
     """All outcomes; the commands run in `folder`, which links conf."""
     data = folder / "broken"
     data.mkdir()
     return [
-        *outcomes(server, wrong_settings(settings, seed=seed), kind="settings", folder=folder),
-        *outcomes(server, broken_data(files, seed=seed, folder=data), kind="files", folder=folder),
+        *outcomes(client, wrong_settings(settings, seed=seed), kind="settings", folder=folder),
+        *outcomes(client, broken_data(files, seed=seed, folder=data), kind="files", folder=folder),
     ]
 
 
@@ -113,7 +113,9 @@ def main() -> int:
         (folder / "conf").symlink_to(ROOT / "conf")
         server = Server(folder)
         try:
-            found = fuzz(server, folder, settings=args.settings, files=args.files, seed=args.seed)
+            found = fuzz(
+                Client(folder), folder, settings=args.settings, files=args.files, seed=args.seed
+            )
         finally:
             server.close()
     sys.stdout.write("\n".join(table(found)) + "\n")

@@ -325,7 +325,7 @@ def test_mistakes_are_one_line(run_dir, command_line, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["exported", "merged"])
+@pytest.mark.parametrize("which", ["exported", pytest.param("merged", marks=pytest.mark.long)])
 def test_vllm_gives_the_same_logprobs(which, request):
     exported = request.getfixturevalue(which)
     from luffy_pl.rollout.engine import EngineConfig

@@ -28,9 +28,14 @@ STATEFUL = {
     "rlsd": [*SOLVED_SOMETIMES, "--model.frozen.teacher.every_n_phases", "2"],
     "sdft": [],
 }
+NEAR_ANOTHER = ("kl_in_reward", "sdft")
+"""What they keep, a controller and a model that follows the policy, others here keep too."""
 
 
-@pytest.mark.parametrize("recipe", STATEFUL)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in NEAR_ANOTHER)) for name in STATEFUL],
+)
 def test_the_second_half_is_the_same_after_a_resume(command_line, tmp_path, recipe):
     files = ["--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml"]
 

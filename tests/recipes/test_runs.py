@@ -57,9 +57,10 @@ SETTINGS = {
 }
 NEAR_ANOTHER = (
     "cispo", "sapo", "max_rl", "dft", "ghpo", "pope", "guide", "critique", "uft", "bread",
+    "dr_grpo", "grpo_std", "kl_in_loss", "kl_in_reward", "gkd",
 )  # fmt: skip
 """Recipes that differ from one that is trained by a pure function alone, which is held by hand, or
-by parts that test_ghpo_tells_more_until_an_answer_is_right and others train."""
+that another test of this file trains."""
 
 
 @pytest.fixture
@@ -145,7 +146,17 @@ def test_sft_then_rl_changes_what_a_group_holds(train):
     assert [sources(rows, phase) for phase in (1, 2, 3)] == [{"expert"}, {"expert"}, {"rollout"}]
 
 
-@pytest.mark.parametrize("strategy", ["random", "fixed", "linear", "reverse_linear", "cosine"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "fixed",
+        "cosine",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("random", "linear", "reverse_linear")
+        ),
+    ],
+)
 def test_prefixes(train, strategy):
     settings = [
         "--data.rollout.prefix.strategy", strategy,

@@ -245,8 +245,14 @@ def whole(command_line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kept", ["nothing", "torn first line", "lines", "torn line", "torn JSON", "all"]
-)
+    "kept",
+    [
+        "torn line",
+        "torn JSON",
+        *(pytest.param(kept, marks=pytest.mark.long)
+          for kept in ("nothing", "torn first line", "lines", "all")),
+    ],
+)  # fmt: skip
 def test_a_call_that_was_cut_off_goes_on(command_line, tmp_path, whole, kept):
     pairs, out, printed = whole
     text = out.read_bytes()
