@@ -17,6 +17,10 @@ ROWS = {
         "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
         "SFT, 15 phases": "sft_15_phases", "SFT, a quarter of the rate": "sft_slow",
     },
+    "01_methods/middle": {
+        "before": BASE, "LUFFY": "luffy", "SFT, then RL": "sft_then_rl",
+        "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
+    },
     "02_shaping_entropy": {
         "shaping (LUFFY)": "shaping", "no shaping": "no_shaping",
         "min(p, 0.2)": "clip_off_policy", "on-policy": "on_policy",
@@ -57,7 +61,9 @@ ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
 }  # fmt: skip
-BENCHMARKS = ("heldout", "longer", "shorter")
+BENCHMARKS = ("heldout", "longer", "shorter", "words")
+# What stands before the table of an experiment's first world, and before that of its second.
+FOUND, FOUND_IN_MIDDLE = "**Found.**", "**Found, with a middle.**"
 
 
 def read(name, file="results.csv"):
@@ -66,8 +72,11 @@ def read(name, file="results.csv"):
 
 
 def table(name, number=0):
-    """Rows of a table behind **Found.**: name of the row, and cells by heading."""
-    found = (EXPERIMENTS / name / "README.md").read_text().partition("**Found.**")[2]
+    """Rows of a table of what was found: name of the row, and cells by heading."""
+    name, _, world = name.partition("/")
+    found = (EXPERIMENTS / name / "README.md").read_text().partition(FOUND)[2]
+    first, _, second = found.partition(FOUND_IN_MIDDLE)
+    found = second if world else first
     tables = [block for block in re.split(r"\n\n+", found) if block.startswith("|")]
     lines = tables[number].splitlines()
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -83,14 +92,17 @@ def numbers(text):
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
 
 
+def seed_interval(values):
+    """Mean over seeds in percent, and its interval where they differ."""
+    mean = over_seeds([100 * value for value in values])
+    ends = [] if mean.low is None else [max(0.0, mean.low), min(100.0, mean.high)]
+    return [mean.value, *ends]
+
+
 def percentages(rows, benchmark, *, is_base):
     """Mean over seeds, and its interval where they differ, in percent."""
     column = "before" if is_base else "after"
-    values = [100 * float(row[column]) for row in rows if row["benchmark"] == benchmark]
-    mean = over_seeds(values)
-    if mean.low is None or mean.high is None:
-        return [mean.value]
-    return [mean.value, max(0.0, mean.low), min(100.0, mean.high)]
+    return seed_interval([float(row[column]) for row in rows if row["benchmark"] == benchmark])
 
 
 def entropy(rows, column, *, is_base):
@@ -107,13 +119,6 @@ def half_right(name, group):
         if row["group"] == group and float(row["reward"] or 0) >= 0.5:
             first.setdefault(row["seed"], int(row["phase"]))
     return sorted(first.values())
-
-
-def seed_interval(values):
-    """Mean over seeds in percent, and its interval where they differ."""
-    mean = over_seeds([100 * value for value in values])
-    ends = [] if mean.low is None else [max(0.0, mean.low), min(100.0, mean.high)]
-    return [mean.value, *ends]
 
 
 def by_cell(rows):
@@ -196,3 +201,18 @@ def test_a_table_is_what_the_csv_gives(name):
                     assert sorted(numbers(cell)) == found, where
                 elif found and "before" not in cell:
                     assert min(found) <= numbers(cell)[0] <= max(found), (where, found)
+
+
+def test_the_world_with_a_middle_tells_methods_apart():
+    of_group = {}
+    for row in read("01_methods/middle"):
+        if row["benchmark"] == "heldout":
+            of_group.setdefault(row["group"], []).append(row)
+    after = {name: percentages(rows, "heldout", is_base=False) for name, rows in of_group.items()}
+    (before,) = percentages(of_group["on_policy"], "heldout", is_base=True)
+    assert after["on_policy"][0] - before >= 15
+    best = max(after, key=lambda name: after[name][0])
+    worst = min(after, key=lambda name: after[name][0])
+    assert after[best][0] - after[worst][0] >= 10
+    # The mean, or the mean and the interval where seeds differ.
+    assert after[best][-2:][0] > after[worst][-1]
