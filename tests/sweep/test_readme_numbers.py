@@ -51,6 +51,10 @@ ROWS = {
         "OPD": "opd", "GKD": "gkd", "KDRL": "kdrl", "OPSD": "opsd", "SDPO": "sdpo", "RLSD": "rlsd",
         "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
     },
+    "13_hints": {
+        "GHPO": "ghpo", "POPE": "pope", "Guide": "guide", "Critique": "critique", "BREAD": "bread",
+        "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
+    },
 }  # fmt: skip
 LEAKS = {
     "OPSD": "opsd", "RLSD": "rlsd",
@@ -150,12 +154,12 @@ def half_solved(name, group):
     return sorted(phase for phase in first if phase is not None)
 
 
-def leaked(group, share):
-    """Mean of the last five phases of each run of experiment 12."""
+def at_the_end(rows, group, column):
+    """Mean of the last five phases of each run."""
     of_seed = {}
-    for row in read("12_teachers", "leakage.csv"):
+    for row in rows:
         if row["group"] == group:
-            of_seed.setdefault(row["seed"], []).append(float(row[share]))
+            of_seed.setdefault(row["seed"], []).append(float(row[column]))
     return seed_interval([sum(values[-5:]) / 5 for values in of_seed.values()])
 
 
@@ -164,7 +168,7 @@ def test_leakage_is_what_the_csv_gives():
     assert list(described) == list(LEAKS)
     for label, cells in described.items():
         for column, cell in cells.items():
-            found = leaked(LEAKS[label], column)
+            found = at_the_end(read("12_teachers", "leakage.csv"), LEAKS[label], column)
             assert numbers(cell) == pytest.approx(found, abs=0.0501), (label, column, found)
 
 
@@ -185,6 +189,9 @@ def test_a_table_is_what_the_csv_gives(name):
                 assert shown == pytest.approx(found[: len(shown)], abs=0.0501), (where, found)
             elif column in COSTS:
                 found = at_equal_cost(name, group, COSTS[column])
+                assert numbers(cell) == pytest.approx(found, abs=0.0501), (where, found)
+            elif column == "reward at the end":
+                found = at_the_end(read(name, "curves.csv"), group, "reward")
                 assert numbers(cell) == pytest.approx(found, abs=0.0501), (where, found)
             elif column == "half solved after phase":
                 found = half_solved(name, group)
