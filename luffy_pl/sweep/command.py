@@ -15,6 +15,7 @@ from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.folder_lock import alone
 from luffy_pl.sweep import runner
 from luffy_pl.sweep.answer_figures import plot_answers, read_sampled
+from luffy_pl.sweep.equal_cost import at_equal_cost, equal_cost_table
 from luffy_pl.sweep.figure import FIGURE, plot_sweep
 from luffy_pl.sweep.grid import Grid, read_grid
 from luffy_pl.sweep.page import PAGE, Links, write_run_pages, write_sweep_page
@@ -145,7 +146,9 @@ def show_results(name: str, folder: Path, links: Links | None = None) -> None:
     results = read_groups(folder)
     plot_sweep(results, read_curves(folder), folder / FIGURE)
     figures = [folder / FIGURE, *plot_answers(read_sampled(folder), folder)]
-    write_sweep_page(name, results, figures, folder / PAGE, links)
-    Console().print(summary_table(results))
+    equal_costs = at_equal_cost(folder)
+    write_sweep_page(name, results, figures, folder / PAGE, links, equal_costs)
+    for table in (summary_table(results), *map(equal_cost_table, equal_costs)):
+        Console().print(table)
     names = " ".join(figure.name for figure in figures)
     runner.say(f"{folder}: {RESULTS} {CURVES} {names} {PAGE}")

@@ -13,6 +13,7 @@ from luffy_pl.errors import LuffyError
 from luffy_pl.evaluation.tables import percent
 from luffy_pl.report.page.embed import embedded_file
 from luffy_pl.sweep import runner
+from luffy_pl.sweep.equal_cost import EqualCost
 from luffy_pl.sweep.plan import Cell
 from luffy_pl.sweep.summary import TITLE, GroupResult, name_recipes, shown_interval
 
@@ -33,6 +34,7 @@ def write_sweep_page(
     figures: Sequence[Path],
     path: Path,
     links: Links | None = None,
+    equal_costs: Sequence[EqualCost] = (),
 ) -> None:
     """Write the page; names are escaped, the figures are inside."""
     environment = Environment(
@@ -44,6 +46,7 @@ def write_sweep_page(
         style=embedded_file("page.css"),
         results=results,
         links=links or {},
+        equal_costs=equal_costs,
         has_recipes=name_recipes(results),
         percent=percent,
         interval=shown_interval,

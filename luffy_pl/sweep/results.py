@@ -7,7 +7,8 @@ at (0 is greedy), pass@k, and mean tokens of right and of wrong answers (empty w
 none); and for each logged entropy (nats) the mean of its first and last three phases.
 
 curves.csv, one row per cell and phase: cell, group, seed, phase; reward of rollouts, entropy of
-rollouts (nats per token), length of rollouts (tokens); tokens generated and FLOPs since the start.
+rollouts (nats per token), length of rollouts (tokens); tokens generated and FLOPs since the start;
+and for each benchmark, `accuracy/NAME`, after the phases that were followed by an evaluation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy_pl.errors import ConfigError, DataError, StorageError
+from luffy_pl.evaluation.results import AVERAGES
 from luffy_pl.run_dir.fields import EVALUATION_ROW
 from luffy_pl.run_dir.read import RunHistory, read_lines, read_metrics, read_setting
 from luffy_pl.sweep.grid import Grid
@@ -43,6 +45,7 @@ SERIES = {
     "length": "on_off_metrics/on_response_length_mean",
 }
 COSTS = {"generated_tokens": "ledger/generated_tokens", "model_flops": "ledger/model_flops"}
+ACCURACY = "accuracy/"
 ENDS = 3
 """Phases at each end that an entropy is averaged over."""
 
@@ -56,14 +59,16 @@ def write_tables(grid: Grid, cells: Iterable[Cell], folder: Path) -> None:
     for cell in cells:
         run = read_cell(cell)
         results += result_rows(grid, cell, run)
-        curves += curve_rows(cell, run)
+        curves += curve_rows(grid, cell, run)
     entropies = sorted({name for row in results for name in row if name.startswith("entropy/")})
     folder.mkdir(parents=True, exist_ok=True)
     recipes = [RECIPE] if any(RECIPE in row for row in results) else []
     names = dict.fromkeys((*BEFORE_AXES, *recipes, *grid.axes))
     head = (*names, *AFTER_AXES, *NUMBERS, *ANSWERS, *entropies)
     write_csv(folder / RESULTS, head, results)
-    write_csv(folder / CURVES, ("cell", "group", "seed", "phase", *SERIES, *COSTS), curves)
+    accuracies = dict.fromkeys(name for row in curves for name in row if name.startswith(ACCURACY))
+    head = ("cell", "group", "seed", "phase", *SERIES, *COSTS, *accuracies)
+    write_csv(folder / CURVES, head, curves)
 
 
 def check_axes(grid: Grid) -> None:
@@ -113,13 +118,24 @@ def result_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
         }
 
 
-def curve_rows(cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
+def curve_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
     """One row per phase that trained."""
     for phase, logged in sorted(run.metrics.items()):
         values = {name: rounded(logged.get(metric)) for name, metric in SERIES.items()}
         if any(value != "" for value in values.values()):
             costs = {name: rounded(logged.get(metric)) for name, metric in COSTS.items()}
-            yield {**cell_columns(cell), "phase": phase, **values, **costs}
+            found = accuracies_after(run, phase, grid.metrics)
+            yield {**cell_columns(cell), "phase": phase, **values, **costs, **found}
+
+
+def accuracies_after(run: RunHistory, phase: int, metrics: Sequence[str]) -> ResultRow:
+    """Accuracy of each benchmark, and of no average over benchmarks, after one phase."""
+    return {
+        f"{ACCURACY}{row['benchmark']}": rounded(row["avg"])
+        for row in run.evaluation(phase)
+        if row["benchmark"] not in AVERAGES.values()
+        and (not metrics or row["benchmark"] in metrics)
+    }
 
 
 def cell_columns(cell: Cell) -> ResultRow:

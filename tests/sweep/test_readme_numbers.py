@@ -17,6 +17,10 @@ ROWS = {
         "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
         "SFT, 15 phases": "sft_15_phases", "SFT, a quarter of the rate": "sft_slow",
     },
+    "01_methods/middle": {
+        "before": BASE, "LUFFY": "luffy", "SFT, then RL": "sft_then_rl",
+        "RL with SFT loss": "rl_with_sft_loss", "SFT": "sft", "on-policy": "on_policy",
+    },
     "02_shaping_entropy": {
         "shaping (LUFFY)": "shaping", "no shaping": "no_shaping",
         "min(p, 0.2)": "clip_off_policy", "on-policy": "on_policy",
@@ -43,12 +47,23 @@ ROWS = {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
     },
+    "12_teachers": {
+        "OPD": "opd", "GKD": "gkd", "KDRL": "kdrl", "OPSD": "opsd", "SDPO": "sdpo", "RLSD": "rlsd",
+        "LUFFY": "luffy", "Dr. GRPO": "dr_grpo", "on-policy": "on_policy",
+    },
 }  # fmt: skip
+LEAKS = {
+    "OPSD": "opsd", "RLSD": "rlsd",
+    "OPSD, sometimes": "opsd_sometimes", "RLSD, sometimes": "rlsd_sometimes",
+}  # fmt: skip
+COSTS = {"at equal tokens": "generated_tokens", "at equal FLOPs": "model_flops"}
 ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
 }  # fmt: skip
-BENCHMARKS = ("heldout", "longer", "shorter")
+BENCHMARKS = ("heldout", "longer", "shorter", "words")
+# What stands before the table of an experiment's first world, and before that of its second.
+FOUND, FOUND_IN_MIDDLE = "**Found.**", "**Found, with a middle.**"
 
 
 def read(name, file="results.csv"):
@@ -56,10 +71,14 @@ def read(name, file="results.csv"):
         return list(csv.DictReader(lines))
 
 
-def table(name):
-    """Rows of the first table behind **Found.**: name of the row, and cells by heading."""
-    found = (EXPERIMENTS / name / "README.md").read_text().partition("**Found.**")[2]
-    lines = [line for line in found.splitlines() if line.startswith("|")]
+def table(name, number=0):
+    """Rows of a table of what was found: name of the row, and cells by heading."""
+    name, _, world = name.partition("/")
+    found = (EXPERIMENTS / name / "README.md").read_text().partition(FOUND)[2]
+    first, _, second = found.partition(FOUND_IN_MIDDLE)
+    found = second if world else first
+    tables = [block for block in re.split(r"\n\n+", found) if block.startswith("|")]
+    lines = tables[number].splitlines()
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     columns = {cell.partition(" (")[0]: place for place, cell in enumerate(head)}
     labels = [place for column, place in columns.items() if column in ("trained on", "method")]
@@ -73,14 +92,17 @@ def numbers(text):
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
 
 
+def seed_interval(values):
+    """Mean over seeds in percent, and its interval where they differ."""
+    mean = over_seeds([100 * value for value in values])
+    ends = [] if mean.low is None else [max(0.0, mean.low), min(100.0, mean.high)]
+    return [mean.value, *ends]
+
+
 def percentages(rows, benchmark, *, is_base):
     """Mean over seeds, and its interval where they differ, in percent."""
     column = "before" if is_base else "after"
-    values = [100 * float(row[column]) for row in rows if row["benchmark"] == benchmark]
-    mean = over_seeds(values)
-    if mean.low is None or mean.high is None:
-        return [mean.value]
-    return [mean.value, max(0.0, mean.low), min(100.0, mean.high)]
+    return seed_interval([float(row[column]) for row in rows if row["benchmark"] == benchmark])
 
 
 def entropy(rows, column, *, is_base):
@@ -99,6 +121,53 @@ def half_right(name, group):
     return sorted(first.values())
 
 
+def by_cell(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row["cell"], []).append(row)
+    return found
+
+
+def at_equal_cost(name, group, cost):
+    """Accuracy at the last evaluation within what the cheapest run has spent."""
+    cells = by_cell(read(name, "curves.csv"))
+    budget = min(float(rows[-1][cost]) for rows in cells.values())
+    within = [
+        [row for row in rows if row["accuracy/heldout"] and float(row[cost]) <= budget][-1]
+        for rows in cells.values()
+        if rows[0]["group"] == group
+    ]
+    return seed_interval([float(row["accuracy/heldout"]) for row in within])
+
+
+def half_solved(name, group):
+    """The phase after which half of the held-out problems are first solved, of each seed."""
+    first = [
+        next((int(r["phase"]) for r in rows if float(r["accuracy/heldout"] or 0) >= 0.5), None)
+        for rows in by_cell(read(name, "curves.csv")).values()
+        if rows[0]["group"] == group
+    ]
+    return sorted(phase for phase in first if phase is not None)
+
+
+def leaked(group, share):
+    """Mean of the last five phases of each run of experiment 12."""
+    of_seed = {}
+    for row in read("12_teachers", "leakage.csv"):
+        if row["group"] == group:
+            of_seed.setdefault(row["seed"], []).append(float(row[share]))
+    return seed_interval([sum(values[-5:]) / 5 for values in of_seed.values()])
+
+
+def test_leakage_is_what_the_csv_gives():
+    described = dict(table("12_teachers", 1))
+    assert list(described) == list(LEAKS)
+    for label, cells in described.items():
+        for column, cell in cells.items():
+            found = leaked(LEAKS[label], column)
+            assert numbers(cell) == pytest.approx(found, abs=0.0501), (label, column, found)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_table_is_what_the_csv_gives(name):
     results = read(name)
@@ -114,6 +183,12 @@ def test_a_table_is_what_the_csv_gives(name):
                 shown = numbers(cell)
                 assert len(shown) in (1, len(found)), (where, found)
                 assert shown == pytest.approx(found[: len(shown)], abs=0.0501), (where, found)
+            elif column in COSTS:
+                found = at_equal_cost(name, group, COSTS[column])
+                assert numbers(cell) == pytest.approx(found, abs=0.0501), (where, found)
+            elif column == "half solved after phase":
+                found = half_solved(name, group)
+                assert numbers(cell) == sorted({*found[:1], *found[-1:]}), (where, found)
             elif column in ENTROPIES:
                 found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
                 digits = len(cell.partition(".")[2])
@@ -126,3 +201,18 @@ def test_a_table_is_what_the_csv_gives(name):
                     assert sorted(numbers(cell)) == found, where
                 elif found and "before" not in cell:
                     assert min(found) <= numbers(cell)[0] <= max(found), (where, found)
+
+
+def test_the_world_with_a_middle_tells_methods_apart():
+    of_group = {}
+    for row in read("01_methods/middle"):
+        if row["benchmark"] == "heldout":
+            of_group.setdefault(row["group"], []).append(row)
+    after = {name: percentages(rows, "heldout", is_base=False) for name, rows in of_group.items()}
+    (before,) = percentages(of_group["on_policy"], "heldout", is_base=True)
+    assert after["on_policy"][0] - before >= 15
+    best = max(after, key=lambda name: after[name][0])
+    worst = min(after, key=lambda name: after[name][0])
+    assert after[best][0] - after[worst][0] >= 10
+    # The mean, or the mean and the interval where seeds differ.
+    assert after[best][-2:][0] > after[worst][-1]
