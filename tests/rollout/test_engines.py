@@ -67,10 +67,9 @@ def test_a_generation_that_is_stopped_leaves_nothing_behind(engine, prompts):
     assert set(seen) == {4}
 
 
+@pytest.mark.parametrize("engine", ["hf", "vllm"], indirect=True)  # a server streams by itself
 def test_a_streamed_answer_is_the_one_that_is_returned(engine, prompts):
     """Whole, cut by `max_tokens`, and after one that was given up."""
-    if not hasattr(engine, "stream"):
-        pytest.skip("a server streams by itself")
     sampling = Sampling(temperature=2.0)
     for asked in requests(prompts, (1,), (2,)) + requests(prompts, (1,), (2,), max_tokens=3):
         given_up = engine.stream(asked, sampling=sampling)
