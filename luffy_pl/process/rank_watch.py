@@ -8,6 +8,7 @@ which the ranks found each other, every second and from a thread, and looks at t
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -86,6 +87,10 @@ class RankWatch:
         self.deadline_s, self._end = deadline_s, end
         self._seen: dict[int, Sign] = {}
         self._answered_s = time.monotonic()
+        self._asked_s = -math.inf
+        """When the last question began that the store has answered."""
+        self._not_running_s: dict[int, float] = {}
+        """When a rank was first found not to run."""
         self._is_broken = False
         self._last_state, self._failed_s = "left", FAILED_S
         self._has_left = threading.Event()
@@ -120,12 +125,14 @@ class RankWatch:
         try:
             while not self._has_left.is_set():
                 self._store.set(f"{KEY}{self._rank}", self._value(count))
+                asked_s = time.monotonic()
                 found = [one.decode() for one in self._store.multi_get(keys)]
                 now_s = self._answered_s = time.monotonic()
                 for rank, value in zip(others, found, strict=True):
                     before = self._seen.get(rank)
                     if before is None or before.value != value:
                         self._seen[rank] = Sign(value, now_s)
+                self._asked_s = asked_s
                 count += 1
                 self._has_left.wait(BEAT_S)
             self._store.set(f"{KEY}{self._rank}", self._value(self._last_state))
@@ -156,7 +163,10 @@ class RankWatch:
                 if now_s - sign.at_s > self._failed_s:
                     return rank, "ended with an error"
             elif sign.state != "left" and where == place() and not is_running(pid):
-                return rank, "has ended"
+                # What it wrote last, perhaps that it left, may be newer than what was read.
+                since_s = self._not_running_s.setdefault(rank, now_s)
+                if self._asked_s > since_s or self._is_broken:
+                    return rank, "has ended"
         if self._is_broken or self._is_over(now_s - self._answered_s):
             # The store is that of rank 0, or of what started the ranks.
             first = self._seen.get(0)

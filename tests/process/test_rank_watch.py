@@ -115,6 +115,19 @@ def test_one_that_has_ended_here_is_named_at_once_and_without_a_deadline(watch):
     assert str(errors[0]).startswith("rank 1: has ended")
 
 
+def test_one_that_left_and_ended_between_two_looks_at_the_store_is_not_missed(watch, monkeypatch):
+    monkeypatch.setattr(rank_watch, "BEAT_S", 0.4)
+    other = subprocess.Popen(["sleep", "60"])
+    show(watch.store, 7, pid=other.pid)
+    _, errors = watch(0)
+    time.sleep(0.1)  # it has read that the other one counts
+    show(watch.store, "left", pid=other.pid)
+    other.kill()
+    other.wait()
+    time.sleep(0.8)
+    assert errors == []
+
+
 def test_one_that_ended_with_an_error_leaves_the_others_time_for_theirs(watch):
     show(watch.store, "failed")
     _, errors = watch(0)
