@@ -113,6 +113,7 @@ def test_a_template_that_fails_is_one_line(template, reason):
         pytest.param("{{ (10 ** (10 ** 9)) % 7 }}", marks=pytest.mark.long),
     ],
 )
+@pytest.mark.runs
 def test_a_template_that_does_not_end_is_stopped(monkeypatch, template):
     begun = time.process_time()
     with pytest.raises(ModelError, match=r"it takes more than 5 s of CPU time\)"):

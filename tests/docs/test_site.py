@@ -166,6 +166,7 @@ def test_every_leaf_that_the_migration_names_exists():
         assert is_section or (found and f"| `{leaf}` |" in found[1]), path
 
 
+@pytest.mark.runs
 def test_the_notebook_runs(work_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(work_dir())
     cells = json.loads((DOCS / "notebook.ipynb").read_text())["cells"]

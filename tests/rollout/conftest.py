@@ -23,6 +23,12 @@ START_S = 600
 
 
 @pytest.fixture(scope="session")
+def vllm():
+    """The package; importing it takes seconds, in each process that collects tests."""
+    return pytest.importorskip("vllm", reason="vLLM is an extra")
+
+
+@pytest.fixture(scope="session")
 def base_path():
     return resolve("bundled:base")
 

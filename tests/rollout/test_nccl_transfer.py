@@ -10,12 +10,16 @@ from luffy_pl.rollout.engine import ServerConfig
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import ServerPool
 
-pytest.importorskip("vllm", reason="vLLM is an extra")
-from luffy_pl.rollout import nccl_transfer
+
+@pytest.fixture
+def nccl_transfer(vllm):
+    from luffy_pl.rollout import nccl_transfer
+
+    return nccl_transfer
 
 
 @pytest.fixture
-def transfer(monkeypatch):
+def transfer(monkeypatch, nccl_transfer):
     """Of the rank on GPU 5, to two servers of two workers."""
     factory = create_autospec(nccl_transfer.WeightTransferTrainerFactory)
     monkeypatch.setattr(nccl_transfer, "WeightTransferTrainerFactory", factory)
@@ -34,7 +38,7 @@ def test_the_group_is_this_trainer_and_all_workers(transfer):
     assert more["source"]._device == torch.device("cuda", 5)
 
 
-def test_weights_that_are_on_the_host_are_sent_from_the_device():
+def test_weights_that_are_on_the_host_are_sent_from_the_device(nccl_transfer):
     """As an offloaded policy has them: vLLM's communicator takes tensors of its device alone."""
     source = nccl_transfer._Source(torch.bfloat16, torch.device("meta"))
     source.weights = PolicyWeights({"p.w": torch.ones(2, 3), "p.v": torch.ones(1)}, prefix="p.")

@@ -10,13 +10,11 @@ from luffy_pl.rollout import vllm_engine
 from luffy_pl.rollout.engine import EngineConfig, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
-vllm = pytest.importorskip("vllm", reason="vLLM is an extra")
-
 WEIGHTS = PolicyWeights({"a": torch.zeros(1), "b": torch.zeros(1)}, prefix="")
 
 
 @pytest.fixture(scope="module")
-def signatures():
+def signatures(vllm):
     """To look at classes takes seconds; what is called is of each test."""
     from vllm.v1.engine.core_client import InprocClient
     from vllm.v1.engine.llm_engine import LLMEngine

@@ -15,8 +15,6 @@ from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
-vllm = pytest.importorskip("vllm", reason="vLLM is an extra")
-
 
 class Llm:
     """In place of vLLM's: notes what it is asked for, and does what an engine does to a process."""
@@ -31,7 +29,7 @@ class Llm:
 
 
 @pytest.fixture
-def on_ranks(monkeypatch):
+def on_ranks(monkeypatch, vllm):
     """Be one rank of a run on GPUs with these numbers, as Lightning has started it."""
     monkeypatch.setattr(vllm, "LLM", Llm)
 

@@ -18,8 +18,10 @@ from luffy_pl.rollout.engine import EngineConfig, Sampling
 from luffy_pl.rollout.vllm_engine import VllmEngine
 from luffy_pl.rollout.vllm_start import placement, start_llm
 
-pytest.importorskip("vllm", reason="vLLM is an extra")
-VLLM = Path(importlib.util.find_spec("vllm").submodule_search_locations[0])
+pytestmark = pytest.mark.usefixtures("vllm")
+
+FOUND = importlib.util.find_spec("vllm")
+VLLM = Path(FOUND.submodule_search_locations[0] if FOUND else "")
 OURS = Path(next(iter(rollout.__path__)))
 CONTROL = {"health", "inference/v1/generate"}
 
