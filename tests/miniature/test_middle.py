@@ -1,10 +1,12 @@
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from luffy_pl.bundled import bundled_names, resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.miniature import middle
 from luffy_pl.miniature.answers import count_right
@@ -164,6 +166,14 @@ def test_right_answers_are_counted_prompt_by_prompt():
     assert few <= 2
     assert many >= 7
     assert wrong == 0
+
+
+def test_its_configuration_names_files_that_come_with_the_package():
+    names = re.findall(r"bundled:(middle/[\w.]+)", Path(resolve("bundled:middle")).read_text())
+    assert len(names) == 1 + len(SPLITS)
+    for name in names:
+        assert name in bundled_names()
+        assert Path(resolve(f"bundled:{name}")) == MIDDLE.folder / name.removeprefix("middle/")
 
 
 def test_its_problems_are_written_without_a_base(tmp_path):

@@ -1,10 +1,13 @@
 """The grids in experiments/ stay runnable: every cell composes."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from luffy_pl.registry import load_plugins
+from luffy_pl.run import command
 from luffy_pl.sweep.check import check_cells
 from luffy_pl.sweep.grid import read_grid
 from luffy_pl.sweep.plan import make_cells
@@ -23,6 +26,14 @@ def test_a_grid_names_existing_files(monkeypatch, path):
     assert make_cells(read_grid(Path(path)))
 
 
+@pytest.fixture
+def plugins(monkeypatch):
+    """Load the plugins that a grid's command names, and forget them after the test."""
+    monkeypatch.setattr(command, "LuffyModule", command.LuffyModule)  # a plugin may replace it
+    yield lambda path: load_plugins(re.findall(r"--plugin (\S+)", (ROOT / path).read_text()))
+    load_plugins([])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cells",
@@ -32,8 +43,9 @@ def test_a_grid_names_existing_files(monkeypatch, path):
     ],
 )
 @pytest.mark.parametrize("path", GRIDS)
-def test_cells_compose(monkeypatch, path, cells):
+def test_cells_compose(monkeypatch, plugins, path, cells):
     monkeypatch.chdir(ROOT)
+    plugins(path)
     grid = read_grid(Path(path))
     check_cells(make_cells(grid)[cells], grid)
 

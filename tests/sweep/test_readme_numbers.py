@@ -11,6 +11,13 @@ from luffy_pl.sweep.interval import over_seeds
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # By row of a table, what `group` is called in results.csv; the first row may be the base.
 BASE = "before"
+SFT_THEN_RL = {
+    "before": BASE, "LUFFY": "luffy", "SFT": "alone-correct",
+    "SFT, mean of means": "alone-mean_of_means",
+    "SFT, micro-batches dropped": "alone-later_dropped", "SFT, then RL": "rl-correct",
+    "SFT, mean of means, then RL": "rl-mean_of_means",
+    "SFT, micro-batches dropped, then RL": "rl-later_dropped",
+}  # fmt: skip
 ROWS = {
     "01_methods": {
         "before": BASE, "LUFFY": "luffy", "SFT, then RL": "sft_then_rl",
@@ -46,6 +53,10 @@ ROWS = {
     "07_difficulty": {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
+    },
+    "11_sft_then_rl": SFT_THEN_RL,
+    "11_sft_then_rl/middle": {
+        **SFT_THEN_RL, "SFT, then RL, as many FLOPs as LUFFY": "rl-equal_flops",
     },
     "12_teachers": {
         "OPD": "opd", "GKD": "gkd", "KDRL": "kdrl", "OPSD": "opsd", "SDPO": "sdpo", "RLSD": "rlsd",
@@ -172,6 +183,16 @@ def test_leakage_is_what_the_csv_gives():
             assert numbers(cell) == pytest.approx(found, abs=0.0501), (label, column, found)
 
 
+def flops(name, group):
+    """What a run of a group has cost at its end, in 10^9 FLOPs, mean over seeds."""
+    last = {
+        row["seed"]: float(row["model_flops"])
+        for row in read(name, "curves.csv")
+        if row["group"] == group
+    }
+    return sum(last.values()) / len(last) / 1e9
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_table_is_what_the_csv_gives(name):
     results = read(name)
@@ -200,6 +221,8 @@ def test_a_table_is_what_the_csv_gives(name):
                 found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
                 digits = len(cell.partition(".")[2])
                 assert numbers(cell) == pytest.approx(found, abs=0.51 * 10**-digits), (where, found)
+            elif column == "10^9 FLOPs" and cell:
+                assert numbers(cell) == pytest.approx([flops(name, group)], abs=0.51), where
             elif column == "half right in phase" and group != BASE and cell:
                 found = half_right(name, group)
                 is_reached = not cell.startswith(("never", "not within"))
