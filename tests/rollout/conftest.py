@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -25,7 +26,11 @@ START_S = 600
 @pytest.fixture(scope="session")
 def vllm():
     """The package; importing it takes seconds, in each process that collects tests."""
-    return pytest.importorskip("vllm", reason="vLLM is an extra")
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is an extra")
+    import vllm
+
+    return vllm
 
 
 @pytest.fixture(scope="session")

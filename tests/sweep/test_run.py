@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from luffy_pl.cli import main
 from luffy_pl.process import parent
 from luffy_pl.process.folder_lock import alone
-from luffy_pl.sweep import runner
+from luffy_pl.sweep import launch_local, runner
+from luffy_pl.sweep.process import CellJob
 from luffy_pl.sweep.state import JOURNAL, read_state
 from sweep.hanging import HANGING, is_running, sweep_process
 
@@ -166,3 +168,19 @@ def test_a_sweep_takes_a_grid_or_a_folder(command_line):
 )
 def test_a_cell_that_was_asked_to_end_did_not_fail(exit_code, event):
     assert runner.outcome_event(exit_code) == event
+
+
+def test_a_signal_while_a_cell_begins_leaves_it_interrupted(monkeypatch, tmp_path):
+    def start(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch_local, "start_process", start)
+    told = []
+    watch = SimpleNamespace(
+        started=lambda job: told.append("started"),
+        ended=lambda job, ended: told.append(ended.exit_code),
+    )
+    job = CellJob("a", ("true",), tmp_path, tmp_path / "console.log")
+    with pytest.raises(KeyboardInterrupt):
+        launch_local.launch([job], max_parallel=1, watch=watch)
+    assert told == ["started", None]
