@@ -30,13 +30,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from luffy_pl.bundled import resolve
 from luffy_pl.guidance.hints import beginning
-from luffy_pl.miniature.corpus import (
-    TOKENS_PER_STEP,
-    Text,
-    book_page,
-    chat,
-    encode_texts,
-)
+from luffy_pl.miniature.corpus import Text, book_page, chat, encode_texts
 from luffy_pl.miniature.tokenizer import ASSISTANT, EOS, USER, VOCABULARY, build_tokenizer
 from luffy_pl.miniature.world import (
     END_OF_THINK,
@@ -75,8 +69,7 @@ class Lesson:
 
 def draw_lesson(kind: str, problem: Problem, rng: random.Random, *, plain: float) -> Lesson:
     """One of `KINDS`; a chain is cut at a random depth, so that every end is learned."""
-    length = len(problem.changes)
-    depth = rng.randint(1, length)
+    depth = rng.randint(1, len(problem.changes))
     if kind == "book":
         return Lesson(book_page(problem, rng))
     if kind == "plain":
@@ -84,14 +77,13 @@ def draw_lesson(kind: str, problem: Problem, rng: random.Random, *, plain: float
         return Lesson(text, (plain,) * len(text.decisions))
     help_text, shown, is_known = draw_help(kind, problem, rng)
     prompt = f"{USER}{problem.question}{help_text}{ASSISTANT}{THINK}"
-    response = write_trace(problem, rng, num_steps=depth)
+    plain_text = chat(problem, rng, num_steps=depth)
+    response, decisions = plain_text.response, plain_text.decisions
     if is_known:
-        response = response.partition(BOX)[0] + f"{BOX}{problem.answer}}}"
-    count = min(depth, length - 1)
-    decisions = tuple(TOKENS_PER_STEP * number for number in range(1, count + 1))
+        response = response.partition(BOX)[0] + f"{BOX}{problem.answer}}}{EOS}"
     rest = KNOWN if is_known else BEYOND
-    go_on = tuple(SHOWN if number < shown else rest for number in range(1, count + 1))
-    return Lesson(Text(prompt, response + EOS, decisions), go_on)
+    go_on = tuple(SHOWN if number < shown else rest for number, _ in enumerate(decisions, start=1))
+    return Lesson(Text(prompt, response, decisions), go_on)
 
 
 def draw_help(kind: str, problem: Problem, rng: random.Random) -> tuple[str, int, bool]:

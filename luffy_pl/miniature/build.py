@@ -26,7 +26,6 @@ from typing import Any
 from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 from luffy_pl.miniature.base_model import Base, train_base_past_gate
-from luffy_pl.miniature.world import draw_rows
 from luffy_pl.miniature.worlds import QUICKSTART, WORLDS, World
 
 WORLD = QUICKSTART.folder
@@ -47,9 +46,9 @@ def build(out: Path, *, seed: int, world: World = QUICKSTART) -> dict[str, Any]:
 
 def write_rows(out: Path, *, seed: int, skip: float = 0.0, world: World = QUICKSTART) -> None:
     """Write one JSON Lines file for each split; `skip` is for the quickstart's expert alone."""
-    rows_of_split = world.draw_rows(seed) if not skip else draw_rows(seed, skip=skip)
+    skips = {"skip": skip} if skip else {}
     out.mkdir(parents=True, exist_ok=True)
-    for split, rows in rows_of_split.items():
+    for split, rows in world.draw_rows(seed, **skips).items():
         lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
         (out / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
 

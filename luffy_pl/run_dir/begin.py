@@ -190,12 +190,7 @@ def keep_lines(
     kept = [
         text.removesuffix("\n") + "\n" for text, line in whole_lines(path, *kinds) if is_kept(line)
     ]
-    beside = path.with_suffix(".partial")
-    with beside.open("w", encoding="utf-8") as file:
-        file.writelines(kept)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    replace_content(path, "".join(kept).encode())
 
 
 def kept_config(run_dir: Path) -> DictConfig:
@@ -264,9 +259,7 @@ def settings_before(run_dir: Path) -> Callable[[], None]:
     def put_back() -> None:
         if text is None:
             return
-        beside = config.with_suffix(".partial")
-        beside.write_bytes(text)
-        beside.replace(config)
+        replace_content(config, text)
         if size is None:
             remove(resumes)
         else:
@@ -291,8 +284,16 @@ def keep_config(run_dir: Path, composed: str, *, phase: int | None) -> None:
             log.info("resume: %s is now %s, it was %s", key, json.dumps(new), json.dumps(old))
         with (run_dir / RESUMES).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"phase": phase, "changed": changed}) + "\n")
+    replace_content(path, composed.encode())
+
+
+def replace_content(path: Path, content: bytes) -> None:
+    """Write a file that is whole at any moment; nothing waits for a disk that is full."""
     beside = path.with_suffix(".partial")
-    beside.write_text(composed, encoding="utf-8")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
 
 
