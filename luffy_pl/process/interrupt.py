@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from luffy_pl.errors import LuffyError
+from luffy_pl.errors import ConfigError, DataError, LuffyError, ModelError
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit codes: 128 and the number of the signal, as shells count. SIGUSR1 counts as SIGTERM."""
@@ -28,6 +28,7 @@ ECHO_S = 1.0
 """Launcher and terminal may both pass a signal on: what comes within this time is one request."""
 GRACE_S = 3.0
 """Seconds in which an exception has to end the process where nothing has to be saved."""
+REFUSALS = (ConfigError, DataError, ModelError)
 ENDING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 Found = TypeVar("Found")
 
@@ -103,10 +104,12 @@ def signals(*, is_patient: bool = False) -> Iterator[None]:
             yield
         if request.was_raised:
             raise _stopped(request.number)
-    except (LuffyError, Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt):
         raise
     except BaseException as error:
-        if request.was_raised:
+        # An error of what is being read may be what a library made of the signal.
+        is_own = isinstance(error, LuffyError) and not isinstance(error, REFUSALS)
+        if request.was_raised and not is_own:
             raise _stopped(request.number) from error
         raise
     finally:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from luffy_pl.errors import ConfigError, StorageError
 from luffy_pl.process import interrupt
 from luffy_pl.process.interrupt import Stopped
 
@@ -184,6 +185,28 @@ def test_a_signal_that_somebody_swallows_ends_the_process_all_the_same(number, c
     )  # fmt: skip
     assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
     assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.case(49)
+@pytest.mark.parametrize(
+    ("made_of_it", "ends_with"),
+    [
+        (ConfigError("configuration", "is broken", fix="correct it"), Stopped),
+        (StorageError("disk", "is full", fix="make room"), StorageError),
+    ],
+)
+def test_a_refusal_that_was_made_of_a_signal_is_none(made_of_it, ends_with):
+    """What was lost beside it is told."""
+
+    def load():
+        interrupt.imports_done()
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Stopped:
+            raise made_of_it from None
+
+    with pytest.raises(ends_with), interrupt.signals(is_patient=True):
+        load()
 
 
 @pytest.mark.case(49)
