@@ -187,7 +187,6 @@ def test_a_signal_that_somebody_swallows_ends_the_process_all_the_same(number, c
     assert time.monotonic() - began_s < 20
 
 
-@pytest.mark.case(49)
 @pytest.mark.parametrize(
     ("made_of_it", "ends_with"),
     [
