@@ -91,7 +91,7 @@ def check_served(config: Any) -> None:
     """Refuse what a server cannot say of tokens: it scores the sampled ones, at temperature 1."""
     objective, temperature = config.model.objective, config.data.rollout.temperature
     served = {name for name, one in config.model.frozen.items() if one.is_served}
-    named = {where: name for where, name in frozen_models(objective).items() if name in served}
+    named = sorted(served & set(frozen_models(objective).values()))
     if objective.divergence is not None and objective.divergence.model in served:
         raise ConfigError(
             "model.objective.divergence.model",

@@ -17,7 +17,7 @@ from luffy_pl.records import Progress
 from luffy_pl.registry import nearest
 from luffy_pl.rollout.server_pool import Asked, Duty, ServerPool
 
-Decode = Callable[[Sequence[int]], str]
+TextOf = Callable[[Sequence[int]], str]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ScoringServer:
         return f"{self.where} is {self.model} at {self._url}"
 
     def check_tokenizer(
-        self, vocabulary: Sequence[int], decode: Decode, probe: tuple[str, Sequence[int]]
+        self, vocabulary: Sequence[int], decode: TextOf, probe: tuple[str, Sequence[int]]
     ) -> None:
         """Refuse a model whose token ids mean something else than the policy's.
 
@@ -140,7 +140,7 @@ class ScoringServer:
         [answer] = self._ask("detokenize", {"tokens": list(ids)})
         return str(answer["prompt"])
 
-    def _first_differing(self, vocabulary: Sequence[int], decode: Decode) -> int:
+    def _first_differing(self, vocabulary: Sequence[int], decode: TextOf) -> int:
         """The first id whose text differs, by halving."""
         same, differing = 0, len(vocabulary)
         while differing - same > 1:
