@@ -105,7 +105,7 @@ class LuffyCLI(LightningCLI):
         return {self.asked: LightningCLI.subcommands()[self.asked]}
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """As Lightning does, once in a process: a sweep composes the configuration of every cell."""
+        """As Lightning does, once in a process: a sweep composes every cell."""
         if self.asked not in PARSERS:
             super().setup_parser(*args, **kwargs)
             PARSERS[self.asked] = {name: vars(self)[name] for name in OF_A_PARSER}
