@@ -177,7 +177,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
     given = given_from_the_start(rollout)
-    rounds, rows = sampled_again(rollout)
+    rounds, rows = rounds_after_failure(rollout)
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return RankPlan(
         ranks=ranks.total,
@@ -218,7 +218,7 @@ def given_from_the_start(rollout: Any) -> int:
     return 0 if waits else int(rollout.expert_traces_per_group)
 
 
-def sampled_again(rollout: Any) -> tuple[int, float]:
+def rounds_after_failure(rollout: Any) -> tuple[int, float]:
     """Rounds of sampling that follow a failure, and rows of a group in each; 0 without any."""
     given, guidance = int(rollout.expert_traces_per_group), rollout.guidance
     if rollout.prefix.when == "all_failed" and given:

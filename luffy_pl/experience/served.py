@@ -44,7 +44,7 @@ def reach_servers(
     found = {name: ScoringServer(name, config) for name, config in configs.items()}
     probe = prompts.prompts[0]
     vocabulary = sorted(tokenizer.get_vocab().values())
-    longest = longest_row(prompts, rollout, max_model_len)
+    longest = longest_of_run(prompts, rollout, max_model_len)
     for server in found.values():
         if longest > server.window:
             raise ConfigError(
@@ -62,7 +62,7 @@ def reach_servers(
     return found
 
 
-def longest_row(prompts: PromptSet, rollout: RolloutConfig, max_model_len: int | None) -> int:
+def longest_of_run(prompts: PromptSet, rollout: RolloutConfig, max_model_len: int | None) -> int:
     """Tokens of the longest row that a phase can have; a hint makes prompts longer."""
     plain = max(len(prompt.token_ids) for prompt in prompts.prompts) + rollout.max_response_tokens
     if max_model_len is None:
