@@ -51,6 +51,13 @@ class PolicyWeights:
         )
         return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
 
+    def frozen_names(self) -> frozenset[str]:
+        """Of weights that stay as they were loaded: beside adapters, all that have none."""
+        if self.lora_scale is None or self.conversion is not None:
+            return frozenset()
+        found = plain_weights(self._own())
+        return frozenset(name for name, _, adapter in found if adapter is None)
+
     def _own(self) -> dict[str, Any]:
         return {
             name.removeprefix(self.prefix): weight
