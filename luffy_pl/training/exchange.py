@@ -142,7 +142,7 @@ def part_of(host: Experience, places: Places) -> Experience:
 
 
 def joined(parts: Sequence[Experience]) -> Experience:
-    """One record of several, padded to the longest row; groups are numbered anew."""
+    """One record of several, padded to the longest row; groups get new numbers."""
     longest = max(part.token_ids_NL.shape[1] for part in parts)
     starts = [0, *accumulate(len(part.groups) for part in parts)]
     parts = [
