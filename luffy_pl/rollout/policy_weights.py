@@ -54,11 +54,17 @@ class PolicyWeights:
         return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
 
     def frozen_names(self) -> frozenset[str]:
-        """Of weights that stay as they were loaded: beside adapters, all that have none."""
+        """Of weights that stay as they were loaded: beside adapters, all that have none.
+
+        Not of those that are cast for the engine, which are new tensors each time.
+        """
         if self.lora_scale is None or self.conversion is not None:
             return frozenset()
-        found = plain_weights(self._own())
-        return frozenset(name for name, _, adapter in found if adapter is None)
+        return frozenset(
+            name
+            for name, weight, adapter in plain_weights(self._own())
+            if adapter is None and self.dtype in (None, weight.dtype)
+        )
 
     def _own(self) -> dict[str, Any]:
         return {
