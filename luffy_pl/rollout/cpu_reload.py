@@ -51,7 +51,7 @@ def leave_embeddings_plain(model: nn.Module) -> None:
         VocabParallelEmbedding,
     )
 
-    modules = list(model.modules())
+    modules: list[Any] = list(model.modules())
     if not any(isinstance(module, ParallelLMHead) for module in modules):
         return  # the embedding is the head
     for module in modules:
