@@ -382,6 +382,7 @@ class LuffyModule(L.LightningModule):
             rows,
             token_budget=self.token_budget,
             shares_prompts=self.policy.shares_prompts,
+            packs_rows=self.policy.packs_rows,
         )
         missing = self._max_over_ranks(max(1, len(micros))) - len(micros)
         return micros + missing * [silent(experience)]
