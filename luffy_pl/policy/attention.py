@@ -129,8 +129,6 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention on every segment alone; returns [1, L, heads, D].
 
-    PyTorch's own, unless the model has a soft cap or sinks.
-
     Args:
         attention_mask: a RowMask.
         softcap: of the scores.
@@ -165,26 +163,44 @@ def packed_attention(
         whole_rows(x.split(list(packed.segment_lengths), dim=2), packed.num_shared)
         for x in (query_1hLD, key_1kLD, value_1kLD)
     ]
-    scale = query_1hLD.shape[-1] ** -0.5 if scaling is None else scaling
     outputs = []
     for query, key, value, shared in zip(*parts, packed.num_shared, strict=True):
         band = attention_mask.band(query.shape[2], query.device)
-        if softcap is None and s_aux is None:
-            output = nn.functional.scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask=band,
-                is_causal=band is None,
-                scale=scaling,
-                enable_gqa=query.shape[1] != key.shape[1],
-            )
-        else:
-            output = capped_attention(
-                query, key, value, band_SS=band, scale=scale, cap=softcap, sink_h=s_aux
-            )
+        output = attend(query, key, value, band, scaling=scaling, cap=softcap, sink_h=s_aux)
         outputs.append(output.transpose(1, 2)[:, shared:])
     return torch.cat(outputs, dim=1), None
+
+
+def attend(
+    query_1hSD: Tensor,
+    key_1kSD: Tensor,
+    value_1kSD: Tensor,
+    band_SS: Tensor | None,
+    *,
+    scaling: float | None,
+    cap: float | None,
+    sink_h: Tensor | None,
+) -> Tensor:
+    """Attention of one row, [1, h, S, D]: PyTorch's own, unless there is a soft cap or sinks."""
+    if cap is None and sink_h is None:
+        return nn.functional.scaled_dot_product_attention(
+            query_1hSD,
+            key_1kSD,
+            value_1kSD,
+            attn_mask=band_SS,
+            is_causal=band_SS is None,
+            scale=scaling,
+            enable_gqa=query_1hSD.shape[1] != key_1kSD.shape[1],
+        )
+    return capped_attention(
+        query_1hSD,
+        key_1kSD,
+        value_1kSD,
+        band_SS=band_SS,
+        scale=query_1hSD.shape[-1] ** -0.5 if scaling is None else scaling,
+        cap=cap,
+        sink_h=sink_h,
+    )
 
 
 def whole_rows(own_1hSD: Sequence[Tensor], num_shared: Sequence[int]) -> Iterator[Tensor]:
