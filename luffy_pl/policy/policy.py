@@ -6,8 +6,9 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,17 @@ log = logging.getLogger(__name__)
 FLASH = "flash_attention_2"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a policy finds out by passes through its model; see `Policy` for the fields."""
+
+    packs_rows: bool
+    own_attention: str
+    transform: LogitTransform
+    windows: frozenset[int]
+    gap_nats: float
+
+
 class Policy(nn.Module):
     """Wraps the model so that its head runs inside one forward, sharded or not.
 
@@ -51,9 +63,11 @@ class Policy(nn.Module):
             be packed; it computes as in evaluation mode, without dropout, in either mode of the
             policy.
         head_in_float32: compute logits in float32 whatever the layers compute in.
+        reading: of the same model, by a rank that has its weights; None: find it out.
 
     Attributes:
         packs_rows: whether rows go through the model in one sequence; if not, side by side.
+        own_attention: the implementation of attention that computes what the model means.
         transform: what the model does to its logits.
         windows: tokens that windows and chunks of its attention hold.
         longest_row: tokens that a row may have; None: any number.
@@ -68,7 +82,13 @@ class Policy(nn.Module):
     """The precision it computes in, whoever asks: a callback or data module is in no step of
     Lightning."""
 
-    def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        *,
+        head_in_float32: bool = False,
+        reading: Reading | None = None,
+    ) -> None:
         super().__init__()
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
@@ -76,24 +96,18 @@ class Policy(nn.Module):
             log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
         check_head(language_model)
         self.language_model = language_model
-        with undisturbed(language_model), explained(language_model):
-            self.own_attention = own_attention(language_model.eval())
         self.saved_conversion = saved_conversion(language_model)
         self.longest_row = longest_row(language_model)
         self.tensor_group: TensorGroup | None = None
         self.transform = LogitTransform()
-        self.windows: set[int] = set()
-        self.packs_rows = True
-        try:
-            self.gap_nats = self._read_model()
-        except ModelError as error:
-            self.packs_rows = False
-            self.gap_nats = self._read_model()
-            log.warning(
-                "model.policy: rows go through the model side by side with padding, which is "
-                "slower, and share no prompt: %s",
-                error.what if error.value is None else f"{error.what} ({error.value})",
-            )
+        self.windows: Collection[int] = frozenset()
+        if reading is None:
+            self._read_model()
+        else:
+            self.packs_rows, self.own_attention = reading.packs_rows, reading.own_attention
+            self.transform, self.windows = reading.transform, reading.windows
+            self.gap_nats = reading.gap_nats
+            self._set_attention()
         if self.own_attention == FLASH:  # it needs a GPU, where no weights were yet
             language_model.set_attn_implementation(FLASH)
 
@@ -170,6 +184,17 @@ class Policy(nn.Module):
         return TeacherHead(hidden_MH, weight_VH.detach(), bias_V, self.transform)
 
     @property
+    def reading(self) -> Reading:
+        """What it has found out."""
+        return Reading(
+            self.packs_rows,
+            self.own_attention,
+            self.transform,
+            frozenset(self.windows),
+            self.gap_nats,
+        )
+
+    @property
     def shares_prompts(self) -> bool:
         """Whether its attention can read tokens of another row."""
         implementation = self.language_model.config._attn_implementation
@@ -233,20 +258,31 @@ class Policy(nn.Module):
             **rows,
         }
 
-    def _read_model(self) -> float:
-        """Find out what the model does to its logits, and the windows of its attention.
-
-        Returns `check`.
+    def _read_model(self) -> None:
+        """Find out how rows go through the model, and what it does to its logits.
 
         Raises:
-            ModelError: rows do not go through the model as `packs_rows` says.
+            ModelError: rows are not what the model computes of each alone, packed or side by side.
         """
         model = self.language_model
-        with explained(model):
-            if self.packs_rows:
-                pack_attention(model)
-            else:
-                model.set_attn_implementation(self._row_attention)
+        with undisturbed(model), explained(model):
+            self.own_attention = own_attention(model.eval())
+        self.packs_rows = True
+        try:
+            self.gap_nats = self._read_rows()
+        except ModelError as error:
+            self.packs_rows = False
+            self.gap_nats = self._read_rows()
+            log.warning(
+                "model.policy: rows go through the model side by side with padding, which is "
+                "slower, and share no prompt: %s",
+                error.what if error.value is None else f"{error.what} ({error.value})",
+            )
+
+    def _read_rows(self) -> float:
+        """Find out the transform and the windows, with rows as `packs_rows` says; see `check`."""
+        model = self.language_model
+        self._set_attention()
         num_tokens = 1 + max(2, len(PROBES) // model.get_output_embeddings().weight.shape[0] + 1)
         ids_1L = torch.ones(1, num_tokens, dtype=torch.long, device=model.device)
         nothing_1T = torch.zeros(1, num_tokens - 1, dtype=torch.bool)
@@ -256,6 +292,14 @@ class Policy(nn.Module):
             self.transform = read_transform(model.eval(), **inputs)
         self.windows = now.windows
         return self.check()
+
+    def _set_attention(self) -> None:
+        """Give the model the attention that rows need."""
+        with explained(self.language_model):
+            if self.packs_rows:
+                pack_attention(self.language_model)
+            else:
+                self.language_model.set_attn_implementation(self._row_attention)
 
 
 def check_head(language_model: PreTrainedModel) -> None:
@@ -298,8 +342,7 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
         language_model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, config.dtype),
-            # None: sdpa, or eager where that is not built for the model.
-            attn_implementation=FLASH if config.attention == FLASH else None,
+            attn_implementation=config.own_attention,
             use_safetensors=True,
             **code_arguments(config.remote_code),
         )
@@ -310,6 +353,17 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
             value=config.path,
             fix="give a Hugging Face folder with config.json and weights, or a hub name",
         ) from error
+    return finish_policy(language_model, config, seed=seed)
+
+
+def finish_policy(
+    language_model: PreTrainedModel,
+    config: PolicyConfig,
+    *,
+    seed: int,
+    reading: Reading | None = None,
+) -> Policy:
+    """A policy of a model that was just built, with what the settings add to it."""
     language_model.config.use_cache = False
     if config.lora is not None:
         add_adapters(language_model, config.lora, seed=seed)
@@ -317,4 +371,5 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
     if config.compile:
         for layer in language_model.base_model.layers:
             layer.compile(dynamic=True)  # for any number of packed tokens
-    return Policy(language_model, head_in_float32=config.head_dtype == "float32")
+    in_float32 = config.head_dtype == "float32"
+    return Policy(language_model, head_in_float32=in_float32, reading=reading)

@@ -37,6 +37,13 @@ class MicroBatch:
         return sum(self.num_tokens) - len(self.num_tokens) - sum(self.num_shared)
 
 
+def rows_by_step(experience: Experience) -> list[list[int]]:
+    """The rows of each optimizer step of a phase."""
+    step_N = experience.on_host.step_N
+    steps = range(len(experience.step_imitates))
+    return [(step_N == step).nonzero()[:, 0].tolist() for step in steps]
+
+
 def micro_batches(
     experience: Experience,
     rows: list[int],
@@ -46,6 +53,8 @@ def micro_batches(
     packs_rows: bool = True,
 ) -> list[MicroBatch]:
     """Cut those of `rows` that have a token to learn from into micro-batches.
+
+    Rows that were dealt to this rank are in the micro-batches that they were dealt in.
 
     Args:
         token_budget: most tokens of a micro-batch.
@@ -57,23 +66,24 @@ def micro_batches(
     is_trained = host.response_mask_NT.any(dim=1).tolist()
     rows = [row for row in rows if is_trained[row]]
     group_N = host.group_N.tolist()
-    # A record without groups is one of `candidates`, whose rows have different prompts.
-    prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
-    prompt_N = [prompts[group] if prompts else 0 for group in group_N]
+    prompt_N = prompt_lengths(host, shares_prompts)
     of_rows = [lengths[row] for row in rows]
-    cut = (
-        micro_batch_rows(
-            of_rows,
-            token_budget=token_budget,
-            group=[group_N[row] for row in rows],
-            num_prompt=[prompt_N[row] for row in rows],
+    if host.micro_N is not None:
+        cut = by_number(host.micro_N.tolist(), rows)
+    else:
+        positions = (
+            micro_batch_rows(
+                of_rows,
+                token_budget=token_budget,
+                group=[group_N[row] for row in rows],
+                num_prompt=[prompt_N[row] for row in rows],
+            )
+            if packs_rows
+            else rows_of_like_length(of_rows, token_budget=token_budget)
         )
-        if packs_rows
-        else rows_of_like_length(of_rows, token_budget=token_budget)
-    )
+        cut = [[rows[i] for i in batch] for batch in positions]
     micros = []
-    for batch in cut:
-        chosen = [rows[i] for i in batch]
+    for chosen in cut:
         index_n = torch.tensor(chosen)
         num_tokens = tuple(lengths[row] for row in chosen)
         follows = [group_N[a] == group_N[b] for a, b in pairwise(chosen)]
@@ -85,6 +95,21 @@ def micro_batches(
             MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens, num_shared)
         )
     return micros
+
+
+def prompt_lengths(host: Experience, shares_prompts: bool) -> list[int]:
+    """Tokens of each row's prompt that its group may share."""
+    # A record without groups is one of `candidates`, whose rows have different prompts.
+    prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
+    return [prompts[group] if prompts else 0 for group in host.group_N.tolist()]
+
+
+def by_number(numbers: Sequence[int], rows: Sequence[int]) -> list[list[int]]:
+    """Rows of the same number together, the smallest number first."""
+    found: dict[int, list[int]] = {}
+    for row in sorted(rows, key=lambda row: numbers[row]):
+        found.setdefault(numbers[row], []).append(row)
+    return list(found.values())
 
 
 def micro_batch_rows(
