@@ -19,7 +19,7 @@ ARROWS = {
     "evaluation": "run_dir",
     "report": "evaluation run_dir",
     "callbacks": "evaluation experience objective policy report rollout run_dir training",
-    "bench": "experience objective policy reward rollout training",
+    "bench": "api experience objective policy reward rollout training",
     "estimate": "bench objective policy training",
     "config": "experience objective policy",
     "run_dir": "config",

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from luffy_pl.process.staging import on_device
 from luffy_pl.records import Experience
 
 
@@ -90,10 +91,8 @@ def micro_batches(
         num_shared = tuple(
             prompt_N[row] * is_next for row, is_next in zip(chosen, [False, *follows], strict=True)
         )
-        index_on_device_n = index_n.to(device, non_blocking=True)
-        micros.append(
-            MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens, num_shared)
-        )
+        placed_n = on_device(index_n, device)
+        micros.append(MicroBatch(placed_n, experience.rows(index_n), num_tokens, num_shared))
     return micros
 
 
