@@ -15,15 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from luffy_pl.attention.own import own_attention
+from luffy_pl.attention.packed import PACKED_ATTENTION, packing, register_attention
+from luffy_pl.attention.packing import (
+    Packed,
+    Predictions,
+    flash_boundaries,
+    pack,
+    side_by_side,
+    unpack,
+)
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.attention import PACKED_ATTENTION, packing, register_attention
 from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
-from luffy_pl.policy.own_attention import own_attention
-from luffy_pl.policy.packing import Asked, Packed, flash_boundaries, pack, side_by_side, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
@@ -226,7 +233,7 @@ class Policy(nn.Module):
         predicted_mask_NT: Tensor,
         num_tokens: Sequence[int],
         num_shared: Sequence[int] | None,
-    ) -> tuple[Tensor, Asked]:
+    ) -> tuple[Tensor, Predictions]:
         """What the head reads of the masked predictions, [M, H], and where they lie."""
         check_lengths(num_tokens, self.longest_row)
         if not self.packs_rows:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.attention.own import attention
 from luffy_pl.errors import LuffyError, ModelError, first_line
-from luffy_pl.policy.own_attention import attention
 from luffy_pl.policy.rotary import longest_row
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from luffy_pl.attention.own import own_attention
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.own_attention import own_attention
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.policy.self_check import tolerances
 from luffy_pl.records import Completion, Progress

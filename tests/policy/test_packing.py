@@ -5,8 +5,8 @@ import torch
 from training.test_gradient_invariance import VOCAB, in_double, tiny_policy
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from luffy_pl.attention.packing import flash_boundaries, pack, side_by_side, unpack
 from luffy_pl.errors import ModelError
-from luffy_pl.policy.packing import flash_boundaries, pack, side_by_side, unpack
 from luffy_pl.policy.policy import Policy
 
 NUM_TOKENS = (5, 12, 9)

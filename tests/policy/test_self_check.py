@@ -6,8 +6,9 @@ import pytest
 import torch
 from policy.families import CASES, gap, tiny_model
 
+from luffy_pl.attention import packed
 from luffy_pl.errors import ModelError
-from luffy_pl.policy import attention, self_check
+from luffy_pl.policy import self_check
 from luffy_pl.policy.policy import Policy
 
 
@@ -45,7 +46,7 @@ def test_layers_of_another_kind_are_named(said):
 
 
 def test_a_lost_window_is_named(said, monkeypatch):
-    monkeypatch.setattr(attention.RowMask, "band", lambda *_: None)
+    monkeypatch.setattr(packed.RowMask, "band", lambda *_: None)
     assert "the window of its attention, 16 tokens, is not kept" in said(tiny_model("mistral"))
 
 
@@ -72,7 +73,7 @@ def test_shared_tokens_that_are_mixed_up_are_named(said, monkeypatch):
         for own, shared in zip(own_1hSD, num_shared, strict=True):
             yield torch.cat((lead[:, :, 1 : shared + 1], own), dim=2) if shared else own
 
-    monkeypatch.setattr(attention, "whole_rows", shifted)
+    monkeypatch.setattr(packed, "whole_rows", shifted)
     assert "a beginning that rows share" in said(tiny_model("llama"))
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.attention.capped import capped_attention
+from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
-from luffy_pl.policy.capped_attention import capped_attention
-from luffy_pl.policy.packing import Packed
 
 PACKED_ATTENTION = "luffy_pl_packed"
 """Without the letters sdpa: transformers would refuse models that are not built for that."""

@@ -19,7 +19,7 @@ from luffy_pl.process.staging import on_device
 
 
 @dataclass(frozen=True)
-class Asked:
+class Predictions:
     """Predictions asked for, in the order of rows and positions, on the device of the rows.
 
     place_M: place of the token that predicts, among all that the forward pass reads.
@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Packed(Asked):
+class Packed(Predictions):
     """Rows one after the other, on the device of the rows.
 
     token_ids_1K, position_ids_1K: inputs of the model; positions start at 0 in every row.
@@ -48,7 +48,7 @@ class Packed(Asked):
 
 
 @dataclass(frozen=True)
-class Padded(Asked):
+class Padded(Predictions):
     """Rows side by side, each with padding behind it, which no causal model sees.
 
     token_ids_nK: K = the tokens of the longest row, less its last.
@@ -106,7 +106,7 @@ def side_by_side(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int
     return Padded(place_M, cell_M, token_ids_nL.flatten()[next_M], token_ids_nL[:, :length])
 
 
-def unpack(value_M: Tensor, packed: Asked, mask_nT: Tensor) -> Tensor:
+def unpack(value_M: Tensor, packed: Predictions, mask_nT: Tensor) -> Tensor:
     """Values of predictions at their places in [n, T], 0 elsewhere."""
     zeros_C = value_M.new_zeros(mask_nT.numel())
     return zeros_C.index_copy(0, packed.cell_M, value_M).view(mask_nT.shape)

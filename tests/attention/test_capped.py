@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from luffy_pl.policy.capped_attention import capped_attention
+from luffy_pl.attention.capped import capped_attention
 
 LENGTH = 11
 
