@@ -34,7 +34,7 @@ LUFFY_PL = [sys.executable, "-m", "luffy_pl.cli"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a process with those that it started; its first phase counts from its start."""
+    """What a process took, with those that it started; its first phase counts from its start."""
 
     cpu_s: float
     wall_s: float

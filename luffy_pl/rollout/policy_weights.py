@@ -54,9 +54,9 @@ class PolicyWeights:
         return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
 
     def frozen_names(self) -> frozenset[str]:
-        """Of weights that stay as they were loaded: beside adapters, all that have none.
+        """Names of weights that stay as they were loaded: beside adapters, all that have none.
 
-        Not of those that are cast for the engine, which are new tensors each time.
+        Those that are cast for the engine are left out: they are new tensors each time.
         """
         if self.lora_scale is None or self.conversion is not None:
             return frozenset()
