@@ -255,9 +255,11 @@ class Experience:
         Args:
             index_n: on the host; one on a device is waited for.
         """
+        from luffy_pl.process.staging import on_device  # torch is not imported with records
+
         host_n = index_n.cpu()
         num_tokens = int(self.on_host.num_tokens_N[host_n].max())
-        index_n = index_n.to(self.token_ids_NL.device, non_blocking=True)
+        index_n = on_device(host_n, self.token_ids_NL.device)
 
         def take(name: str, tensor: Tensor) -> Tensor:
             taken = tensor[index_n]

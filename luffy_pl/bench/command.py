@@ -12,7 +12,9 @@ from typing import Any
 from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 
-Arguments = dict[str, tuple[int, str]]
+Default = int | float | bool | str | None
+Arguments = dict[str, tuple[Default, str]]
+"""By name, the default and what the option means; False is a switch, None has to be given."""
 
 THREADS = {"threads": (1, "threads of PyTorch")}
 ARGUMENTS: Arguments = {
@@ -52,6 +54,18 @@ SCORING: Arguments = {
     "workers": (2, "processes that compare expressions"),
     "steps": (3, "rounds measured, after two that are not"),
 }
+PHASE: Arguments = {
+    "model": (None, "folder of the model, or bundled:base"),
+    "data": (None, "rows of prompts with gold answers, or bundled:train.jsonl"),
+    "prompts": (16, "prompts of a phase"),
+    "group": (8, "answers to a prompt"),
+    "max-new": (48, "longest answer in tokens"),
+    "phases": (8, "phases of the run; the first two do not count"),
+    "steps": (2, "optimizer steps of a phase"),
+    "lr": (1e-6, "learning rate"),
+    "anywhere": (False, "an answer is right where the gold stands anywhere in it, not in a box"),
+    "engine": ("hf", "engine that samples: hf or vllm"),
+}
 START: Arguments = {
     "steps": (3, "rounds measured; a round starts every kind of process once"),
     **THREADS,
@@ -64,6 +78,7 @@ KINDS: dict[str, tuple[str, Arguments]] = {
     "logprob": ("the head, forward and backward, beside its matrix products", LOGPROB),
     "rollout": ("the engine as a run asks it, beside vLLM's LLM.generate", ROLLOUT),
     "sync": ("weights to the engine, beside one copy of them", SYNC),
+    "phase": ("whole phases of a run on one thread: sampled, graded, trained, synced", PHASE),
     "scoring": ("answers graded, beside reading them alone", SCORING),
     "start": ("the start of a command, beside the imports it cannot avoid", START),
 }
@@ -78,18 +93,29 @@ def main(argv: Sequence[str]) -> int:
     for kind, (text, arguments) in KINDS.items():
         command = commands.add_parser(kind, help=text, description=f"Time {text}.")
         for name, (default, meaning) in arguments.items():
-            command.add_argument(
-                f"--{name}", type=int, default=default, help=f"{meaning} ({default})"
-            )
+            add_option(command, name, default, meaning)
         command.add_argument("--table", action="store_true", help="a line for each figure instead")
     values = vars(parser.parse_args(argv))
     kind, as_table = values.pop("kind"), values.pop("table")
     for name, value in values.items():
-        if value < (0 if name == "seed" else 1):
+        if type(value) is int and value < (0 if name == "seed" else 1):
             raise ConfigError(f"--{name}", "is too small", value=value, fix="use 1 or more")
     found = {**measured(kind, argparse.Namespace(**values)), "args": values}
     sys.stdout.write(table(found) if as_table else json.dumps(found) + "\n")
     return 0
+
+
+def add_option(command: argparse.ArgumentParser, name: str, default: Default, meaning: str) -> None:
+    """An option of the type of its default."""
+    how: dict[str, Any]
+    match default:
+        case None:
+            how = {"required": True, "help": meaning}
+        case False:
+            how = {"action": "store_true", "help": meaning}
+        case _:
+            how = {"type": type(default), "default": default, "help": f"{meaning} ({default})"}
+    command.add_argument(f"--{name}", **how)
 
 
 def measured(kind: str, args: argparse.Namespace) -> dict[str, Any]:

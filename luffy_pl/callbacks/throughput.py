@@ -14,22 +14,30 @@ from luffy_pl.training.module import LuffyModule
 
 
 class Throughput(L.Callback):
-    """Seconds for generating, scoring and training, and tokens per second of two of them."""
+    """Seconds for generating, scoring and training, and tokens per second of two of them.
+
+    timing_s/phase is a whole phase with what stands between its stages, timing_s/phase_cpu the CPU
+        time that this process took for it, on all its threads.
+    """
 
     def __init__(self) -> None:
-        self.phase_ended = 0.0
+        self.phase_ended = self.cpu_ended = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: LuffyModule) -> None:
         """Start the clock."""
-        self.phase_ended = time.monotonic()
+        self.phase_ended, self.cpu_ended = time.monotonic(), time.process_time()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: LuffyModule, outputs: Any, batch: Experience, index: int
     ) -> None:
         """One line of metrics per phase; means over ranks."""
-        now, device = time.monotonic(), batch.reward_N.device
-        seconds = {**stage_seconds(outputs, batch), "phase": now - self.phase_ended}
-        self.phase_ended = now
+        now, cpu, device = time.monotonic(), time.process_time(), batch.reward_N.device
+        seconds = {
+            **stage_seconds(outputs, batch),
+            "phase": now - self.phase_ended,
+            "phase_cpu": cpu - self.cpu_ended,
+        }
+        self.phase_ended, self.cpu_ended = now, cpu
         pairs = {f"timing_s/{name}": single(value, device) for name, value in seconds.items()}
         pairs["throughput/generated_tokens"] = single(sampled_tokens(batch), device)
         pairs["throughput/trained_tokens"] = single(batch.num_tokens_N.sum(), device)

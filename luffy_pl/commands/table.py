@@ -29,7 +29,10 @@ COMMANDS = {
     "model": ("luffy_pl.model.command", "prepare: window, rope, template; from-gguf: convert"),
     "export": ("luffy_pl.model.export_command", "a run as a model folder: export RUN --out DIR"),
     "estimate": ("luffy_pl.run.estimate_command", "memory and time before a run: --config FILE"),
-    "bench": ("luffy_pl.bench.command", "time learner, logprob, rollout, sync, scoring or start"),
+    "bench": (
+        "luffy_pl.bench.command",
+        "time learner, phases, rollout, sync, start and more",
+    ),
     "env": ("luffy_pl.process.environment", "versions and hardware, for a report of a bug"),
     "completion": (
         "luffy_pl.run.completion",

@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from luffy_pl.estimate.activations import (
-    SAVES_NO_SCORES,
-    attention_size,
-    saved_bytes_per_token,
-)
+from luffy_pl.estimate.activations import SAVES_NO_SCORES, saved_bytes_per_token
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture, weightless
-from luffy_pl.policy.flops import ModelSize, model_size
+from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
@@ -77,7 +73,9 @@ class RankPlan:
     shards: ranks that hold one copy of the weights. tensor_ranks: of these, those that cut layers
     together. offloads: weights, gradients and moments are kept on the host.
     recomputes: `model.policy.activation_checkpointing`.
+    ranks_per_machine: of `ranks`, those that share a host.
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
+    engine_is_kept: its weights stay on the host while it sleeps.
     engine_ranks: `data.engine.tensor_parallel_size`.
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
     mean_prompt_tokens, mean_trace_tokens: where the data was read; None: prompts are taken to be as
@@ -87,6 +85,7 @@ class RankPlan:
     """
 
     ranks: int
+    ranks_per_machine: int
     shards: int
     tensor_ranks: int
     offloads: bool
@@ -104,6 +103,7 @@ class RankPlan:
     engine_share: float
     engine_cache_gib: int
     sleeps: bool
+    engine_is_kept: bool
     row_tokens: int
     prompt_tokens: int
     response_tokens: int
@@ -123,7 +123,8 @@ def read_shape(
     """Counted on the model without weights."""
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
     model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
-    _, kv_heads, head_size = attention_size(config)
+    config = config.get_text_config()
+    attending, _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     numbers = sum(weight.numel() for weight in model.parameters())
     adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
@@ -135,7 +136,7 @@ def read_shape(
         hidden=config.hidden_size,
         intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocab=config.vocab_size,
-        kv_per_token=2 * config.num_hidden_layers * kv_heads * head_size,
+        kv_per_token=2 * attending * kv_heads * head_size,
         saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
         size=model_size(model),
     )
@@ -181,6 +182,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return RankPlan(
         ranks=ranks.total,
+        ranks_per_machine=ranks.total // int(trainer.num_nodes),
         shards=max(1, ranks.total // policy.replicas) if ranks.is_sharded else 1,
         tensor_ranks=ranks.tensor,
         offloads=ranks.offloads,
@@ -198,6 +200,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         engine_share=engine.gpu_memory_utilization,
         engine_cache_gib=engine.cpu_kv_cache_gib,
         sleeps=is_gpu and engine.sleep_level > 0,
+        engine_is_kept=is_gpu and engine.sleep_level == 1 and engine.kind != "vllm_server",
         row_tokens=max(longest, engine.max_model_len or 0),
         prompt_tokens=prompt_tokens,
         response_tokens=rollout.max_response_tokens,

@@ -14,6 +14,8 @@ import torch
 from luffy_pl.errors import DeviceMemoryError
 
 GIB = 1 << 30
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+"""Unit of ru_maxrss."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's malloc.h."""
 
@@ -64,8 +66,7 @@ def used() -> str:
 def peak_bytes() -> int:
     """Peak host memory of this process."""
     status = Path("/proc/self/status")
-    if not status.exists():  # not Linux; macOS counts bytes, others KiB
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not status.exists():  # not Linux
+        return MAXRSS_BYTES * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Not ru_maxrss: that begins with what the process that started this one had.
     return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
