@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luffy_pl.data.rendering import RENDERER
-from luffy_pl.data.template_worker import TemplateFault
+from luffy_pl.data.template_worker import TODAY, TemplateFault
 from luffy_pl.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ THINK = "<think>"
 ANSWER = "The answer is 7."
 """Content of a finished turn, which shows what a template writes around an answer."""
 OF_A_RENDERING = {"messages", "tools", "documents", "add_generation_prompt"}
-
-# Llama's template prints today's date unless it is given one: a prompt must not change overnight.
-TEMPLATE_DATE = "26 Jul 2024"
 
 
 class ConversationFault(ModelError):
@@ -193,7 +190,8 @@ class Rendering:
 
     @property
     def _names(self) -> dict[str, Any]:
-        return {"date_string": TEMPLATE_DATE, **self.tokenizer.special_tokens_map, **self.kwargs}
+        date = f"{TODAY:%d %b %Y}"
+        return {"date_string": date, **self.tokenizer.special_tokens_map, **self.kwargs}
 
 
 def check_template_kwargs(

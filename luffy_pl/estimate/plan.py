@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from luffy_pl.estimate.activations import (
-    SAVES_NO_SCORES,
-    attention_size,
-    saved_bytes_per_token,
-)
+from luffy_pl.estimate.activations import SAVES_NO_SCORES, saved_bytes_per_token
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture, weightless
-from luffy_pl.policy.flops import ModelSize, model_size
+from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
@@ -123,7 +119,8 @@ def read_shape(
     """Counted on the model without weights."""
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
     model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
-    _, kv_heads, head_size = attention_size(config)
+    config = config.get_text_config()
+    attending, _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     numbers = sum(weight.numel() for weight in model.parameters())
     adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
@@ -135,7 +132,7 @@ def read_shape(
         hidden=config.hidden_size,
         intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocab=config.vocab_size,
-        kv_per_token=2 * config.num_hidden_layers * kv_heads * head_size,
+        kv_per_token=2 * attending * kv_heads * head_size,
         saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
         size=model_size(model),
     )

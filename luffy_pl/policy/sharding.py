@@ -17,8 +17,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from luffy_pl.errors import ConfigError
-from luffy_pl.policy.tensor_parallel import TensorGroup, cut_layers
+from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers
 from luffy_pl.process.neighbours import neighbours
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def shard_policy(policy: Policy, sharding: Sharding) -> None:
         options["offload_policy"] = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
     model = policy.language_model.base_model
     if ranks.tensor.size() > 1:
+        check_packed(policy)
         cut_layers(model.layers, model.config, ranks.tensor)
         policy.tensor_group = TensorGroup(neighbours(ranks.tensor.size()))
         for layer in model.layers:
@@ -110,6 +111,17 @@ def shard_policy(policy: Policy, sharding: Sharding) -> None:
             fully_shard(layer, mesh=ranks.world, **options)
     fully_shard(policy, mesh=ranks.world, **options)
     register_fsdp_forward_method(policy, "teacher_head")
+
+
+def check_packed(policy: Policy) -> None:
+    """Refuse to cut layers whose rows cannot be one sequence."""
+    if not policy.packs_rows:
+        raise ModelError(
+            "model.policy.path",
+            "its rows cannot be packed, which cut layers need",
+            value=policy.language_model.config.model_type,
+            fix=f"set {FIELD}: 1 and data_parallel_size to the number of ranks",
+        )
 
 
 def shard_cut_weights(layer: nn.Module, ranks: Meshes, options: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
 
+from luffy_pl.attention.packed import packing
+from luffy_pl.attention.packing import pack
 from luffy_pl.bench.workload import make_model
 from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.devices import GIB
@@ -21,9 +23,7 @@ from luffy_pl.estimate.memory import (
 )
 from luffy_pl.estimate.plan import read_shape
 from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
-from luffy_pl.policy.attention import packing
 from luffy_pl.policy.lora import LoraConfig, add_adapters
-from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
 
 PAPER = ("estimate", "--config", "conf/luffy.yaml")

@@ -58,6 +58,10 @@ ROWS = {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
     },
+    "07_difficulty/middle": {
+        "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
+        "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
+    },
     "11_sft_then_rl": SFT_THEN_RL,
     "11_sft_then_rl/middle": {
         **SFT_THEN_RL, "SFT, then RL, as many FLOPs as LUFFY": "rl-equal_flops",
@@ -80,7 +84,7 @@ ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
 }  # fmt: skip
-BENCHMARKS = ("heldout", "longer", "shorter", "words")
+BENCHMARKS = ("heldout", "longer", "shorter", "words", "easy", "middle", "hard")
 # What stands before the table of an experiment's first world, and before that of its second.
 FOUND, FOUND_IN_MIDDLE = "**Found.**", "**Found, with a middle.**"
 
