@@ -111,6 +111,7 @@ def train_step(
         rows,
         token_budget=config.micro_batch_tokens,
         shares_prompts=policy.shares_prompts,
+        packs_rows=policy.packs_rows,
     )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
     done = backward_micro_batches(

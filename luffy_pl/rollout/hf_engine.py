@@ -5,8 +5,8 @@ For tiny models, debugging, and to check another engine against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,13 +17,17 @@ from transformers import (
     LogitsProcessorList,
 )
 
+from luffy_pl.attention.own import own_attention
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.self_check import tolerances
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
 ROWS_PER_BATCH = 64
+CACHES = ("past_key_values", "cache_params")
+"""What models call the state that they go on from."""
 
 
 class SeededSampling(LogitsProcessor):
@@ -74,6 +78,20 @@ def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
     return logprob.log_softmax(-1)
 
 
+class ForcedTokens(LogitsProcessor):
+    """Lets every row go on with one token, whatever its scores, and keeps those."""
+
+    def __init__(self) -> None:
+        self.scores: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [N, V] to keys [N, V]."""
+        self.scores.append(scores.float())
+        keys = torch.zeros_like(scores)
+        keys[:, 1] = 1
+        return keys
+
+
 class _Row(NamedTuple):
     """One answer to sample; `place` holds the numbers of its request and of its seed."""
 
@@ -111,6 +129,8 @@ class HfEngine:
         # A checkpoint's own generation settings must not reshape the distribution, and `generate`
         # takes from them what it is not told.
         self.model.generation_config = GenerationConfig()
+        self.model.set_attn_implementation(own_attention(self.model))
+        self._pads = self._sees_no_padding()
 
     @torch.inference_mode()
     def generate(
@@ -127,35 +147,71 @@ class HfEngine:
             for number, request in enumerate(requests)
             for sample, seed in enumerate(request.seeds)
         ]
-        done: list[Completion] = []
+        done: dict[tuple[int, int], Completion] = {}
 
         def moved() -> None:
             if on_progress is not None:
                 on_progress(len(done), len(rows))
 
-        for start in range(0, len(rows), ROWS_PER_BATCH):
-            batch = slice(start, start + ROWS_PER_BATCH)
-            done += self._generate_batch(rows[batch], sampling, moved)
-            if on_finished is not None:
-                for row, completion in zip(rows[batch], done[batch], strict=True):
+        for batch in self._batches(rows):
+            completions = self._generate_batch(batch, sampling, moved)
+            for row, completion in zip(batch, completions, strict=True):
+                done[row.place] = completion
+                if on_finished is not None:
                     on_finished(*row.place, completion)
             moved()
-        rest = iter(done)
-        return [[next(rest) for _ in request.seeds] for request in requests]
+        return [
+            [done[number, sample] for sample in range(len(request.seeds))]
+            for number, request in enumerate(requests)
+        ]
 
     @torch.inference_mode()
     def stream(self, request: Request, *, sampling: Sampling) -> Generator[int]:
         """See `StreamingEngine.stream`."""
         sampler = SeededSampling(request.seeds[:1], sampling)
-        ids, past = torch.tensor([request.token_ids], device=self.model.device), None
+        ids = torch.tensor([request.token_ids], device=self.model.device)
+        past: dict[str, Any] = {}
         for _ in range(self._room(request)):
-            output = self.model(input_ids=ids, past_key_values=past, use_cache=True)
-            past = output.past_key_values
-            ids = sampler(ids, output.logits[:, -1]).argmax(-1, keepdim=True)
-            token = int(ids)
+            output = self.model(input_ids=ids, use_cache=True, **past)
+            token_1 = sampler(ids, output.logits[:, -1]).argmax(-1, keepdim=True)
+            past = {name: output[name] for name in CACHES if output.get(name) is not None}
+            ids = token_1 if past else torch.cat((ids, token_1), dim=1)
+            token = int(token_1)
             yield token
             if token in self.stop_token_ids:
                 return
+
+    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
+        """Rows that are sampled together; of one length where padding would change them."""
+        parts: dict[int, list[_Row]] = {}
+        for row in rows:
+            parts.setdefault(0 if self._pads else len(row.prompt), []).append(row)
+        for part in parts.values():
+            for start in range(0, len(part), ROWS_PER_BATCH):
+                yield part[start : start + ROWS_PER_BATCH]
+
+    @torch.inference_mode()
+    def _sees_no_padding(self) -> bool:
+        """Whether padding before a prompt changes no score, asked of the model itself.
+
+        Layers that carry a state along may take it for a beginning.
+        """
+        prompt, padding = [1, 2, 3, 4, 5, 6], [0] * 5
+        seen = []
+        for ids, mask in ((prompt, [1] * 6), (padding + prompt, [0] * 5 + [1] * 6)):
+            forced = ForcedTokens()
+            self.model.generate(
+                input_ids=torch.tensor([ids], device=self.model.device),
+                attention_mask=torch.tensor([mask], device=self.model.device),
+                logits_processor=LogitsProcessorList([forced]),
+                generation_config=GenerationConfig(
+                    do_sample=False, max_new_tokens=3, pad_token_id=0
+                ),
+            )
+            seen.append(torch.cat(forced.scores))
+        alone, padded = (scores.log_softmax(-1) for scores in seen)
+        most, _ = tolerances(self.model, seen[0].abs().max().item())
+        return bool(((alone - padded).abs() <= most).all())
 
     def _room(self, request: Request) -> int:
         """Tokens of the longest answer; as in vLLM, what does not fit is cut off."""

@@ -189,7 +189,8 @@ class LuffyModule(L.LightningModule):
         steps = experience.step_imitates
         dealt = deal_rows(
             experience,
-            self.all_ranks,
+            # Micro-batches are dealt by the tokens of packed rows.
+            self.all_ranks if self.policy.packs_rows else None,
             token_budget=self.token_budget,
             shares_prompts=self.policy.shares_prompts,
         )
@@ -361,6 +362,7 @@ class LuffyModule(L.LightningModule):
             policy=self.policy,
             frozen=self.frozen,
             kl=self.objective.kl,
+            distillation=self.objective.distillation,
             kl_controller=self.kl_controller,
             forwards=self.forwards,
             device=self.device,
@@ -383,6 +385,7 @@ class LuffyModule(L.LightningModule):
             rows,
             token_budget=self.token_budget,
             shares_prompts=self.policy.shares_prompts,
+            packs_rows=self.policy.packs_rows,
         )
         missing = self._max_over_ranks(max(1, len(micros))) - len(micros)
         return micros + missing * [silent(experience)]
