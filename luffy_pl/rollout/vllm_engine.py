@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.interrupt import Stopped
@@ -18,6 +19,8 @@ from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+
+HEAD = "lm_head.weight"
 
 
 class VllmEngine:
@@ -37,10 +40,11 @@ class VllmEngine:
         except Exception as error:
             raise EngineError(
                 "data.engine",
-                f"vLLM does not start: {first_line(error)}",
+                f"vLLM does not start: {reason(error)}",
                 fix="lower data.engine.max_model_len or gpu_memory_utilization, "
                 "or use data.engine.kind=hf",
             ) from error
+        self._has_head = all(self._llm.apply_model(has_head))
 
     def generate(
         self,
@@ -121,7 +125,11 @@ class VllmEngine:
         """See `RolloutEngine.load_weights`."""
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        taken = iter(weights)
+        if not self._has_head:
+            # Of a tied matrix it has the embedding alone (Gemma 2), and no place for the other.
+            taken = (named for named in taken if named[0] != HEAD)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": taken})
         if self._asleep:
             # The cache comes back last: weights being loaded and a full cache do not both fit.
             self._llm.wake_up(tags=["kv_cache"])
@@ -160,6 +168,18 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def has_head(model: nn.Module) -> bool:
+    """Whether a model of vLLM has a module for the head, or shares one under this name."""
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    return any(f"{name}.weight".endswith(HEAD) for name in names)
+
+
+def reason(error: Exception) -> str:
+    """What an error says in one line; of a validation by pydantic, its first problem."""
+    problems = error.errors() if hasattr(error, "errors") else []
+    return problems[0]["msg"] if problems else first_line(error)
 
 
 def _check_complete(missing: Sequence[str], total: int) -> None:
