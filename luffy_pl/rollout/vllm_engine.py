@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.cpu_reload import UNCHANGED
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling, stale_prefixes
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
@@ -34,6 +35,8 @@ class VllmEngine:
         self.stop_token_ids = list(stop_token_ids)
         self._num_requests = 0
         self._asleep = False
+        # Weights that no training changes, as they arrived last, and the count of their changes.
+        self._frozen: dict[str, tuple[Tensor, int]] = {}
         self._joins_trainer = torch.distributed.is_initialized()
         try:
             self._llm = start_llm(model_path, config)
@@ -125,11 +128,11 @@ class VllmEngine:
         """See `RolloutEngine.load_weights`."""
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        taken = iter(weights)
-        if not self._has_head:
-            # Of a tied matrix it has the embedding alone (Gemma 2), and no place for the other.
-            taken = (named for named in taken if named[0] != HEAD)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": taken})
+        before, self._frozen = self._frozen, {}
+        kept: dict[str, tuple[Tensor, int]] = {}
+        marked = self._marked(weights, before, kept)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": marked})
+        self._frozen = kept
         if self._asleep:
             # The cache comes back last: weights being loaded and a full cache do not both fit.
             self._llm.wake_up(tags=["kv_cache"])
@@ -137,6 +140,28 @@ class VllmEngine:
         if not self._llm.reset_prefix_cache():
             raise stale_prefixes("vLLM")
         self.policy_version = policy_version
+
+    def _marked(
+        self,
+        weights: PolicyWeights,
+        before: Mapping[str, tuple[Tensor, int]],
+        kept: dict[str, tuple[Tensor, int]],
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The weights, with a mark on those that are what arrived before; fills `kept`."""
+        # Gathered weights are new tensors each time, and on a GPU vLLM takes them all.
+        is_own = not (self._joins_trainer or torch.cuda.is_available())
+        names = weights.frozen_names() if is_own else ()
+        for name, weight in weights:
+            if name == HEAD and not self._has_head:
+                continue  # of a tied matrix it has the embedding alone (Gemma 2)
+            if name in names:
+                kept[name] = (weight, weight._version)
+                last, version = before.get(name, (None, -1))
+                if last is not None and (last.data_ptr(), version) == (
+                    weight.data_ptr(), weight._version
+                ):  # fmt: skip
+                    setattr(weight, UNCHANGED, True)
+            yield name, weight
 
     def sleep(self) -> None:
         """See `RolloutEngine.sleep`."""
