@@ -80,6 +80,8 @@ class RankPlan:
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
     mean_prompt_tokens, mean_trace_tokens: where the data was read; None: prompts are taken to be as
     long as they may be, and traces as long as answers.
+    rounds_again, rows_again: further rounds of sampling after a failure, and the rows of a group
+    in each of them.
     """
 
     ranks: int
@@ -111,6 +113,8 @@ class RankPlan:
     steps_per_phase: int
     mean_prompt_tokens: float | None = None
     mean_trace_tokens: float | None = None
+    rounds_again: int = 0
+    rows_again: float = 0.0
 
 
 def read_shape(
@@ -141,7 +145,8 @@ def read_shape(
 def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
     """Read the section `model`: each model once, with the passes of all that name it."""
     known = {START: FrozenConfig(), **model.frozen}
-    uses = [known[name] for name in frozen_models(model.objective).values()]
+    named = (known[name] for name in frozen_models(model.objective).values())
+    uses = [one for one in named if not one.is_served]  # another machine's memory and time
     found = []
     for place, one in enumerate(uses):
         if one in uses[:place]:
@@ -172,6 +177,8 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     prompt_tokens = longest_prompt if lengths is None else lengths.longest_prompt
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
+    given = given_from_the_start(rollout)
+    rounds, rows = rounds_after_failure(rollout)
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return RankPlan(
         ranks=ranks.total,
@@ -198,9 +205,28 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         prompt_tokens=prompt_tokens,
         response_tokens=rollout.max_response_tokens,
         prompts=rollout.prompts_per_phase,
-        rollouts_per_prompt=rollout.group_size - rollout.expert_traces_per_group,
-        given_per_prompt=rollout.expert_traces_per_group,
+        rollouts_per_prompt=rollout.group_size - given,
+        given_per_prompt=given,
         steps_per_phase=model.optimizer.steps_per_phase,
         mean_prompt_tokens=None if lengths is None else lengths.mean_prompt,
         mean_trace_tokens=None if lengths is None else lengths.mean_trace,
+        rounds_again=rounds,
+        rows_again=rows,
     )
+
+
+def given_from_the_start(rollout: Any) -> int:
+    """Rows of a group that somebody else wrote or began, before the policy has failed."""
+    waits = rollout.prefix.when == "all_failed"
+    return 0 if waits else int(rollout.expert_traces_per_group)
+
+
+def rounds_after_failure(rollout: Any) -> tuple[int, float]:
+    """Rounds of sampling that follow a failure, and rows of a group in each; 0 without any."""
+    given, guidance = int(rollout.expert_traces_per_group), rollout.guidance
+    if rollout.prefix.when == "all_failed" and given:
+        return len(rollout.prefix.levels or (1,)), float(given)
+    if guidance is None or (guidance.when == "always" and guidance.what != "own_failure"):
+        return 0, 0.0
+    rows = guidance.rows or rollout.group_size - given
+    return len(guidance.share.levels or (1,)), guidance.chance * rows

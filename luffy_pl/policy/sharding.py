@@ -51,15 +51,7 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     """
     cut = given["tensor_parallel"].size()
     ranks = given["data_parallel"].size() * cut
-    share = ranks // replicas
-    if ranks % replicas or (replicas > 1 and share == 1) or share % cut:
-        raise ConfigError(
-            "model.policy.replicas",
-            f"must divide the number of ranks, {ranks}, and leave each copy more than one, and "
-            f"whole tensor groups (of {cut})",
-            value=replicas,
-            fix="use the number of nodes, or 1",
-        )
+    share = share_of_ranks(ranks, replicas=replicas, cut=cut)
     world, device = given["data_parallel"], given.device_type
     if replicas > 1:
         world = init_device_mesh(device, (replicas, share), mesh_dim_names=NAMES[:2])
@@ -70,6 +62,27 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     grid = init_device_mesh(device, (replicas, share // cut, cut), mesh_dim_names=NAMES)
     data = grid["shard"] if replicas == 1 else grid["replicate", "shard"]
     return Meshes(grid["tensor"], data, world)
+
+
+def share_of_ranks(ranks: int, *, replicas: int, cut: int) -> int:
+    """Ranks that hold one copy of the weights together.
+
+    Args:
+        cut: ranks that cut each layer together.
+
+    Raises:
+        ConfigError: copies cannot be laid over the ranks.
+    """
+    share = ranks // replicas
+    if ranks % replicas or (replicas > 1 and share == 1) or share % cut:
+        raise ConfigError(
+            "model.policy.replicas",
+            f"must divide the number of ranks, {ranks}, and leave each copy more than one, and "
+            f"whole tensor groups (of {cut})",
+            value=replicas,
+            fix="use the number of nodes, or 1",
+        )
+    return share
 
 
 @dataclass(frozen=True)

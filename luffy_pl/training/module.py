@@ -362,6 +362,7 @@ class LuffyModule(L.LightningModule):
             policy=self.policy,
             frozen=self.frozen,
             kl=self.objective.kl,
+            distillation=self.objective.distillation,
             kl_controller=self.kl_controller,
             forwards=self.forwards,
             device=self.device,
