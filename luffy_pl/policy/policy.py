@@ -101,6 +101,14 @@ class Policy(nn.Module):
         use_cpu_linear(language_model)
         if dropout := turn_off_dropout(language_model):
             log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
+        if router_loss := getattr(
+            language_model.config.get_text_config(), "router_aux_loss_coef", None
+        ):
+            log.warning(
+                "model.policy: the auxiliary loss of the model's router is no part of the "
+                "objective (router_aux_loss_coef %g)",
+                router_loss,
+            )
         check_head(language_model)
         self.language_model = language_model
         self.saved_conversion = saved_conversion(language_model)

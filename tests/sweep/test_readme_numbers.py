@@ -54,6 +54,9 @@ ROWS = {
         "CHORD-phi": "chord_phi", "prefix guidance": "prefix_guidance", "DAPO": "dapo",
         "ExGRPO": "exgrpo",
     },
+    "06_follow_ups/middle": {
+        "before": BASE, "LUFFY": "luffy", "ReLIFT": "relift", "HPT": "hpt",
+    },
     "07_difficulty": {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
