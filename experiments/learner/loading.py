@@ -28,7 +28,7 @@ SIZES = {
     "vocab_size": 64000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 14,
     "num_attention_heads": 16, "num_key_value_heads": 4, "tie_word_embeddings": False,
 }  # fmt: skip
-SMALL = {**SIZES, "vocab_size": 16000, "hidden_size": 512, "intermediate_size": 1408}
+SMALL = {**SIZES, "vocab_size": 32000, "num_hidden_layers": 8}
 MIB = 1 << 20
 
 
