@@ -82,7 +82,7 @@ def table(found: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
 def medians(
     found: Sequence[tuple[str, str, dict[str, Any]]], regime: str, side: str
 ) -> dict[str, float]:
-    """Of each figure over the rounds; empty without a run."""
+    """Each figure as its median over the rounds; empty without a run."""
     own = [one for name, of, one in found if (name, of) == (regime, side)]
     return {key: statistics.median(one[key] for one in own) for key in KEYS if own}
 

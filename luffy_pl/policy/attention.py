@@ -10,7 +10,7 @@ The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from luffy_pl.errors import ModelError
+from luffy_pl.policy.blocks import Blocks, blocks_of
 from luffy_pl.policy.packing import Packed
 
 PACKED_SDPA = "luffy_pl_packed_sdpa"
@@ -45,6 +46,13 @@ class RowMask:
     def __init__(self, packed: Packed, rule: MaskRule | None, window: int | None) -> None:
         self.packed, self.rule, self.window = packed, rule, window
         self._bands: dict[tuple[int, torch.device], Tensor] = {}
+        self._blocks: Blocks | None = None
+
+    def blocks(self) -> Blocks:
+        """The calls of a layer, the same in all layers."""
+        if self._blocks is None:
+            self._blocks = blocks_of(self.packed)
+        return self._blocks
 
     def band(self, length: int, device: torch.device) -> Tensor | None:
         """Who sees whom in a row, [S, S]; None: plainly causal."""
@@ -123,7 +131,9 @@ def packed_sdpa(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """PyTorch's attention on every segment alone; returns [1, L, heads, D].
+    """PyTorch's attention within every row; returns [1, L, heads, D].
+
+    What rows share is computed again for each, which costs less than a mask for the others alone.
 
     Args:
         attention_mask: a RowMask.
@@ -152,13 +162,12 @@ def packed_sdpa(
             value=type(module).__name__,
             fix="use a model whose masks follow transformers' AttentionMaskInterface",
         )
-    packed = attention_mask.packed
-    parts = [
-        whole_rows(x.split(list(packed.segment_lengths), dim=2), packed.num_shared)
-        for x in (query_1hLD, key_1kLD, value_1kLD)
-    ]
+    blocks = attention_mask.blocks()
+    # [K, heads, D], as the projections made them.
+    tokens = [x.transpose(1, 2)[0] for x in (query_1hLD, key_1kLD, value_1kLD)]
     outputs = []
-    for query, key, value, shared in zip(*parts, packed.num_shared, strict=True):
+    for place in blocks.places:
+        query, key, value = (taken(x, place).transpose(1, 2) for x in tokens)
         band = attention_mask.band(query.shape[2], query.device)
         output = nn.functional.scaled_dot_product_attention(
             query,
@@ -169,19 +178,20 @@ def packed_sdpa(
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-        outputs.append(output.transpose(1, 2)[:, shared:])
-    return torch.cat(outputs, dim=1), None
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return (output if blocks.cell_K is None else taken(output, blocks.cell_K))[None], None
 
 
-def whole_rows(own_1hSD: Sequence[Tensor], num_shared: Sequence[int]) -> Iterator[Tensor]:
-    """Each row with what it shares in front.
+def taken(x_KhD: Tensor, place: Tensor | slice) -> Tensor:
+    """Tokens at some places, [*places, heads, D]; a slice is one row.
 
-    The shared queries are computed again, which costs less than a mask for the others alone.
+    As an embedding is looked up, whose gradient is the fast one of adding rows.
     """
-    for own, shared in zip(own_1hSD, num_shared, strict=True):
-        if not shared:
-            lead = own
-        yield torch.cat((lead[:, :, :shared], own), dim=2) if shared else own
+    if isinstance(place, slice):
+        return x_KhD[None, place]
+    found = nn.functional.embedding(place, x_KhD.flatten(1))
+    return found.view(*place.shape, *x_KhD.shape[1:])
 
 
 def register_attention() -> None:

@@ -37,7 +37,7 @@ from luffy_pl.records import Experience
 from luffy_pl.training.before import before_update
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
-from luffy_pl.training.micro_batches import MicroBatch, micro_batches, silent
+from luffy_pl.training.micro_batches import MicroBatch, learned_and_read, micro_batches, silent
 from luffy_pl.training.minibatch import (
     BackwardPass,
     Before,
@@ -287,9 +287,13 @@ class LuffyModule(L.LightningModule):
             not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
             experience = dataclasses.replace(experience, advantage_N=not_finite_N)
         step = self.step_of(experience, rows)
+        # Ranks gather sharded weights together in every pass, so that several make all of them.
+        is_alone = self.trainer.world_size == 1
         done = backward_micro_batches(
             self.policy,
-            self.micro_batches(experience, rows),
+            learned_and_read(experience, rows, step, self.micro_batches)
+            if is_alone
+            else self.micro_batches(experience, rows),
             step=step,
             forwards=self.forwards,
             before=before,
