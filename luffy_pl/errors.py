@@ -4,9 +4,11 @@ Anything else that is raised is a defect of ours; its traceback is in the run's 
 `--debug`.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 ERROR_FILE = "LUFFY_PL_ERROR_FILE"
 """Environment variable: where a process that started a command reads the error that ended it."""
@@ -28,6 +30,11 @@ class LuffyError(Exception):
         self.where, self.what, self.value, self.fix = where, what, value, fix
         got = "" if value is None else f", got {value!r}"
         super().__init__(f"{where}: {what}{got}. Fix: {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same error in another process."""
+        made = functools.partial(type(self), value=self.value, fix=self.fix)
+        return made, (self.where, self.what)
 
 
 class ConfigError(LuffyError):

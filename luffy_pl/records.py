@@ -198,6 +198,8 @@ class Experience:
         row that is not taught; None: the teacher sees what the policy sees.
     step_N: optimizer step of this phase that trains the row.
     step_imitates: for each optimizer step, whether it does nothing but imitate.
+    micro_N: micro-batch of that step in which the row was dealt to this rank, -1 for a row that is
+        not learned from; None before rows are dealt, and for a rank that is alone.
     policy_version_N: phases that the weights which sampled the row had been trained for; -1 for a
         row that was not sampled. Below `phase` where collecting and training overlap.
     sampled: what the engine was asked for, groups that were then replaced included.
@@ -221,6 +223,7 @@ class Experience:
     in_imitation_N: Tensor
     step_N: Tensor
     step_imitates: tuple[bool, ...]
+    micro_N: Tensor | None = None
     sampler_logprob_NT: Tensor | None = None
     policy_version_N: Tensor | None = None
     is_taught_N: Tensor | None = None
@@ -248,9 +251,11 @@ class Experience:
         Args:
             index_n: on the host; one on a device is waited for.
         """
+        from luffy_pl.process.staging import on_device  # torch is not imported with records
+
         host_n = index_n.cpu()
         num_tokens = int(self.on_host.num_tokens_N[host_n].max())
-        index_n = index_n.to(self.token_ids_NL.device, non_blocking=True)
+        index_n = on_device(host_n, self.token_ids_NL.device)
 
         def take(name: str, tensor: Tensor) -> Tensor:
             taken = tensor[index_n]

@@ -258,7 +258,10 @@ def import_everything() -> None:
     import luffy_pl.rollout.hf_engine
     import luffy_pl.run.command
     import luffy_pl.sweep.command  # noqa: F401
+    from luffy_pl.run.composition import compose
 
+    for subcommand in ("fit", "validate"):  # makes the parser that the forks use
+        compose([subcommand, "--config", "bundled:quickstart"])
     # The forks share what is never written to.
     gc.collect()
     gc.freeze()

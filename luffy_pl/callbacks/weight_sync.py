@@ -80,6 +80,7 @@ class WeightSync(L.Callback):
             lora_scale=lora.scale if lora else None,
             is_repeatable=is_alone and data.rollout.overlap is None,
             conversion=module.policy.saved_conversion,
+            dtype=getattr(torch, data.engine_config.dtype),
         )
         data.engine.load_weights(weights, policy_version=module.phases_trained)
         trainer.strategy.barrier()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from luffy_pl.estimate.devices import Device
@@ -29,7 +32,7 @@ class PhaseEstimate:
 def estimate_phase(
     shape: Shape, plan: RankPlan, device: Device, *, response_tokens: int
 ) -> PhaseEstimate:
-    """With answers of `response_tokens` tokens.
+    """With answers of `response_tokens` tokens on average, and some as long as they may be.
 
     Scoring, weight sync and evaluation are not in it.
     """
@@ -73,18 +76,73 @@ def mean_prompt(plan: RankPlan) -> float:
 def generate_seconds(
     shape: Shape, plan: RankPlan, device: Device, *, rollouts: float, response_tokens: int
 ) -> float:
-    """Time of one engine: every step reads the weights and the caches of all running sequences."""
+    """Time of one engine: every step reads the weights and the caches of all running sequences.
+
+    Answers have the lengths of `answer_lengths`, and the longest begin first: in the end a few are
+    left, for which the weights are read as often as for many.
+    """
     engine = engine_parts(shape, plan, device)
-    context = mean_prompt(plan) + response_tokens / 2
-    per_sequence = context * token_cache(shape, plan)
-    together = max(1.0, min(rollouts, engine["engine cache"] / per_sequence))
-    read_s = (engine["engine weights"] + together * per_sequence) / (
-        BANDWIDTH_SHARE * device.bytes_per_s
-    )
+    prompt = mean_prompt(plan)
+    per_token = token_cache(shape, plan)
+    together = engine["engine cache"] / ((prompt + response_tokens / 2) * per_token)
     flops = device.flops_bf16 if plan.engine_bytes == 2 else device.flops_fp32
-    compute_s = (
-        together
-        * shape.size.forward_flops(1, context)
-        / (TRAINING_SHARE * flops * plan.engine_ranks)
+
+    def step_s(running: int, context: float) -> float:
+        read = engine["engine weights"] + running * context * per_token
+        compute = running * shape.size.forward_flops(1, context)
+        return max(
+            read / (BANDWIDTH_SHARE * device.bytes_per_s),
+            compute / (TRAINING_SHARE * flops * plan.engine_ranks),
+        )
+
+    lengths = answer_lengths(
+        response_tokens, longest=plan.response_tokens, count=max(1, round(rollouts))
     )
-    return rollouts / together * response_tokens * max(read_s, compute_s)
+    return decode_seconds(lengths, together=max(1, int(together)), prompt=prompt, step_s=step_s)
+
+
+def answer_lengths(mean: float, *, longest: int, count: int) -> list[float]:
+    """Lengths of so many answers, in tokens, ascending.
+
+    The distribution that says least beside its mean and its limit: a density that falls or rises
+    exponentially up to the limit, and is even where the mean is half of it. Where the mean is the
+    limit, all are as long.
+    """
+    if mean >= longest:
+        return [float(mean)] * count
+
+    def share(rate: float) -> float:
+        """Mean over limit, of a density that falls by the factor e^rate up to the limit."""
+        return 0.5 - rate / 12 if abs(rate) < 1e-6 else 1 / rate - 1 / math.expm1(rate)
+
+    low, high = -500.0, 500.0
+    for _ in range(100):
+        rate = (low + high) / 2
+        low, high = (rate, high) if share(rate) > mean / longest else (low, rate)
+    places = [(number + 0.5) / count for number in range(count)]
+    if abs(rate) < 1e-6:
+        return [longest * place for place in places]
+    return [-longest * math.log1p(place * math.expm1(-rate)) / rate for place in places]
+
+
+def decode_seconds(
+    lengths: Sequence[float], *, together: int, prompt: float, step_s: Callable[[int, float], float]
+) -> float:
+    """Time to sample answers of these lengths, ascending, so many at once, the longest first.
+
+    Args:
+        step_s: seconds of a step, of the sequences that run and the mean of their tokens.
+    """
+    waiting, running = list(lengths), list[tuple[float, float]]()  # (its last step, its first)
+    now = started = total_s = 0.0
+    while waiting or running:
+        while waiting and len(running) < together:
+            heapq.heappush(running, (now + waiting.pop(), now))
+            started += now
+        end = running[0][0]
+        context = prompt + (now + end) / 2 - started / len(running)
+        total_s += (end - now) * step_s(len(running), context)
+        now = end
+        while running and running[0][0] <= now:
+            started -= heapq.heappop(running)[1]
+    return total_s

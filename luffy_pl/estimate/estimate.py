@@ -12,7 +12,7 @@ from luffy_pl.estimate.devices import A100, CPU, GPUS, this_cpu
 from luffy_pl.estimate.duration import estimate_phase
 from luffy_pl.estimate.memory import (
     engine_parts,
-    host_parts,
+    machine_parts,
     peaks,
     token_cache,
     training_parts,
@@ -65,7 +65,7 @@ def estimate(
         "device": asdict(device),
         "plan": asdict(plan),
         "training_bytes": training,
-        "host_bytes": host_parts(shape, plan),
+        "host_bytes": machine_parts(shape, plan),
         "engine_bytes": engine,
         "peak_bytes": peaks(training, engine, plan),
         "largest_micro_batch_tokens": room_for_tokens(shape, plan, device, process=process),

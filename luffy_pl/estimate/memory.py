@@ -47,6 +47,24 @@ def host_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
     return kept_parts(shape, plan) if plan.offloads and plan.is_gpu else {}
 
 
+def machine_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
+    """What the host of one machine holds beside its GPUs, with all of the machine's ranks.
+
+    loading: whole weights, on the first rank where they are sharded, else on every rank; they are
+    gone when training begins. kept: what is offloaded. sleeping: weights of engines that keep them.
+    """
+    if not plan.is_gpu:
+        return {}
+    copies = 1 if plan.shards > 1 or plan.offloads else plan.ranks_per_machine
+    asleep = plan.engine_is_kept * shape.parameters * plan.engine_bytes / plan.engine_ranks
+    parts = {
+        "loading": copies * (shape.parameters * plan.weight_bytes + shape.adapters * 4.0),
+        "kept": plan.ranks_per_machine * sum(host_parts(shape, plan).values()),
+        "sleeping": plan.ranks_per_machine * asleep,
+    }
+    return {name: size for name, size in parts.items() if size}
+
+
 def gathered(shape: Shape, plan: RankPlan) -> float:
     """Whole weights under FSDP2: embedding and head throughout, a layer, the next, its gradient."""
     layers = shape.layers * plan.tensor_ranks

@@ -77,7 +77,9 @@ class RankPlan:
     shards: ranks that hold one copy of the weights. tensor_ranks: of these, those that cut layers
     together. offloads: weights, gradients and moments are kept on the host.
     recomputes: `model.policy.activation_checkpointing`.
+    ranks_per_machine: of `ranks`, those that share a host.
     engine_is_elsewhere: on devices of its own, taken to be of the same kind.
+    engine_is_kept: its weights stay on the host while it sleeps.
     engine_ranks: `data.engine.tensor_parallel_size`.
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
     mean_prompt_tokens, mean_trace_tokens: where the data was read; None: prompts are taken to be as
@@ -85,6 +87,7 @@ class RankPlan:
     """
 
     ranks: int
+    ranks_per_machine: int
     shards: int
     tensor_ranks: int
     offloads: bool
@@ -102,6 +105,7 @@ class RankPlan:
     engine_share: float
     engine_cache_gib: int
     sleeps: bool
+    engine_is_kept: bool
     row_tokens: int
     prompt_tokens: int
     response_tokens: int
@@ -174,6 +178,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return RankPlan(
         ranks=ranks.total,
+        ranks_per_machine=ranks.total // int(trainer.num_nodes),
         shards=max(1, ranks.total // policy.replicas) if ranks.is_sharded else 1,
         tensor_ranks=ranks.tensor,
         offloads=ranks.offloads,
@@ -191,6 +196,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         engine_share=engine.gpu_memory_utilization,
         engine_cache_gib=engine.cpu_kv_cache_gib,
         sleeps=is_gpu and engine.sleep_level > 0,
+        engine_is_kept=is_gpu and engine.sleep_level == 1 and engine.kind != "vllm_server",
         row_tokens=max(longest, engine.max_model_len or 0),
         prompt_tokens=prompt_tokens,
         response_tokens=rollout.max_response_tokens,

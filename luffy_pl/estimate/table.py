@@ -9,6 +9,12 @@ from typing import Any
 from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import BANDWIDTH_SHARE, TRAINING_SHARE
 
+HOST = {
+    "loading": "whole weights, before training begins",
+    "kept": "weights, gradients, optimizer",
+    "sleeping": "weights of engines that sleep (data.engine.sleep_level: 1)",
+}
+
 
 def print_estimate(found: Mapping[str, Any]) -> None:
     """Print it."""
@@ -31,12 +37,14 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
     for name, size in found["peak_bytes"].items():
         verdict = "fits" if size <= capacity else "does not fit"
         text.append(f"  {'peak, ' + name:<22}{size / GIB:>8.2f}  {verdict}")
-    if host := sum(found["host_bytes"].values()):
-        text.append(f"  {'on the host':<22}{host / GIB:>8.2f}  weights, gradients, optimizer")
+    if found["host_bytes"]:
+        text += ["", "GiB of one machine's host, beside its processes"]
+    for name, size in found["host_bytes"].items():
+        text.append(f"  {name:<22}{size / GIB:>8.2f}  {HOST[name]}")
     text += [
         "",
         f"a phase, with prompts of {plan['prompt_tokens']} tokens and answers of "
-        f"{found['response_tokens']}",
+        f"{found['response_tokens']} on average, {plan['response_tokens']} at most",
     ]
     text.append(
         f"  {phase['rows']} rows; {phase['sampled_tokens'] / 1e6:.3f} M tokens sampled, "
@@ -77,7 +85,8 @@ def time_line(found: Mapping[str, Any], *, num_phases: int) -> str:
     return (
         f"a phase samples for {in_words(phase['generate_s'])} and trains for "
         f"{in_words(phase['train_s'])} at least, {num_phases} phases for {in_words(whole_s)}, "
-        f"by the estimate (answers of {found['response_tokens']} tokens; no scoring, no evaluation)"
+        f"by the estimate (answers of {found['response_tokens']} tokens on average; no scoring, no "
+        "evaluation)"
     )
 
 

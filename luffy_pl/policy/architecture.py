@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -67,12 +69,24 @@ def read_architecture(path: str, *, config_json: str | None = None) -> Pretraine
 
 
 def weightless(
-    config: PretrainedConfig, *, dtype: torch.dtype, attention: str, lora: LoraConfig | None
+    config: PretrainedConfig,
+    *,
+    dtype: torch.dtype,
+    attention: str,
+    lora: LoraConfig | None,
+    code: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """The model on the meta device: shapes and types, no numbers; adapters in the same type."""
+    """The model on the meta device: shapes and types, no numbers; adapters in the same type.
+
+    Args:
+        code: what transformers is told of code beside the weights; by default none is run.
+    """
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation=attention
+            config,
+            dtype=dtype,
+            attn_implementation=attention,
+            **(code or {"trust_remote_code": False}),
         )
         if lora is not None:
             add_adapters(model, lora, seed=0)

@@ -17,11 +17,10 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.bounds import bounded, check_bounds
-from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError, ModelError
 from luffy_pl.policy.flops import ForwardCount, ModelSize, model_size
 from luffy_pl.policy.lora import adapters_off
-from luffy_pl.policy.policy import Policy, load_policy
+from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.registry import nearest
 
@@ -262,16 +261,16 @@ def load_frozen(
     *,
     policy: Policy,
     config: PolicyConfig,
-    prepare: Callable[[Policy], None],
+    load: Callable[[PolicyConfig], Policy],
 ) -> FrozenModels:
     """Load what is named.
 
     Args:
         configs: `model.frozen`.
         names: of the models that are used.
-        policy: the trained one, prepared, with the weights that the run starts from.
+        policy: the trained one, with the weights that the run starts from.
         config: its settings.
-        prepare: what is done to a policy before it is used, such as sharding.
+        load: loads a policy as the run computes with it, sharded or not.
     """
     known = {START: FrozenConfig(), **configs}
     loaded: dict[FrozenConfig, FrozenModel] = {}
@@ -279,7 +278,7 @@ def load_frozen(
     for name in dict.fromkeys(names):
         wanted = known[name]
         if wanted not in loaded:
-            loaded[wanted] = load_one(name, wanted, policy=policy, config=config, prepare=prepare)
+            loaded[wanted] = load_one(name, wanted, policy=policy, config=config, load=load)
         models[name] = loaded[wanted]
     return FrozenModels(models, {name: known[name] for name in models})
 
@@ -290,7 +289,7 @@ def load_one(
     *,
     policy: Policy,
     config: PolicyConfig,
-    prepare: Callable[[Policy], None],
+    load: Callable[[PolicyConfig], Policy],
 ) -> FrozenModel:
     """Load one model; adapters are frozen beside the policy's own weights, which they share."""
     if config.lora is not None and frozen.weights == "start":
@@ -303,13 +302,10 @@ def load_one(
     if frozen.path is not None:
         own = replace(own, path=frozen.path, remote_code=None)
     try:
-        found = load_policy(own, resolve(own.path))
+        return WholeModel(load(own))
     except ModelError as error:
         where = error.where if frozen.path is None else f"{WHERE}.{name}.path"
         raise ModelError(where, error.what, value=error.value, fix=error.fix) from error
-    model = WholeModel(found)
-    prepare(model.policy)
-    return model
 
 
 def blend(into: Iterable[Tensor], of: Iterable[Tensor], share: float) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
+from luffy_pl.policy.gathering import whole_weights
 
 # transformers' model; not by name, for the parser, which reads LoraConfig, would import it.
 Model = Any
@@ -141,19 +142,26 @@ def plain_weights(
 
 
 def merged_weights(
-    weights: Mapping[str, Any], *, scale: float | None
+    weights: Mapping[str, Any], *, scale: float | None, dtype: torch.dtype | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """W + scale B A under the base's names, one at a time and whole; all ranks exhaust it.
+    """W + scale B A under the base's names, whole; all ranks exhaust it.
 
-    In the wider type of both, so that whoever takes it rounds once.
+    Args:
+        scale: None where there are no adapters.
+        dtype: of matrices, which are rounded once; None: that of the weights, or the wider of
+            theirs and that of their adapters.
     """
+    if scale is None:
+        plain = ((name, weight) for name, weight, _ in plain_weights(weights))
+        yield from whole_weights(plain, dtype=dtype)
+        return
     for name, weight, adapter in plain_weights(weights):
-        if adapter is None or scale is None:
-            yield name, whole(weight)
-            continue
-        a_RK, b_MR = map(whole, adapter)
-        dtype = torch.promote_types(weight.dtype, a_RK.dtype)
-        yield name, torch.addmm(whole(weight).to(dtype), b_MR, a_RK, alpha=scale)
+        merged = whole(weight)
+        if adapter is not None:
+            a_RK, b_MR = map(whole, adapter)
+            wide = torch.promote_types(weight.dtype, a_RK.dtype)
+            merged = torch.addmm(merged.to(wide), b_MR, a_RK, alpha=scale)
+        yield name, merged.to(dtype) if dtype and merged.dim() > 1 else merged
 
 
 def whole(weight: Any) -> Tensor:

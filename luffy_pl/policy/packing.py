@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from luffy_pl.process.staging import on_device
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -47,8 +49,8 @@ def pack(
     """
     width = token_ids_nL.shape[1]
 
-    def on_device(places: Tensor) -> Tensor:
-        return places.to(token_ids_nL.device, non_blocking=True)
+    def placed(places: Tensor) -> Tensor:
+        return on_device(places, token_ids_nL.device)
 
     shared_n = torch.tensor(num_shared)
     lengths_n = torch.tensor(num_tokens) - 1 - shared_n
@@ -64,13 +66,13 @@ def pack(
     is_shared_M = position_M < shared_n[row_M]
     place_M = torch.where(is_shared_M, lead_start_n[row_M], start_n[row_M]) + position_M
     return Packed(
-        token_ids_1K=ids_C[on_device(row_K * width + position_K)][None],
-        position_ids_1K=on_device(position_K)[None],
+        token_ids_1K=ids_C[placed(row_K * width + position_K)][None],
+        position_ids_1K=placed(position_K)[None],
         segment_lengths=tuple(lengths_n.tolist()),
         num_shared=tuple(num_shared),
-        place_M=on_device(place_M),
-        cell_M=on_device(cell_M),
-        target_M=ids_C[on_device(row_M * width + position_M + 1)],
+        place_M=placed(place_M),
+        cell_M=placed(cell_M),
+        target_M=ids_C[placed(row_M * width + position_M + 1)],
     )
 
 
@@ -84,7 +86,7 @@ def flash_boundaries(packed: Packed) -> dict[str, Any]:
     """The segments in the form of transformers' FlashAttentionKwargs, which share nothing."""
     device = packed.token_ids_1K.device
     ends = torch.tensor((0, *packed.segment_lengths)).cumsum(0)
-    boundaries = ends.int().to(device, non_blocking=True)
+    boundaries = on_device(ends.int(), device)
     longest = max(packed.segment_lengths)
     return {
         "cu_seq_lens_q": boundaries,

@@ -6,8 +6,9 @@ Shapes: N rows, L tokens, T = L - 1 predictions, M predictions asked for, K pack
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,15 @@ log = logging.getLogger(__name__)
 FLASH = "flash_attention_2"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a policy finds out by passes through its model; see `Policy` for the fields."""
+
+    transform: LogitTransform
+    windows: frozenset[int]
+    gap_nats: float
+
+
 class Policy(nn.Module):
     """Wraps the model so that its head runs inside one forward, sharded or not.
 
@@ -49,6 +59,7 @@ class Policy(nn.Module):
         language_model: its attention becomes packed, unless it is flash_attention_2; it computes
             as in evaluation mode, without dropout, in either mode of the policy.
         head_in_float32: compute logits in float32 whatever the layers compute in.
+        reading: of the same model, by a rank that has its weights; None: find it out.
 
     Attributes:
         transform: what the model does to its logits.
@@ -65,7 +76,13 @@ class Policy(nn.Module):
     """The precision it computes in, whoever asks: a callback or data module is in no step of
     Lightning."""
 
-    def __init__(self, language_model: PreTrainedModel, *, head_in_float32: bool = False) -> None:
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        *,
+        head_in_float32: bool = False,
+        reading: Reading | None = None,
+    ) -> None:
         super().__init__()
         self.head_in_float32 = head_in_float32
         use_cpu_linear(language_model)
@@ -78,11 +95,15 @@ class Policy(nn.Module):
         self.longest_row = longest_row(language_model)
         self.tensor_group: TensorGroup | None = None
         self.transform = LogitTransform()
-        self.windows: set[int] = set()
-        with undisturbed(language_model):
-            self._read_model()
-        # Flash attention needs a GPU, where no weights are yet.
-        self.gap_nats = self.check()
+        self.windows: Collection[int] = frozenset()
+        if reading is None:
+            with undisturbed(language_model):
+                self._read_model()
+            # Flash attention needs a GPU, where no weights are yet.
+            self.gap_nats = self.check()
+        else:
+            self.transform, self.windows = reading.transform, reading.windows
+            self.gap_nats = reading.gap_nats
         if self.own_attention == FLASH:
             language_model.set_attn_implementation(FLASH)
 
@@ -157,6 +178,11 @@ class Policy(nn.Module):
             for one in (head.weight, head.bias)
         )
         return TeacherHead(hidden_MH, weight_VH.detach(), bias_V, self.transform)
+
+    @property
+    def reading(self) -> Reading:
+        """What it has found out."""
+        return Reading(self.transform, frozenset(self.windows), self.gap_nats)
 
     @property
     def shares_prompts(self) -> bool:
@@ -263,6 +289,17 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
             value=config.path,
             fix="give a Hugging Face folder with config.json and weights, or a hub name",
         ) from error
+    return finish_policy(language_model, config, seed=seed)
+
+
+def finish_policy(
+    language_model: PreTrainedModel,
+    config: PolicyConfig,
+    *,
+    seed: int,
+    reading: Reading | None = None,
+) -> Policy:
+    """A policy of a model that was just built, with what the settings add to it."""
     language_model.config.use_cache = False
     if config.lora is not None:
         add_adapters(language_model, config.lora, seed=seed)
@@ -270,4 +307,5 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
     if config.compile:
         for layer in language_model.base_model.layers:
             layer.compile(dynamic=True)  # for any number of packed tokens
-    return Policy(language_model, head_in_float32=config.head_dtype == "float32")
+    in_float32 = config.head_dtype == "float32"
+    return Policy(language_model, head_in_float32=in_float32, reading=reading)

@@ -72,20 +72,32 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     return Meshes(grid["tensor"], data, world)
 
 
-def shard_policy(
-    policy: Policy, ranks: Meshes, *, compute_dtype: torch.dtype, on_host: bool = False
-) -> None:
-    """FSDP2: each decoder layer is a unit, the rest (embedding, norm, head) another.
+@dataclass(frozen=True)
+class Sharding:
+    """How the weights of a run lie on its ranks.
 
-    Gradients are reduced in fp32 whatever the compute dtype.
-
-    Args:
-        on_host: keep weights and gradients there.
+    device: where a rank computes. compute_dtype: what it computes in; gradients are reduced in fp32
+    whatever that is. on_host: weights and gradients are kept there.
     """
+
+    ranks: Meshes
+    device: torch.device
+    compute_dtype: torch.dtype
+    on_host: bool = False
+
+    @property
+    def home(self) -> torch.device:
+        """Where shards are kept."""
+        return torch.device("cpu") if self.on_host else self.device
+
+
+def shard_policy(policy: Policy, sharding: Sharding) -> None:
+    """FSDP2: each decoder layer is a unit, the rest (embedding, norm, head) another."""
+    ranks, dtype = sharding.ranks, sharding.compute_dtype
     options: dict[str, Any] = {
-        "mp_policy": MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     }
-    if on_host:
+    if sharding.on_host:
         options["offload_policy"] = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
     model = policy.language_model.base_model
     if ranks.tensor.size() > 1:

@@ -28,6 +28,7 @@ from torch.distributed.tensor.parallel import (
 from luffy_pl.errors import ConfigError, ModelError
 from luffy_pl.policy.packing import Packed
 from luffy_pl.process.ranks import SIZES
+from luffy_pl.process.staging import on_device
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -141,7 +142,7 @@ def joined(own: Packed, parts: Sequence[Segments]) -> Packed:
     return dataclasses.replace(
         own,
         token_ids_1K=nn.functional.pad(own.token_ids_1K, (0, missing)),
-        position_ids_1K=torch.cat(positions)[None].to(own.token_ids_1K.device, non_blocking=True),
+        position_ids_1K=on_device(torch.cat(positions)[None], own.token_ids_1K.device),
         segment_lengths=tuple(lengths_G),
         num_shared=tuple(shared_G),
     )

@@ -15,7 +15,7 @@ from luffy_pl.policy.saved_names import Conversion, converted
 
 @dataclass(frozen=True)
 class PolicyWeights:
-    """Each weight under its checkpoint name, whole, one at a time.
+    """Each weight under its checkpoint name, whole, one after the other.
 
     A state dict repeats a tied head, which `named_parameters` leaves out: an engine that packs
     its head separately would go on sampling from the old one. Sharded weights are gathered while
@@ -28,6 +28,7 @@ class PolicyWeights:
             weights. An engine that breaks can then be replaced. False where several ranks gather
             the weights together, or where training goes on while the engine samples.
         conversion: to the names and pieces of a checkpoint, where the model has others.
+        dtype: the engine's, into which matrices are cast before they are gathered; None: their own.
     """
 
     state_dict: Mapping[str, Any]
@@ -35,13 +36,14 @@ class PolicyWeights:
     lora_scale: float | None = None
     is_repeatable: bool = False
     conversion: Conversion | None = None
+    dtype: torch.dtype | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         yield from converted(self.in_model(), self.conversion)
 
     def in_model(self) -> Iterator[tuple[str, Tensor]]:
         """The same under the names, and in the pieces, of the model."""
-        yield from merged_weights(self._own(), scale=self.lora_scale)
+        yield from merged_weights(self._own(), scale=self.lora_scale, dtype=self.dtype)
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Names and whole shapes in the order of iteration; gathers nothing."""

@@ -77,6 +77,11 @@ ALWAYS_THERE = (
 )  # fmt: skip
 """Callbacks without settings."""
 
+OF_A_PARSER = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
+"""What Lightning keeps of a parser that it has made."""
+PARSERS: dict[str, dict[str, Any]] = {}
+"""By subcommand. Parsing changes nothing in them, and plugins add no settings."""
+
 
 class LuffyCLI(LightningCLI):
     """LightningCLI with a run directory, our callbacks as sections, and links between halves.
@@ -98,6 +103,13 @@ class LuffyCLI(LightningCLI):
     def subcommands(self) -> dict[str, set[str]]:
         """The asked one, with the arguments that its parser leaves out."""
         return {self.asked: LightningCLI.subcommands()[self.asked]}
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """As Lightning does, once in a process: a sweep composes every cell."""
+        if self.asked not in PARSERS:
+            super().setup_parser(*args, **kwargs)
+            PARSERS[self.asked] = {name: vars(self)[name] for name in OF_A_PARSER}
+        vars(self).update(PARSERS[self.asked])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sections beside trainer, model and data."""

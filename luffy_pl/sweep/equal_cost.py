@@ -1,4 +1,4 @@
-"""Groups compared where each has spent what the cheapest run of the sweep spent in all."""
+"""Groups compared where each has spent at most what the cheapest run of the sweep spent in all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from luffy_pl.evaluation.tables import percent, plain_table
 from luffy_pl.report.cost import short
 from luffy_pl.sweep.interval import SeedMean, over_seeds
-from luffy_pl.sweep.results import ACCURACY, COSTS, CURVES, read_csv
+from luffy_pl.sweep.results import ACCURACY, COSTS, CURVES, check_numbers, read_csv
 from luffy_pl.sweep.summary import shown_interval
 
 NAMES = {"generated_tokens": "generated tokens", "model_flops": "FLOPs"}
@@ -26,7 +26,7 @@ class EqualCost:
     """Accuracies of each group and benchmark at one budget.
 
     cost: a column of curves.csv.
-    budget: the smallest total of a run; tokens, or FLOPs.
+    budget: the smallest total above 0 of a run; tokens, or FLOPs.
     accuracies: by group and benchmark, shares, over seeds.
     """
 
@@ -39,34 +39,37 @@ class EqualCost:
         """A line for a table."""
         return (
             f"accuracy in percent at {short(self.budget)} {NAMES[self.cost]}, "
-            "the total of the cheapest run"
+            "the total of the cheapest run that spent any"
         )
 
 
 def at_equal_cost(folder: Path) -> list[EqualCost]:
-    """One entry per cost that every run of the sweep has spent, if runs were evaluated on the way.
+    """One entry per cost of which every run kept a ledger, if runs were evaluated on the way.
 
     The accuracy of a run is that of its last evaluation within the budget; a run without one, and
-    so its whole group, is left out.
+    so its whole group, is left out. A run that only imitates generates no tokens, so its accuracy
+    at equal tokens is that of its last evaluation.
     """
-    path, needs = folder / CURVES, ("cell", "group", "phase")
-    first = next(iter(read_csv(path, needs=needs)), {})
-    benchmarks = [name for name in first if name.startswith(ACCURACY)]
+    path = folder / CURVES
+    rows = read_csv(path, needs=("cell", "group", "phase"))
+    benchmarks = [name for row in rows[:1] for name in row if name.startswith(ACCURACY)]
+    check_numbers(path, rows, ("phase", *COSTS, *benchmarks))
     cells: dict[str, list[Row]] = {}
-    for row in read_csv(path, needs=needs, numbers=("phase", *COSTS, *benchmarks)):
+    for row in rows:
         cells.setdefault(row["cell"], []).append(row)
     found = []
     for cost in COSTS:
         totals = [spent(of_cell, cost) for of_cell in cells.values()]
-        budget = min(totals, default=0.0)
-        if budget > 0 and benchmarks:
+        paid = [total for total in totals if total]
+        if benchmarks and paid and None not in totals:
+            budget = min(paid)
             found.append(EqualCost(cost, budget, group_accuracies(cells, benchmarks, cost, budget)))
     return found
 
 
-def spent(rows: Sequence[Row], cost: str) -> float:
-    """What a run has spent in all; 0 if it kept no ledger."""
-    return max((float(row.get(cost) or 0) for row in rows), default=0.0)
+def spent(rows: Sequence[Row], cost: str) -> float | None:
+    """What a run has spent in all; None if it kept no ledger."""
+    return max((float(row[cost]) for row in rows if row.get(cost)), default=None)
 
 
 def group_accuracies(

@@ -7,8 +7,9 @@ at (0 is greedy), pass@k, and mean tokens of right and of wrong answers (empty w
 none); and for each logged entropy (nats) the mean of its first and last three phases.
 
 curves.csv, one row per cell and phase: cell, group, seed, phase; reward of rollouts, entropy of
-rollouts (nats per token), length of rollouts (tokens); tokens generated and FLOPs since the start;
-and for each benchmark, `accuracy/NAME`, after the phases that were followed by an evaluation.
+rollouts (nats per token), length of rollouts (tokens), all three empty where a phase only imitates;
+tokens generated and FLOPs since the start; and for each benchmark, `accuracy/NAME`, after the
+phases that were followed by an evaluation.
 """
 
 from __future__ import annotations
@@ -119,13 +120,13 @@ def result_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
 
 
 def curve_rows(grid: Grid, cell: Cell, run: RunHistory) -> Iterator[ResultRow]:
-    """One row per phase that trained."""
+    """One row per phase that trained; one that only imitates has its costs, and no rollouts."""
+    columns = {**SERIES, **COSTS}
     for phase, logged in sorted(run.metrics.items()):
-        values = {name: rounded(logged.get(metric)) for name, metric in SERIES.items()}
+        values = {name: rounded(logged.get(metric)) for name, metric in columns.items()}
         if any(value != "" for value in values.values()):
-            costs = {name: rounded(logged.get(metric)) for name, metric in COSTS.items()}
             found = accuracies_after(run, phase, grid.metrics)
-            yield {**cell_columns(cell), "phase": phase, **values, **costs, **found}
+            yield {**cell_columns(cell), "phase": phase, **values, **found}
 
 
 def accuracies_after(run: RunHistory, phase: int, metrics: Sequence[str]) -> ResultRow:
@@ -201,12 +202,18 @@ def read_csv(
             raise DataError(str(path), "lacks a column", value=", ".join(sorted(missing)),
                             fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
         rows = list(reader)
+    check_numbers(path, rows, numbers)
+    return rows
+
+
+def check_numbers(path: Path, rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> None:
+    """Refuse a value of these columns that is neither a number nor empty."""
+    names = tuple(columns)
     for number, row in enumerate(rows, start=2):
-        for column in numbers:
+        for column in names:
             if not is_number_or_empty(row.get(column)):
                 raise DataError(f"{path}:{number}", f"{column} is no number", value=row[column],
                                 fix="write it again: luffy-pl sweep GRID --summarize")  # fmt: skip
-    return rows
 
 
 def is_number_or_empty(value: str | None) -> bool:

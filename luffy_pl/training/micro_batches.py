@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from luffy_pl.objective.terms import OptimizerStep
+from luffy_pl.process.staging import on_device
 from luffy_pl.records import Experience
 
 
@@ -40,10 +41,19 @@ class MicroBatch:
         return sum(self.num_tokens) - len(self.num_tokens) - sum(self.num_shared)
 
 
+def rows_by_step(experience: Experience) -> list[list[int]]:
+    """The rows of each optimizer step of a phase."""
+    step_N = experience.on_host.step_N
+    steps = range(len(experience.step_imitates))
+    return [(step_N == step).nonzero()[:, 0].tolist() for step in steps]
+
+
 def micro_batches(
     experience: Experience, rows: list[int], *, token_budget: int, shares_prompts: bool
 ) -> list[MicroBatch]:
     """Cut those of `rows` that have a token to learn from into micro-batches.
+
+    Rows that were dealt to this rank are in the micro-batches that they were dealt in.
 
     Args:
         token_budget: most tokens of a micro-batch.
@@ -54,29 +64,43 @@ def micro_batches(
     is_trained = host.response_mask_NT.any(dim=1).tolist()
     rows = [row for row in rows if is_trained[row]]
     group_N = host.group_N.tolist()
-    # A record without groups is one of `candidates`, whose rows have different prompts.
-    prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
-    prompt_N = [prompts[group] if prompts else 0 for group in group_N]
-    cut = micro_batch_rows(
-        [lengths[row] for row in rows],
-        token_budget=token_budget,
-        group=[group_N[row] for row in rows],
-        num_prompt=[prompt_N[row] for row in rows],
-    )
+    prompt_N = prompt_lengths(host, shares_prompts)
+    if host.micro_N is not None:
+        cut = by_number(host.micro_N.tolist(), rows)
+    else:
+        positions = micro_batch_rows(
+            [lengths[row] for row in rows],
+            token_budget=token_budget,
+            group=[group_N[row] for row in rows],
+            num_prompt=[prompt_N[row] for row in rows],
+        )
+        cut = [[rows[i] for i in batch] for batch in positions]
     micros = []
-    for batch in cut:
-        chosen = [rows[i] for i in batch]
+    for chosen in cut:
         index_n = torch.tensor(chosen)
         num_tokens = tuple(lengths[row] for row in chosen)
         follows = [group_N[a] == group_N[b] for a, b in pairwise(chosen)]
         num_shared = tuple(
             prompt_N[row] * is_next for row, is_next in zip(chosen, [False, *follows], strict=True)
         )
-        index_on_device_n = index_n.to(device, non_blocking=True)
-        micros.append(
-            MicroBatch(index_on_device_n, experience.rows(index_n), num_tokens, num_shared)
-        )
+        placed_n = on_device(index_n, device)
+        micros.append(MicroBatch(placed_n, experience.rows(index_n), num_tokens, num_shared))
     return micros
+
+
+def prompt_lengths(host: Experience, shares_prompts: bool) -> list[int]:
+    """Tokens of each row's prompt that its group may share."""
+    # A record without groups is one of `candidates`, whose rows have different prompts.
+    prompts = [len(group.prompt.token_ids) if shares_prompts else 0 for group in host.groups]
+    return [prompts[group] if prompts else 0 for group in host.group_N.tolist()]
+
+
+def by_number(numbers: Sequence[int], rows: Sequence[int]) -> list[list[int]]:
+    """Rows of the same number together, the smallest number first."""
+    found: dict[int, list[int]] = {}
+    for row in sorted(rows, key=lambda row: numbers[row]):
+        found.setdefault(numbers[row], []).append(row)
+    return list(found.values())
 
 
 def micro_batch_rows(
@@ -135,13 +159,17 @@ def learned_and_read(
     rows: list[int],
     step: OptimizerStep,
     cut: Callable[[Experience, list[int]], list[MicroBatch]],
+    *,
+    num_ranks: int,
 ) -> list[MicroBatch]:
     """The micro-batches of a step, in which rows without gradient are apart and read without one.
+
+    Several ranks gather sharded weights together in every pass, and make all of them.
 
     Args:
         cut: rows into micro-batches.
     """
-    even = rows_without_gradient(experience, rows, step)
+    even = rows_without_gradient(experience, rows, step) if num_ranks == 1 else set()
     if not even:
         return cut(experience, rows)
     learned = [row for row in rows if row not in even]

@@ -19,8 +19,8 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
-from luffy_pl.bundled import resolve
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import StageProgress
 from luffy_pl.objective.normalize import count_terms
@@ -28,16 +28,22 @@ from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms, logged_terms
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import Following, FrozenConfig, FrozenModels, check_frozen, load_frozen
-from luffy_pl.policy.offload import OffloadStrategy
-from luffy_pl.policy.policy import Policy, load_policy
+from luffy_pl.policy.loading import load_on_ranks
+from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.settings import PolicyConfig
-from luffy_pl.policy.sharding import meshes, shard_policy
 from luffy_pl.process.faults import fault
 from luffy_pl.records import Experience
 from luffy_pl.training.before import before_update
 from luffy_pl.training.controllers import EntropyController, KlController
+from luffy_pl.training.exchange import deal_rows
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
-from luffy_pl.training.micro_batches import MicroBatch, learned_and_read, micro_batches, silent
+from luffy_pl.training.micro_batches import (
+    MicroBatch,
+    learned_and_read,
+    micro_batches,
+    rows_by_step,
+    silent,
+)
 from luffy_pl.training.minibatch import (
     BackwardPass,
     Before,
@@ -57,6 +63,7 @@ from luffy_pl.training.optimizer import (
 )
 from luffy_pl.training.policy_check import check_here, check_rows
 from luffy_pl.training.policy_view import TrainedPolicyView
+from luffy_pl.training.ranks import group_on_host, sharding_of
 from luffy_pl.training.settings import OptimizerConfig
 
 log = logging.getLogger(__name__)
@@ -77,6 +84,8 @@ class LuffyModule(L.LightningModule):
     """
 
     policy: Policy
+    # On the host; None for a rank that is alone.
+    all_ranks: ProcessGroup | None = None
 
     def __init__(
         self,
@@ -112,12 +121,11 @@ class LuffyModule(L.LightningModule):
     # -- Lightning hooks ---------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Load the weights and shard them where the strategy has a device mesh."""
+        """Load the weights, sharded where the strategy has a device mesh."""
         if hasattr(self, "policy"):
             return
-        path = resolve(self.policy_config.path)
-        self.policy = load_policy(self.policy_config, path, seed=self.seed)
-        self.prepare(self.policy)
+        self.all_ranks = group_on_host(self._trainer, self.device_mesh)
+        self.policy = self.load(self.policy_config)
         if self._trainer is not None and not self.trainer.training:
             return  # an evaluation compares with no other model
         frozen = load_frozen(
@@ -125,7 +133,7 @@ class LuffyModule(L.LightningModule):
             self.objective.frozen_models().values(),
             policy=self.policy,
             config=self.policy_config,
-            prepare=self.prepare,
+            load=self.load,
         )
         self.use_frozen(frozen)
 
@@ -134,17 +142,13 @@ class LuffyModule(L.LightningModule):
         self.frozen = frozen
         self.following = Following(frozen.follows)
 
-    def prepare(self, policy: Policy) -> None:
-        """Let a policy compute as this run does, and shard it where the strategy does."""
+    def load(self, config: PolicyConfig) -> Policy:
+        """A policy as this run computes with it, sharded where the strategy does."""
+        replicas = self.policy_config.replicas
+        sharding = sharding_of(self._trainer, self.device_mesh, replicas=replicas)
+        policy = load_on_ranks(config, sharding, self.all_ranks, seed=self.seed)
         policy.context = self.forward_context
-        if self.device_mesh is not None:
-            is_half = "bf16" in str(self.trainer.precision)
-            shard_policy(
-                policy,
-                meshes(self.device_mesh, replicas=self.policy_config.replicas),
-                compute_dtype=torch.bfloat16 if is_half else torch.float32,
-                on_host=isinstance(self.trainer.strategy, OffloadStrategy),
-            )
+        return policy
 
     def forward_context(self) -> AbstractContextManager[None]:
         """Autocast where the trainer's precision wants it; nothing for a module without trainer."""
@@ -189,10 +193,14 @@ class LuffyModule(L.LightningModule):
         started = time.monotonic()
         self.policy.train()
         steps = experience.step_imitates
-        minibatches = [
-            (experience.on_host.step_N == step).nonzero()[:, 0].tolist()
-            for step in range(len(steps))
-        ]
+        dealt = deal_rows(
+            experience,
+            self.all_ranks,
+            token_budget=self.token_budget,
+            shares_prompts=self.policy.shares_prompts,
+        )
+        experience = dealt.rows
+        minibatches = rows_by_step(experience)
         before = before_update(
             experience,
             minibatches,
@@ -215,8 +223,7 @@ class LuffyModule(L.LightningModule):
         names = logged_terms(self.objective, self.foreign_terms)
         means = term_means(passes, names, num_ranks=self.trainer.world_size)
         return {
-            **vars(seen),
-            **before.scores(),
+            **dealt.returned({**vars(seen), **before.scores()}),
             "grad_norm": torch.stack(grad_norms).nanmean(),
             "term_means": means,
             "train_s": torch.tensor(time.monotonic() - started),
@@ -287,13 +294,11 @@ class LuffyModule(L.LightningModule):
             not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
             experience = dataclasses.replace(experience, advantage_N=not_finite_N)
         step = self.step_of(experience, rows)
-        # Ranks gather sharded weights together in every pass, so that several make all of them.
-        is_alone = self.trainer.world_size == 1
         done = backward_micro_batches(
             self.policy,
-            learned_and_read(experience, rows, step, self.micro_batches)
-            if is_alone
-            else self.micro_batches(experience, rows),
+            learned_and_read(
+                experience, rows, step, self.micro_batches, num_ranks=self.trainer.world_size
+            ),
             step=step,
             forwards=self.forwards,
             before=before,
@@ -355,8 +360,6 @@ class LuffyModule(L.LightningModule):
         optimizer.zero_grad()
         as_list(self.lr_schedulers())[number].step()
         return norm
-
-    # -- ranks -------------------------------------------------------------------------------
 
     def view(self) -> TrainedPolicyView:
         """What the data module may ask of the policy."""

@@ -74,14 +74,14 @@ def keep_rows(path: Path, experience: Experience, index_n: Tensor, **values: Any
     """
     if not len(index_n):
         return None
-    prompts = [group.prompt.id for group in experience.groups for _ in group.responses]
-    rows = experience.rows(index_n)
+    host, rows = experience.on_host, experience.rows(index_n)
     tensors = {
         field.name: getattr(rows, field.name).cpu()
         for field in dataclasses.fields(rows)
         if isinstance(getattr(rows, field.name), Tensor)
     }
-    named = [prompts[row] for row in index_n.tolist()] if prompts else []
+    groups = host.group_N[index_n.cpu()].tolist() if host.groups else []
+    named = [host.groups[group].prompt.id for group in groups]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({**tensors, "row": index_n.tolist(), "prompt_id": named, **values}, path)

@@ -27,6 +27,7 @@ def a_plan(**changes: Any) -> RankPlan:
     """Two ranks that train in bfloat16 on float32 weights and recompute layers."""
     fields: dict[str, Any] = {
         "ranks": 2,
+        "ranks_per_machine": 2,
         "shards": 1,
         "tensor_ranks": 1,
         "offloads": False,
@@ -44,6 +45,7 @@ def a_plan(**changes: Any) -> RankPlan:
         "engine_share": 0.5,
         "engine_cache_gib": 1,
         "sleeps": True,
+        "engine_is_kept": False,
         "row_tokens": 30,
         "prompt_tokens": 20,
         "response_tokens": 10,

@@ -10,10 +10,11 @@ from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
 from luffy_pl.bench.workload import make_model
 from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.devices import GIB
-from luffy_pl.estimate.duration import estimate_phase
+from luffy_pl.estimate.duration import answer_lengths, decode_seconds, estimate_phase
 from luffy_pl.estimate.memory import (
     engine_parts,
     host_parts,
+    machine_parts,
     peaks,
     token_cache,
     training_parts,
@@ -192,6 +193,16 @@ def test_what_is_offloaded_is_on_the_host_of_a_gpu():
     assert on_a_cpu["weights"] == 2000
 
 
+def test_the_host_of_a_machine_by_hand():
+    sharded = machine_parts(A_SHAPE, a_plan(shards=2))
+    assert sharded == {"loading": 4000}  # 1000 numbers once, by the first rank
+    assert machine_parts(A_SHAPE, a_plan()) == {"loading": 2 * 4000}
+    # On each rank half of 1000 numbers, of gradients and of two moments; an engine of 2 bytes each
+    kept = machine_parts(A_SHAPE, a_plan(shards=2, offloads=True, engine_is_kept=True))
+    assert kept == {"loading": 4000, "kept": 2 * 8000, "sleeping": 2 * 2000}
+    assert machine_parts(A_SHAPE, a_plan(is_gpu=False)) == {}
+
+
 def test_offloading_keeps_the_sizes_of_a_strategy(command_line):
     overlays = ("eight_gpus", "cut_layers", "offload")
     files = [arg for name in overlays for arg in ("--config", f"conf/hardware/{name}.yaml")]
@@ -206,7 +217,8 @@ def test_one_gpu_is_advised_to_offload(command_line):
     assert done.stdout.count("--config conf/hardware/offload.yaml") == 2
     fits = command_line(*PAPER, *one, "--config", "conf/hardware/offload.yaml")
     assert fits.returncode == 0, fits.stdout
-    assert "on the host " in fits.stdout
+    assert "kept                    113." in fits.stdout
+    assert "loading                  28." in fits.stdout
 
 
 def test_ranks_that_cut_layers_by_hand():
@@ -265,6 +277,39 @@ def test_seconds_by_hand():
     compute_s = 6 * (2 * 600 + 4 * 20 * 25) / (0.4 * 1e6)
     assert phase.generate_s == pytest.approx(10 * max((2000 + 1200) / (0.6 * 1e6), compute_s))
     assert A_DEVICE.memory < GIB
+
+
+def test_lengths_by_hand():
+    assert answer_lengths(10, longest=10, count=3) == [10, 10, 10]
+    # A mean of half the limit: even lengths, in the middle of each of four parts
+    assert answer_lengths(4, longest=8, count=4) == pytest.approx([1, 3, 5, 7], abs=1e-3)
+    many = answer_lengths(1000, longest=8192, count=5000)
+    assert sum(many) / len(many) == pytest.approx(1000, rel=1e-3)
+    assert many == sorted(many)
+    assert many[-1] < 8192
+
+
+def test_a_tail_by_hand():
+    """Three answers of 2, 4 and 8 tokens, two at once; a step takes as many seconds as run."""
+    seen = []
+
+    def step_s(running, context):
+        seen.append((running, context))
+        return float(running)
+
+    # 8 and 4 for four steps, 8 and 2 for two, 8 alone for two.
+    found = decode_seconds([2, 4, 8], together=2, prompt=10, step_s=step_s)
+    assert found == 4 * 2 + 2 * 2 + 2 * 1
+    # The middle of each piece: 2 of both; 5 of one and 1 of the other; 7.
+    assert seen == [(2, 12), (2, 13), (1, 17)]
+
+
+def test_a_tail_takes_longer_than_answers_of_one_length(command_line):
+    even, tail = (
+        json.loads(command_line(*PAPER, "--json", *more).stdout)["phase"]["generate_s"]
+        for more in (["--response_tokens", "8192"], ["--response_tokens", "4096"])
+    )
+    assert 0.5 * even < tail < even  # of half the length, one and all, at most half of it
 
 
 def test_seconds_with_the_lengths_that_were_read_by_hand():

@@ -12,7 +12,7 @@ from training.test_gradient_invariance import random_experience, tiny_policy
 from luffy_pl.experience.stream import SizedStream
 from luffy_pl.policy.offload import OffloadStrategy
 from luffy_pl.policy.settings import PolicyConfig
-from luffy_pl.training import module as luffy_module
+from luffy_pl.training import ranks
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -70,11 +70,11 @@ def test_moments_are_made_when_lightning_has_moved_what_it_moves(tmp_path):
 
 @pytest.mark.parametrize("kind", [OffloadStrategy, ModelParallelStrategy])
 def test_the_strategy_decides_where_weights_are_kept(monkeypatch, kind):
-    found = []
-    monkeypatch.setattr(luffy_module, "meshes", lambda mesh, *, replicas: mesh)
-    monkeypatch.setattr(luffy_module, "shard_policy", lambda *args, **kept: found.append(kept))
-    module = LuffyModule(PolicyConfig(path="bundled:base"))
-    trainer = SimpleNamespace(strategy=kind(1, 1), precision="32-true", training=True)
-    module._device_mesh, module.trainer = object(), trainer
-    module.configure_model()
-    assert found == [{"compute_dtype": torch.float32, "on_host": kind is OffloadStrategy}]
+    monkeypatch.setattr(ranks, "meshes", lambda mesh, *, replicas: mesh)
+    strategy = kind(1, 1)
+    monkeypatch.setattr(kind, "root_device", torch.device("meta"))
+    trainer = SimpleNamespace(strategy=strategy, precision="32-true")
+    found = ranks.sharding_of(trainer, object(), replicas=1)
+    is_offload = kind is OffloadStrategy
+    assert (found.on_host, found.compute_dtype) == (is_offload, torch.float32)
+    assert found.home.type == ("cpu" if is_offload else "meta")

@@ -14,7 +14,7 @@ from luffy_pl.policy.lora import whole
 from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.recompute import recompute_layers
-from luffy_pl.policy.sharding import meshes, shard_policy
+from luffy_pl.policy.sharding import Sharding, meshes, shard_policy
 from luffy_pl.policy.tensor_parallel import joined, layer_plan, segments_of
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
@@ -116,8 +116,10 @@ def compare(name, cut, replicas, recomputes, on_host):
     given = init_device_mesh(
         "cpu", (ranks // cut, cut), mesh_dim_names=("data_parallel", "tensor_parallel")
     )
-    several_meshes = meshes(given, replicas=replicas)
-    shard_policy(several, several_meshes, compute_dtype=torch.float64, on_host=on_host)
+    sharding = Sharding(
+        meshes(given, replicas=replicas), torch.device("cpu"), torch.float64, on_host=on_host
+    )
+    shard_policy(several, sharding)
     starts = range(0, ROWS_PER_RANK * ranks, ROWS_PER_RANK)
     parts = [slice(start, start + ROWS_PER_RANK) for start in starts]
     expected, norms = train(one, ranks, parts, scale=1.0)
@@ -133,7 +135,7 @@ def compare(name, cut, replicas, recomputes, on_host):
     for weight, value in one.state_dict().items():
         torch.testing.assert_close(whole(several.state_dict()[weight]), value, rtol=0, atol=1e-6)
     average = WholeModel(Policy(a_model(name)))
-    shard_policy(average.policy, several_meshes, compute_dtype=torch.float64, on_host=on_host)
+    shard_policy(average.policy, sharding)
     start, moved = follow(several, average, parts[rank])
     for weight, value in several.state_dict().items():
         torch.testing.assert_close(moved[weight], 0.75 * start[weight] + 0.25 * whole(value))

@@ -11,6 +11,7 @@ from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.records import Prompt
+from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.probe import MOST_GIVEN, beyond_windows
 
@@ -32,6 +33,7 @@ def run(engine, policy):
     prompt = Prompt(id="0", text="", token_ids=(5, 9, 17, 21, 13), ground_truth="")
     data = SimpleNamespace(
         engine=engine,
+        engine_config=EngineConfig(),
         probe_prompt=lambda: prompt,
         rollout=SimpleNamespace(temperature=1.0, overlap=None),
         wait_for_rollouts=lambda: None,

@@ -27,7 +27,7 @@ def refuse(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a dry run must not come here")
 
-    monkeypatch.setattr(module, "load_policy", forbidden)
+    monkeypatch.setattr(module, "load_on_ranks", forbidden)
     monkeypatch.setattr(datamodule, "start_supervised", forbidden)
 
 

@@ -43,12 +43,21 @@ def test_a_group_whose_first_evaluation_costs_more_is_left_out(tmp_path):
     assert list(tokens.accuracies) == [("short", "heldout")]
 
 
+def test_a_run_that_samples_nothing_is_compared_as_it_ends(tmp_path):
+    text = CURVES.replace(",40,20,0.2", ",0,20,0.2").replace(",20,10,0.1", ",0,10,0.1")
+    tokens, flops = found(tmp_path, text)
+    # The cheapest run that samples is seed 0 of `long`; its seed 1 had 30 tokens after phase 1.
+    assert (tokens.budget, flops.budget) == (70.0, 20.0)
+    assert tokens.accuracies["short", "heldout"].value == 0.2
+    assert tokens.accuracies["long", "heldout"].value == pytest.approx((0.9 + 0.8) / 2)
+
+
 @pytest.mark.parametrize(
     ("text", "budgets"),
     [
         pytest.param(HEAD, [], id="no rows"),
-        pytest.param(CURVES.replace(",40,20,0.2", ",0,20,0.2").replace(",20,10,0.1", ",0,10,0.1"),
-                     [20.0], id="a run that samples nothing"),
+        pytest.param(CURVES.replace(",40,20,0.2", ",,20,0.2").replace(",20,10,0.1", ",,10,0.1"),
+                     [20.0], id="a run without that ledger"),
         pytest.param(CURVES.replace("accuracy/heldout", "other"), [], id="an older table"),
     ],
 )  # fmt: skip

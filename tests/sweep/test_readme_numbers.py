@@ -37,6 +37,10 @@ ROWS = {
         "+ shaping, no clip (LUFFY)": "luffy", "on-policy, clip": "on_policy",
         "on-policy, shaping, clip": "on_policy_shaping", "on-policy, no clip": "on_policy_no_clip",
     },
+    "03_ablation_table/middle": {
+        "before": BASE, "mixed: no shaping, clip": "mixed", "+ shaping, no clip (LUFFY)": "luffy",
+        "on-policy, clip": "on_policy", "on-policy, shaping, clip": "on_policy_shaping",
+    },
     "04_gamma": {gamma: gamma for gamma in ("0.05", "0.1", "0.2", "0.3", "0.5")},
     "05_expert_share": {
         "no expert": "share_0", "1 of 8 (LUFFY)": "share_1", "2 of 8": "share_2",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 
 import pytest
@@ -86,6 +87,22 @@ def test_groups_and_curves_by_hand(grid_file, tmp_path):
     reward = read_curves(tmp_path)["good"]["reward"]
     assert reward.phases == (1, 2, 3, 4)
     assert (reward.mean[3], reward.low[3], reward.high[3]) == pytest.approx((0.6, 0.4, 0.8))
+
+
+def test_a_phase_that_only_imitates_has_a_row_with_its_costs(grid_file, tmp_path):
+    grid, cells = finished(grid_file(metrics=["longer"]), [0.5, 0.5, 0.7])
+    for cell in cells[:2]:
+        file = cell.run_dir / "metrics.jsonl"
+        phases = [json.loads(line) for line in file.read_text().splitlines()]
+        kept = [{"step": one["step"], "ledger/model_flops": 7.0 * one["step"]} for one in phases]
+        file.write_text("".join(json.dumps(one) + "\n" for one in kept))
+    write_tables(grid, cells[:3], tmp_path)
+    with (tmp_path / "curves.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert (first["group"], first["phase"], first["model_flops"]) == ("good", "1", "7.0")
+    assert (first["reward"], first["entropy"], first["length"]) == ("", "", "")
+    show_results("imitation", tmp_path)
+    assert read_curves(tmp_path)["good"]["reward"].phases == ()
 
 
 def test_figure_and_page_are_made_again_without_the_runs(grid_file, tmp_path, capsys):
