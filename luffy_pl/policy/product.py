@@ -101,9 +101,9 @@ class CpuLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Input [..., K] to [..., N]."""
-        eligible = is_for_onednn(input, self.weight)
         # torch.compile takes this operator for constant weights alone, and chooses one of its own.
-        if not eligible or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        is_torchs = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        if is_torchs or not is_for_onednn(input, self.weight):
             return super().forward(input)
         found = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
         return found.view(*input.shape[:-1], -1)

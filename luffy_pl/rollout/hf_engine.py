@@ -62,12 +62,12 @@ class SeededSampling:
         self.generators = [self.generators[place] for place in places]
 
     def drawn(self, like_NV: Tensor) -> Tensor:
-        """Exponential noise [N, V] from the generators of the rows, on the device of the scores."""
+        """Exponential noise [N, V] of the rows' generators, on the device of the logits; may be changed."""
         if self.noise_NV.shape != like_NV.shape:
             self.noise_NV = torch.empty(like_NV.shape)
         for noise_V, generator in zip(self.noise_NV, self.generators, strict=True):
             noise_V.exponential_(generator=generator)
-        return self.noise_NV.to(like_NV.device, copy=True)
+        return self.noise_NV.to(like_NV.device)
 
 
 def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
