@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # in one of them. tests/plan.py gives the order.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks
+.PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks gpu-check
 quickstart: install
 	$(BIN)/luffy-pl fit --config conf/quickstart.yaml --overwrite
 
@@ -58,6 +58,12 @@ notebook: install
 # The table of docs/models.md: a minute, in which tiny models of all families are compared.
 families: install
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -W ignore tests/policy/families.py
+
+# Whether this machine's GPU computes what its CPU does, and how fast: at most ten minutes. Without a GPU, what a CPU
+# can run. Any environment with torch 2.11 or newer will do: make gpu-check PYTHON_OF_GPU=python
+PYTHON_OF_GPU ?= $(BIN)/python
+gpu-check:
+	$(PYTHON_OF_GPU) experiments/gpu/check.py
 
 # Archive and wheel in dist/, checked, installed into an empty environment, and a phase trained with them.
 dist: install

@@ -196,6 +196,8 @@ class Experience:
     is_taught_N: whether a teacher scores the row; None: every row.
     teacher_prompts: of each row, the prompt that the teacher sees instead of its own, empty for a
         row that is not taught; None: the teacher sees what the policy sees.
+    reference_logprob_NT, teacher_logprob_NT: nats, of a KL's reference and of a distillation's
+        teacher that are on a server; None where the trainer computes them, or nobody asks.
     step_N: optimizer step of this phase that trains the row.
     step_imitates: for each optimizer step, whether it does nothing but imitate.
     micro_N: micro-batch of that step in which the row was dealt to this rank, -1 for a row that is
@@ -228,6 +230,8 @@ class Experience:
     policy_version_N: Tensor | None = None
     is_taught_N: Tensor | None = None
     teacher_prompts: tuple[tuple[int, ...], ...] | None = None
+    reference_logprob_NT: Tensor | None = None
+    teacher_logprob_NT: Tensor | None = None
     groups: tuple[Group, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     sampled: tuple[Sampled, ...] = ()

@@ -10,8 +10,9 @@ GROUND = {"records", "errors", "bundled", "bounds", "registry", "process", "comm
 ARROWS = {
     "records": "", "errors": "", "bundled": "", "bounds": "", "registry": "", "process": "",
     "commands": "",
-    "objective": "", "policy": "", "answer": "", "reward": "answer data", "miniature": "",
-    "rollout": "policy",
+    "objective": "", "attention": "", "policy": "attention", "answer": "",
+    "reward": "answer data", "miniature": "",
+    "rollout": "attention policy",
     "data": "policy",
     "guidance": "data objective",
     "experience": "data guidance objective reward rollout",

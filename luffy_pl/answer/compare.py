@@ -27,6 +27,8 @@ from luffy_pl.answer.units import BASE, PERCENT, are_same_unit, split_unit
 MAX_CHARACTERS = 512
 """Longest answer that is looked at, in characters; twice the gold's length if that is more."""
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+MAX_PLAIN_DIGITS = 18
+"""A gold of so many digits and nothing else needs no reading: most golds are."""
 MAX_REPETITIONS = 3
 """A list may repeat its elements so often."""
 _VECTOR = re.compile(r"1x\d+|\d+x1")
@@ -70,6 +72,8 @@ def compare_values_cheaply(answer: str, gold: str, *, tolerance: Tolerance) -> b
 @lru_cache(maxsize=4096)
 def is_gradable(gold: str) -> bool | None:
     """Whether an answer can be compared with `gold` at all; None: sympy has to try."""
+    if gold.isascii() and gold.isdecimal() and len(gold) <= MAX_PLAIN_DIGITS:
+        return True
     plain, _ = without_qualifier(spell(gold))
     if (choice := read_option(plain)) is not None:
         plain = choice.letter

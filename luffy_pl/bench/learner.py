@@ -135,7 +135,11 @@ def backward_step(
     )
     rows = list(range(len(experience.group_N)))
     micros = micro_batches(
-        experience, rows, token_budget=token_budget, shares_prompts=policy.shares_prompts
+        experience,
+        rows,
+        token_budget=token_budget,
+        shares_prompts=policy.shares_prompts,
+        packs_rows=policy.packs_rows,
     )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
     return backward_micro_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
 
 from luffy_pl.bounds import Bound, check_bound
-from luffy_pl.errors import EngineError, StorageError, VerifierError, first_line
+from luffy_pl.callbacks.evaluation import SCORE, logged_scores
+from luffy_pl.errors import ConfigError, EngineError, StorageError, VerifierError, first_line
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
+from luffy_pl.registry import nearest
 from luffy_pl.run_dir import checkpoints as files
 from luffy_pl.training.module import LuffyModule
 
@@ -35,7 +38,8 @@ class PhaseCheckpoint(Checkpoint):
         every_n_phases: phases between two saves; the last phase is always saved.
         keep: how many to keep, beside the best one.
         best: a metric, the higher the better, such as `val/test_score/heldout`: its best phase is
-            saved and kept as `checkpoints/best`; null keeps no best.
+            saved and kept as `checkpoints/best`; null keeps no best. A benchmark that does not
+            exist is refused; another name that is not logged by the first phase is warned of.
         max_failures: saves in a row that may fail, for instance because the disk is full; the run
             goes on and tries again after the next phase. One more ends it, as does a failure after
             the last phase.
@@ -111,6 +115,8 @@ class PhaseCheckpoint(Checkpoint):
         if is_due or self._is_best(trainer):
             self.save(trainer, module, is_last=is_last)
         self.is_between_phases = True
+        if phase == 1 and not is_last:
+            self._warn_of_unknown(trainer)
         if not is_last:
             agree(trainer.strategy)
         elif self.best is not None and self.best_value == -math.inf:
@@ -240,6 +246,15 @@ class PhaseCheckpoint(Checkpoint):
         found = None if self.best is None else trainer.callback_metrics.get(self.best)
         return -math.inf if found is None else float(found)
 
+    def _warn_of_unknown(self, trainer: L.Trainer) -> None:
+        """Say after the first phase what is logged instead; accuracies may come later."""
+        logged = trainer.callback_metrics
+        if self.best is None or self.best in logged or self.best.startswith(SCORE):
+            return
+        close = get_close_matches(self.best, list(logged), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        log.warning("checkpoint.best: %s is not logged yet%s", self.best, hint)
+
     def _best_entry(self) -> dict[str, Any] | None:
         found = self.best is not None and self.best_value > -math.inf
         return {"metric": self.best, "value": self.best_value} if found else None
@@ -253,6 +268,23 @@ class PhaseCheckpoint(Checkpoint):
         best = state_dict.get("best")
         if best is not None and best["metric"] == self.best:
             self.best_value = best["value"]
+
+
+def check_best(best: str | None, data: Any) -> None:
+    """Refuse the accuracy of a benchmark that no evaluation of the run measures.
+
+    Args:
+        best: `checkpoint.best`.
+        data: the composed section `data`.
+    """
+    if best is None or not best.startswith(SCORE) or best in (known := logged_scores(data)):
+        return
+    raise ConfigError(
+        "checkpoint.best",
+        "is the accuracy of no benchmark of this run",
+        value=best,
+        fix=nearest(best, known) if known else "add it to data.benchmarks, or use null",
+    )
 
 
 class StreamedCheckpointIO(TorchCheckpointIO):

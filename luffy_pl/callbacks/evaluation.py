@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from luffy_pl.run_dir.begin import cut_evaluation
 from luffy_pl.run_dir.checkpoints import run_of
 from luffy_pl.run_dir.read import read_setting
 from luffy_pl.training.module import LuffyModule
+
+SCORE = "val/test_score/"
+"""What the name of a benchmark's logged accuracy begins with."""
 
 
 class Evaluation(L.Callback):
@@ -105,7 +109,7 @@ class Evaluation(L.Callback):
         rows, counts = self.rows(), self.problem_counts()
         phase = module.phases_trained
         graded = [row for row in rows if row["n"]]  # a grader may be `none`
-        values = {f"val/test_score/{row['benchmark']}": row["avg"] for row in graded}
+        values = {f"{SCORE}{row['benchmark']}": row["avg"] for row in graded}
         log_phase(trainer, values, phase=phase)
         if is_fit := trainer.state.fn == "fit":
             self.evaluated_phase = phase
@@ -178,6 +182,14 @@ class Evaluation(L.Callback):
                 ends = {"low": average.low, "high": average.high}
                 rows.append({**about, "avg": average.value, **ends})
         return rows
+
+
+def logged_scores(data: Any) -> list[str]:
+    """The names under which evaluations of a composed section `data` log accuracies."""
+    graded = [one for one in data.benchmarks if (one.reward or data.reward).grader != "none"]
+    places = Counter(bool(one.out_of_distribution) for one in graded)
+    averages = [name for is_ood, name in AVERAGES.items() if places[is_ood] > 1]
+    return [f"{SCORE}{name}" for name in (*(one.name for one in graded), *averages)]
 
 
 def validate_within_fit(trainer: L.Trainer) -> None:

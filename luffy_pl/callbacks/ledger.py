@@ -22,8 +22,9 @@ class Ledger(L.Callback):
         sampled in their phase, and that it did not (expert, prefix, replay).
     ledger/optimizer_steps: those that `skip_grad_norm` left out count, for they were computed.
     ledger/model_flops: sampling, training, and the passes without gradient (old log-probabilities,
-        those of frozen models, entropies of answers to replay); see `policy/flops.py`.
-    ledger/seconds: of generating, scoring and training, mean over ranks.
+        those of frozen models, entropies of answers to replay); see `policy/flops.py`. A model on a
+        server has done its own elsewhere, and nobody knows its size: they are not counted.
+    ledger/seconds: of generating, scoring, asking servers and training, mean over ranks.
 
     An evaluation, the copying of weights with its probe, and a checkpoint are left out of all.
     """

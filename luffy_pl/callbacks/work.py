@@ -13,5 +13,9 @@ def sampled_tokens(batch: Experience) -> int:
 
 
 def stage_seconds(outputs: Any, batch: Experience) -> dict[str, float]:
-    """generate, score, train; `outputs` are those of the training step."""
+    """generate, score, train, and ask where a teacher is on a server.
+
+    Args:
+        outputs: those of the training step.
+    """
     return {**batch.timings_s, "train": float(outputs["train_s"])}

@@ -16,6 +16,7 @@ from luffy_pl.config.trainer_checks import check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.frozen import check_frozen
+from luffy_pl.policy.sharding import share_of_ranks
 from luffy_pl.process.ranks import count_ranks
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def check_settings(config: Any) -> None:
     """Settings of two sections that contradict each other, or Lightning's that are not used."""
     check_trainer(config)
     check_frozen(config.model.frozen, frozen_models(config.model.objective))
+    check_served(config)
     rollout, optimizer = config.data.rollout, config.model.optimizer
     prompt = "data.train.max_prompt_tokens"
     limits = [config.data.train.max_prompt_tokens] if config.data.train else []
@@ -85,6 +87,27 @@ def check_settings(config: Any) -> None:
         )
 
 
+def check_served(config: Any) -> None:
+    """Refuse what a server cannot say of tokens: it scores the sampled ones, at temperature 1."""
+    objective, temperature = config.model.objective, config.data.rollout.temperature
+    served = {name for name, one in config.model.frozen.items() if one.is_served}
+    named = sorted(served & set(frozen_models(objective).values()))
+    if objective.divergence is not None and objective.divergence.model in served:
+        raise ConfigError(
+            "model.objective.divergence.model",
+            "compares distributions over the vocabulary, and a server scores sampled tokens alone",
+            value=objective.divergence.model,
+            fix="use model.objective.distillation, or a teacher with weights: path",
+        )
+    if named and temperature != 1:
+        raise ConfigError(
+            "data.rollout.temperature",
+            f"is not 1, at which the server of {', '.join(named)} scores tokens",
+            value=temperature,
+            fix="use 1.0, or a teacher with weights: path",
+        )
+
+
 def check_recipe(config: Any) -> None:
     """Refuse an objective that no row of the phases serves."""
     objective, rollout = config.model.objective, config.data.rollout
@@ -126,6 +149,19 @@ def check_recipe(config: Any) -> None:
             value=objective.sft.coef,
             fix="set expert_traces_per_group: 1, or sft.coef: 0",
         )
+
+
+def check_replicas(config: Any) -> None:
+    """Refuse copies of the weights that the ranks of a training run cannot hold."""
+    replicas, ranks = config.model.policy.replicas, count_ranks(config.trainer)
+    if replicas > 1 and not ranks.is_sharded:
+        raise ConfigError(
+            "model.policy.replicas",
+            "counts copies of weights that ranks share, and trainer.strategy shards none",
+            value=replicas,
+            fix="add conf/hardware/two_nodes.yaml, or use 1",
+        )
+    share_of_ranks(ranks.total, replicas=replicas, cut=ranks.tensor)
 
 
 def check_overlap(config: Any) -> None:

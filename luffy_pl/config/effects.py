@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luffy_pl.config.kinds import Dropped
+from luffy_pl.config.order import is_base
 from luffy_pl.config.sources import SettingSource, last_set
 from luffy_pl.errors import ConfigError
 
@@ -153,6 +154,15 @@ COMPARED = Need(
 )
 MODE = f"{OBJECTIVE}.normalizer.mode"
 STRATEGY = f"{ROLLOUT}.prefix.strategy"
+SERVERS = one_of("data.engine.kind", "vllm_server")
+TRANSFER = "data.engine.server.transfer"
+HINTED = Need(
+    (f"{ROLLOUT}.guidance", f"{ROLLOUT}.teacher_prompt"),
+    "a hint to write (data.rollout.guidance or teacher_prompt)",
+    lambda values: any(
+        is_section(f"{ROLLOUT}.{name}").holds(values) for name in ("guidance", "teacher_prompt")
+    ),
+)
 SKIPS = one_of("model.optimizer.non_finite.policy", "skip")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
@@ -225,13 +235,22 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     ),
     f"{ROLLOUT}.prefix.pieces": (one_of(STRATEGY, "binomial"),),
     "expert.every_n_phases": (GIVEN_ROWS,),
-    "data.engine.server": (one_of("data.engine.kind", "vllm_server"),),
+    "data.train.max_bad_share": (one_of("data.train.on_bad_row", "skip"),),
+    "data.train.hint_template": (HINTED,),
+    "data.engine.server": (SERVERS,),
+    "data.engine.server.folder": (SERVERS, one_of(TRANSFER, "file")),
+    "data.engine.server.nccl_address": (SERVERS, one_of(TRANSFER, "nccl")),
+    "data.engine.server.nccl_port": (SERVERS, one_of(TRANSFER, "nccl")),
     "data.engine.sleep_level": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.gpu_memory_utilization": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.enforce_eager": (one_of("data.engine.kind", "auto", "vllm"),),
     "data.engine.cpu_kv_cache_gib": (one_of("data.engine.kind", "auto", "vllm"),),
 }
 """What a setting, or a section with all that is in it, needs to have an effect in training."""
+OF_THE_DATA = ("data.train.hint_template",)
+"""Settings by which a base describes its data for any recipe; in a base they need nothing."""
+EARLIER_DEFAULTS = {"data.train.max_bad_share": 0.005}
+"""What an earlier version wrote into config.yaml of a setting that nobody had set."""
 
 
 def dead_settings(
@@ -242,7 +261,8 @@ def dead_settings(
 ) -> tuple[Dropped, ...]:
     """Settings without effect that are to be dropped, because a later source made them so.
 
-    A value that is the default is no setting: a written-out configuration holds every one.
+    A value that is the default, or was one, is no setting: a written-out configuration holds every
+    one.
 
     Args:
         defaults: gives what every setting is when nobody sets it; asked only if something is dead.
@@ -256,11 +276,14 @@ def dead_settings(
         need = next((need for need in needs if not need.holds(values)), None)
         if number < 0 or need is None:
             continue
+        if name in OF_THE_DATA and is_base(sources[number]):
+            continue
         usual = defaults()
         changed = {
             key: value
             for key, value in below(values, name).items()
-            if last_set(sources, key) >= 0 and (key not in usual or value != usual[key])
+            if last_set(sources, key) >= 0
+            and (key not in usual or value not in default_values(key, usual))
         }
         if not changed:
             continue
@@ -276,6 +299,11 @@ def dead_settings(
         reason = f"needs {need.text}, and {sources[decided].name} decides otherwise"
         dropped.append(Dropped(name, value, sources[number].name, reason))
     return tuple(dropped)
+
+
+def default_values(key: str, usual: SettingValues) -> tuple[Any, ...]:
+    """What a setting is in a configuration that was written out where nobody set it."""
+    return tuple(of[key] for of in (usual, EARLIER_DEFAULTS) if key in of)
 
 
 def below(values: SettingValues, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from luffy_pl.data.rendering import RENDERER
-from luffy_pl.data.template_worker import TemplateFault
+from luffy_pl.data.template_worker import TODAY, TemplateFault
 from luffy_pl.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ TemplateKwargs = Mapping[str, Any]
 THINK = "<think>"
 ANSWER = "The answer is 7."
 """Content of a finished turn, which shows what a template writes around an answer."""
+# One int object per token id: a tokenizer returns a new one for every token, 36 bytes instead of 8,
+# and 46k traces of 4k tokens would fill 6 GiB.
+_TOKEN_IDS: dict[int, int] = {}
 OF_A_RENDERING = {"messages", "tools", "documents", "add_generation_prompt"}
-
-# Llama's template prints today's date unless it is given one: a prompt must not change overnight.
-TEMPLATE_DATE = "26 Jul 2024"
 
 
 class ConversationFault(ModelError):
@@ -94,7 +94,12 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[int, ...]]:
     if not texts:
         return []
     ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
-    return [tuple(row) for row in ids["input_ids"]]
+    return [shared(row) for row in ids["input_ids"]]
+
+
+def shared(token_ids: Sequence[int]) -> tuple[int, ...]:
+    """The same numbers, each as the one object that stands for it everywhere."""
+    return tuple(map(_TOKEN_IDS.setdefault, token_ids, token_ids))
 
 
 def encode_known(tokenizer: Tokenizer, texts: Sequence[str]) -> list[tuple[int, ...] | None]:
@@ -193,7 +198,8 @@ class Rendering:
 
     @property
     def _names(self) -> dict[str, Any]:
-        return {"date_string": TEMPLATE_DATE, **self.tokenizer.special_tokens_map, **self.kwargs}
+        date = f"{TODAY:%d %b %Y}"
+        return {"date_string": date, **self.tokenizer.special_tokens_map, **self.kwargs}
 
 
 def check_template_kwargs(

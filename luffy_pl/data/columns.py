@@ -182,7 +182,8 @@ def read_question(
         traces = (last_turn,)
     data_source = _as_name(found["data_source"], field="data_source", where=where)
     beyond = _beyond(row, [path for path in vars(columns).values() if path is not None])
-    check_encodable(beyond, "a further column", where)
+    if beyond:
+        check_encodable(beyond, "a further column", where)
     return Question(
         where=where,
         id=_row_id(

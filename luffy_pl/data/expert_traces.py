@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from luffy_pl.data.chat import encode_known
+from luffy_pl.data.chat import encode_known, shared
 from luffy_pl.data.seeds import keyed_order
 from luffy_pl.errors import DataError, ModelError
 from luffy_pl.records import ExpertTrace
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TooLong = Literal["drop", "keep", "error"]
-
-# One int object per token id: a tokenizer returns a new one for every token, 36 bytes instead of
-# 8, and 46k traces of 4k tokens would fill 6 GiB.
-_TOKEN_IDS: dict[int, int] = {}
 
 
 def tokenize_traces(
@@ -36,11 +32,9 @@ def tokenize_traces(
             fix="set eos_token in its tokenizer_config.json",
         )
     texts = [text.removesuffix(tokenizer.eos_token) for text in texts]
-    end = (tokenizer.eos_token_id,)
+    end = shared((tokenizer.eos_token_id,))
     return [
-        None
-        if ids is None
-        else ExpertTrace(text=text, token_ids=tuple(_TOKEN_IDS.setdefault(i, i) for i in ids + end))
+        None if ids is None else ExpertTrace(text=text, token_ids=ids + end)
         for text, ids in zip(texts, encode_known(tokenizer, texts), strict=True)
     ]
 

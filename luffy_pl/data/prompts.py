@@ -7,11 +7,15 @@ the file tells which of them is meant.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
 
 from luffy_pl.data.chat import (
@@ -82,7 +86,7 @@ def load_prompts(
         )
     tokenizer = with_chat_template(tokenizer, source.chat_template)
     check_template_kwargs(tokenizer, chat_template_kwargs, where="data.chat_template_kwargs")
-    return _Loader(
+    loader = _Loader(
         source,
         tokenizer,
         max_response_tokens,
@@ -90,7 +94,9 @@ def load_prompts(
         max_model_len,
         beyond_window,
         chat_template_kwargs,
-    ).load()
+    )
+    with _garbage_left_alone():
+        return loader.load()
 
 
 @dataclass
@@ -170,14 +176,13 @@ class _Loader:
             ids[question.id] += 1
             unique = f"{question.id}#{ids[question.id]}"
         ids[unique] = 1
-        if unique != question.id:
-            self.report.note("repeated_id", question.id)
+        if unique == question.id:
+            return question
+        self.report.note("repeated_id", question.id)
         return dataclasses.replace(question, id=unique)
 
     def _prompts(self) -> Iterator[tuple[Question, Prompt]]:
-        rendering = Rendering(self.tokenizer, self.chat_template_kwargs or {})
-        for batch in _batches(self._questions()):
-            texts = self._rendered(rendering, batch)
+        for batch, texts in self._rendered_batches():
             encoded = encode_known(self.tokenizer, texts)
             for question, text, ids in zip(batch, texts, encoded, strict=True):
                 if ids is None:
@@ -185,18 +190,43 @@ class _Loader:
                 elif self._fits(question, len(ids)):
                     yield question, prompt_of(question, text=text, token_ids=ids)
 
-    def _rendered(self, rendering: Rendering, batch: list[Question]) -> list[str]:
-        """The text of each question; one that the template fails on is a bad row, and taken out."""
-        while batch:
+    def _rendered_batches(self) -> Iterator[tuple[list[Question], list[str]]]:
+        """Questions with their texts; one that the template fails on is a bad row, and taken out.
+
+        Another process renders: it has the next batch while this one is tokenised.
+        """
+        rendering = Rendering(self.tokenizer, self.chat_template_kwargs or {})
+
+        def render(batch: list[Question]) -> list[str]:
             messages = [with_system_prompt(q.messages, self.source.system_prompt) for q in batch]
+            return rendering.prompts(messages, places=[question.where for question in batch])
+
+        with ThreadPoolExecutor(1, thread_name_prefix="render") as ahead:
+            begun: deque[tuple[list[Question], Future[list[str]]]] = deque()
+            for batch in _batches(self._questions()):
+                begun.append((batch, ahead.submit(render, batch)))
+                if len(begun) > 1:
+                    yield self._finished(*begun.popleft(), render)
+            while begun:
+                yield self._finished(*begun.popleft(), render)
+
+    def _finished(
+        self,
+        batch: list[Question],
+        rendered: Future[list[str]],
+        again: Callable[[list[Question]], list[str]],
+    ) -> tuple[list[Question], list[str]]:
+        take = rendered.result
+        while batch:
             try:
-                return rendering.prompts(messages, places=[question.where for question in batch])
+                return batch, take()
             except ConversationFault as fault:
                 if fault.number is None:
                     raise
                 self._skip(fault)
                 del batch[fault.number]
-        return []
+            take = partial(again, batch)
+        return [], []
 
     def _fits(self, question: Question, num_tokens: int) -> bool:
         """Whether the prompt may be used; one that may not is counted, or an error."""
@@ -338,6 +368,18 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
         columns=question.columns,
         question=question.messages[-1]["content"],
     )
+
+
+@contextmanager
+def _garbage_left_alone() -> Iterator[None]:
+    """Nothing here is a cycle, and the collector would look through all rows again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -24,13 +25,16 @@ def keyed_order(num: int, *key: int | str) -> list[int]:
     Sorted by hash instead of shuffled by a generator, whose algorithm may change between
     versions of Python: an interrupted run has to find the same order again.
     """
-    prefix = _digest(key)
-    return sorted(range(num), key=lambda index: _hash(prefix + index.to_bytes(8, "big")))
+    found: list[int] = _order(num, key).tolist()
+    return found
 
 
-def epoch_order(num: int, *, seed: int, epoch: int) -> list[int]:
-    """The order in which epoch `epoch` visits `num` prompts."""
-    return keyed_order(num, "epoch", seed, epoch)
+@lru_cache(maxsize=2)  # a phase may span two
+def epoch_order(num: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The order in which epoch `epoch` visits `num` prompts, kept for the phases of the epoch."""
+    order = _order(num, ("epoch", seed, epoch))
+    order.flags.writeable = False
+    return order
 
 
 def phase_prompts(num_prompts: int, *, prompts_per_phase: int, seed: int, phase: int) -> list[int]:
@@ -42,9 +46,10 @@ def phase_prompts(num_prompts: int, *, prompts_per_phase: int, seed: int, phase:
     """
     first, last = phase * prompts_per_phase, (phase + 1) * prompts_per_phase - 1
     epochs = range(first // num_prompts, last // num_prompts + 1)
-    visits = [i for epoch in epochs for i in epoch_order(num_prompts, seed=seed, epoch=epoch)]
+    visits = np.concatenate([epoch_order(num_prompts, seed=seed, epoch=one) for one in epochs])
     start = first % num_prompts
-    return visits[start : start + prompts_per_phase]
+    chosen: list[int] = visits[start : start + prompts_per_phase].tolist()
+    return chosen
 
 
 def seed_generators(*key: int | str) -> None:
@@ -57,6 +62,13 @@ def seed_generators(*key: int | str) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _order(num: int, key: tuple[int | str, ...]) -> np.ndarray:
+    prefix = _digest(key)
+    hashes = b"".join(_hash(prefix + index.to_bytes(8, "big")) for index in range(num))
+    # Big-endian numbers sort as their bytes do; of equal ones the lower index comes first.
+    return np.frombuffer(hashes, dtype=">u8").argsort(kind="stable")
 
 
 def _digest(key: tuple[int | str, ...]) -> bytes:

@@ -28,6 +28,8 @@ CPU_SECONDS = 5.0
 """For one task; a busy machine makes it longer and nothing fail."""
 MAX_CHARACTERS = 16_000_000
 """Length of one rendered text."""
+TODAY = datetime(2024, 7, 26)
+"""What a template is told the date is: a prompt must not change overnight."""
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -57,7 +59,7 @@ def render_conversations(
     *,
     add_generation_prompt: bool,
 ) -> list[str]:
-    """The text of each conversation, exactly as `apply_chat_template` of transformers has it.
+    """The text of each conversation, as `apply_chat_template` of transformers has it on TODAY.
 
     Raises:
         TemplateFault: the template cannot be parsed, or fails.
@@ -121,7 +123,7 @@ def _environment() -> Environment:
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = TODAY.strftime
     return environment
 
 

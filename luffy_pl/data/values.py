@@ -11,6 +11,7 @@ from luffy_pl.errors import DataError
 FIX_ROW = "fix the row, or on_bad_row=skip"
 MAX_CHARACTERS = 4_000_000
 """Length of one text: about a million tokens. A longer one is a mistake."""
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def is_missing(value: object) -> bool:
@@ -39,7 +40,7 @@ def as_text(value: object, *, field: str, where: str) -> str:
 def check_encodable(value: object, field: str, where: str) -> None:
     """JSON can write half of a surrogate pair; it is no text, and no file takes it."""
     try:
-        json.dumps(value, ensure_ascii=False, default=str).encode()
+        (value if isinstance(value, str) else _AS_JSON.encode(value)).encode()
     except UnicodeEncodeError:
         refuse_row(where, f"{field} holds half of a surrogate pair, which is not text", value)
 

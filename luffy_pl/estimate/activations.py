@@ -64,10 +64,3 @@ def saved_bytes_per_token(
             use_cache=False,
         )
     return sum(tensor.untyped_storage().nbytes() for tensor in saved.values()) / PROBE_TOKENS
-
-
-def attention_size(config: PretrainedConfig) -> tuple[int, int, int]:
-    """Heads, heads of keys and values, and the size of one."""
-    heads: int = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return heads, getattr(config, "num_key_value_heads", None) or heads, head_size

@@ -20,13 +20,18 @@ BANDWIDTH_SHARE = 0.6
 
 @dataclass(frozen=True)
 class PhaseEstimate:
-    """One rollout phase: tokens over all ranks, and seconds."""
+    """One rollout phase: tokens over all ranks, and seconds.
+
+    tokens_again, again_s: of further rounds of sampling, if every group fails in all of them.
+    """
 
     rows: int
     sampled_tokens: float
     trained_tokens: float
     generate_s: float
     train_s: float
+    tokens_again: float = 0.0
+    again_s: float = 0.0
 
 
 def estimate_phase(
@@ -42,8 +47,11 @@ def estimate_phase(
     prompt = mean_prompt(plan)
     trace = response_tokens if plan.mean_trace_tokens is None else plan.mean_trace_tokens
     flops = device.flops_bf16 if plan.compute_bytes == 2 else device.flops_fp32
-    again = plan.recomputes is True
-    passes = float(training_passes(activation_checkpointing=again, adapters=shape.adapters > 0))
+    passes = float(
+        training_passes(
+            activation_checkpointing=plan.recomputes is True, adapters=shape.adapters > 0
+        )
+    )
     # Old log-probabilities: one more pass over all optimizer steps but the first.
     passes += (plan.steps_per_phase - 1) / plan.steps_per_phase
     lengths = ((rollouts, prompt + response_tokens), (given, prompt + trace))
@@ -53,17 +61,21 @@ def estimate_phase(
 
     frozen = sum(part.passes * forward(part.size or shape.size) for part in plan.frozen)
     operations = forward(shape.size) * passes + frozen
+
+    def generate_s(rows: float) -> float:
+        of_engine = rows * plan.engine_ranks / plan.ranks
+        return generate_seconds(
+            shape, plan, device, rollouts=of_engine, response_tokens=response_tokens
+        )
+
+    again = plan.prompts * plan.rows_again
     return PhaseEstimate(
         rows=rollouts + given,
         sampled_tokens=float(rollouts * response_tokens),
         trained_tokens=float(rollouts * (prompt + response_tokens) + given * (prompt + trace)),
-        generate_s=generate_seconds(
-            shape,
-            plan,
-            device,
-            rollouts=rollouts * plan.engine_ranks / plan.ranks,
-            response_tokens=response_tokens,
-        ),
+        generate_s=generate_s(rollouts),
+        tokens_again=plan.rounds_again * again * response_tokens,
+        again_s=plan.rounds_again * generate_s(again) if again else 0.0,
         train_s=operations / (plan.ranks * TRAINING_SHARE * flops),
     )
 

@@ -8,14 +8,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from luffy_pl.estimate.activations import (
-    SAVES_NO_SCORES,
-    attention_size,
-    saved_bytes_per_token,
-)
+from luffy_pl.estimate.activations import SAVES_NO_SCORES, saved_bytes_per_token
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture, weightless
-from luffy_pl.policy.flops import ModelSize, model_size
+from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
@@ -84,6 +80,8 @@ class RankPlan:
     micro_batch_tokens: of a full forward pass, which a small step may not reach.
     mean_prompt_tokens, mean_trace_tokens: where the data was read; None: prompts are taken to be as
     long as they may be, and traces as long as answers.
+    rounds_again, rows_again: further rounds of sampling after a failure, and the rows of a group
+    in each of them.
     """
 
     ranks: int
@@ -115,6 +113,8 @@ class RankPlan:
     steps_per_phase: int
     mean_prompt_tokens: float | None = None
     mean_trace_tokens: float | None = None
+    rounds_again: int = 0
+    rows_again: float = 0.0
 
 
 def read_shape(
@@ -123,7 +123,8 @@ def read_shape(
     """Counted on the model without weights."""
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
     model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
-    _, kv_heads, head_size = attention_size(config)
+    config = config.get_text_config()
+    attending, _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     numbers = sum(weight.numel() for weight in model.parameters())
     adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
@@ -135,7 +136,7 @@ def read_shape(
         hidden=config.hidden_size,
         intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocab=config.vocab_size,
-        kv_per_token=2 * config.num_hidden_layers * kv_heads * head_size,
+        kv_per_token=2 * attending * kv_heads * head_size,
         saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
         size=model_size(model),
     )
@@ -144,7 +145,8 @@ def read_shape(
 def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
     """Read the section `model`: each model once, with the passes of all that name it."""
     known = {START: FrozenConfig(), **model.frozen}
-    uses = [known[name] for name in frozen_models(model.objective).values()]
+    named = (known[name] for name in frozen_models(model.objective).values())
+    uses = [one for one in named if not one.is_served]  # another machine's memory and time
     found = []
     for place, one in enumerate(uses):
         if one in uses[:place]:
@@ -175,6 +177,8 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     prompt_tokens = longest_prompt if lengths is None else lengths.longest_prompt
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
+    given = given_from_the_start(rollout)
+    rounds, rows = rounds_after_failure(rollout)
     step_tokens = int(prompts_per_step * rollout.group_size * longest)
     return RankPlan(
         ranks=ranks.total,
@@ -201,9 +205,28 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         prompt_tokens=prompt_tokens,
         response_tokens=rollout.max_response_tokens,
         prompts=rollout.prompts_per_phase,
-        rollouts_per_prompt=rollout.group_size - rollout.expert_traces_per_group,
-        given_per_prompt=rollout.expert_traces_per_group,
+        rollouts_per_prompt=rollout.group_size - given,
+        given_per_prompt=given,
         steps_per_phase=model.optimizer.steps_per_phase,
         mean_prompt_tokens=None if lengths is None else lengths.mean_prompt,
         mean_trace_tokens=None if lengths is None else lengths.mean_trace,
+        rounds_again=rounds,
+        rows_again=rows,
     )
+
+
+def given_from_the_start(rollout: Any) -> int:
+    """Rows of a group that somebody else wrote or began, before the policy has failed."""
+    waits = rollout.prefix.when == "all_failed"
+    return 0 if waits else int(rollout.expert_traces_per_group)
+
+
+def rounds_after_failure(rollout: Any) -> tuple[int, float]:
+    """Rounds of sampling that follow a failure, and rows of a group in each; 0 without any."""
+    given, guidance = int(rollout.expert_traces_per_group), rollout.guidance
+    if rollout.prefix.when == "all_failed" and given:
+        return len(rollout.prefix.levels or (1,)), float(given)
+    if guidance is None or (guidance.when == "always" and guidance.what != "own_failure"):
+        return 0, 0.0
+    rows = guidance.rows or rollout.group_size - given
+    return len(guidance.share.levels or (1,)), guidance.chance * rows

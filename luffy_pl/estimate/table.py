@@ -57,6 +57,11 @@ def table_lines(found: Mapping[str, Any]) -> list[str]:
     text.append(
         f"  and decoding {BANDWIDTH_SHARE:.0%} of the bandwidth of the device: not measured"
     )
+    if phase["tokens_again"]:
+        text.append(
+            f"  groups that fail are sampled again: if all do, {phase['tokens_again'] / 1e6:.3f} M "
+            f"tokens and {phase['again_s']:.0f} s more"
+        )
     text += [""] * bool(found["problems"]) + [f"does not fit: {line}" for line in found["problems"]]
     return text
 
@@ -86,7 +91,9 @@ def time_line(found: Mapping[str, Any], *, num_phases: int) -> str:
         f"a phase samples for {in_words(phase['generate_s'])} and trains for "
         f"{in_words(phase['train_s'])} at least, {num_phases} phases for {in_words(whole_s)}, "
         f"by the estimate (answers of {found['response_tokens']} tokens on average; no scoring, no "
-        "evaluation)"
+        "evaluation"
+        + (f"; up to {in_words(phase['again_s'])} more where groups fail" * bool(phase["again_s"]))
+        + ")"
     )
 
 

@@ -15,6 +15,8 @@ from luffy_pl.reward.reward import RewardConfig, build_reward_function
 from luffy_pl.reward.terms import RewardFunction, correctness
 from luffy_pl.rollout.engine import MAX_TEMPERATURE, Sampling
 
+UNSET_BAD_SHARES = (PromptSource.max_bad_share, 0.005)
+"""`max_bad_share` where nobody set it: the default of today, and that of an earlier version."""
 REWARD = "reward"
 """The metric that has the terms of the reward computed."""
 
@@ -60,6 +62,13 @@ class Benchmark:
     def _check_effects(self) -> None:
         """Refuse what could change no answer and no number."""
         where = f"data.benchmarks[{self.name}]"
+        if self.source.on_bad_row == "error" and self.source.max_bad_share not in UNSET_BAD_SHARES:
+            raise ConfigError(
+                f"{where}.source.max_bad_share",
+                "has no effect: the first bad row ends the command",
+                value=self.source.max_bad_share,
+                fix="leave it out, or set on_bad_row: skip",
+            )
         if self.temperature == 0 and self.samples_per_problem > 1:
             raise ConfigError(
                 f"{where}.samples_per_problem",

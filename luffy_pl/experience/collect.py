@@ -32,6 +32,7 @@ update.
       |                   experience/routing.py: which rows learn
       | teach           guidance/teacher_prompts.py: what a teacher sees beside the question
       | collate         experience/collate.py: rows padded to one record
+      | ask             experience/served.py: teachers on servers score the tokens
       v
     Experience
       |
@@ -58,6 +59,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from luffy_pl.data.seeds import seed_generators
 from luffy_pl.errors import DivergedError
@@ -75,6 +77,7 @@ from luffy_pl.experience.second_rounds import (
     sampled_again,
     second_round,
 )
+from luffy_pl.experience.served import scored_by_servers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.objective.advantage import Advantage
 from luffy_pl.records import Experience, Group, Prompt
@@ -82,7 +85,15 @@ from luffy_pl.records import Experience, Group, Prompt
 MAX_MISSING_SHARE = 0.01
 """Share of the engine's log-probabilities of a phase."""
 
-Work = Callable[[], list[Group]]
+Made = TypeVar("Made")
+
+
+class Together(Protocol):
+    """Does work that one rank may be asked to stop, and stops it on all."""
+
+    def __call__(self, work: Callable[[], Made], /) -> Made:
+        """What the work returns."""
+        ...
 
 
 def collect_phase(
@@ -93,14 +104,13 @@ def collect_phase(
     policy: PolicyView | None,
     advantage: Advantage,
     steps_per_phase: int,
-    together: Callable[[Work], list[Group]],
+    together: Together,
 ) -> Experience:
     """Collect one rank's share of a phase.
 
     Args:
         policy: answers what is asked of the weights; None outside of a fit.
-        together: does work that one rank may be asked to stop, and stops it on all. Nothing has
-            been learned from the phase by then.
+        together: for work before anything is learned from the phase.
     """
     rollout, stopwatch = collector.rollout, Stopwatch()
     check_weights(collector.engine.policy_version, phase, max_staleness=rollout.max_staleness)
@@ -136,6 +146,7 @@ def collect_phase(
     if policy is None:
         compared = compare(experience, None, advantage)
     else:
+        experience = with_server_scores(experience, policy, collector, stopwatch, together)
         compared = compare(
             experience,
             policy.reward_penalty(experience),
@@ -144,6 +155,31 @@ def collect_phase(
         )
     hints = {} if collector.hinter is None else collector.hinter.taken()
     return stopwatch.written_to(dataclasses.replace(compared, hints=hints))
+
+
+def with_server_scores(
+    experience: Experience,
+    policy: PolicyView,
+    collector: Collector,
+    stopwatch: Stopwatch,
+    together: Together,
+) -> Experience:
+    """Add what models on servers say of the tokens; every rank asks in the same phases."""
+    names = policy.on_servers(experience.phase) if collector.servers else {}
+    if not names:
+        return experience
+
+    def ask() -> Experience:
+        return scored_by_servers(
+            experience,
+            names,
+            collector.servers,
+            lambda done, total: collector.on_progress("ask", done, total),
+        )
+
+    found = together(ask)
+    stopwatch.lap("ask")
+    return found
 
 
 def guide(

@@ -31,6 +31,7 @@ from luffy_pl.experience.policy_view import PolicyView
 from luffy_pl.experience.reading import Asking, build_hinter, read_benchmarks, read_training
 from luffy_pl.experience.sampling import Collector, StageProgress
 from luffy_pl.experience.scoring import Verifiers
+from luffy_pl.experience.served import reach_servers
 from luffy_pl.experience.settings import RolloutConfig
 from luffy_pl.experience.share import Share
 from luffy_pl.experience.stream import SizedStream
@@ -45,6 +46,7 @@ from luffy_pl.process.interrupt import together
 from luffy_pl.records import Experience, Group, Prompt
 from luffy_pl.reward.reward import RewardConfig, build_reward_function
 from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.scoring_server import ScoringServer, ServedModel
 from luffy_pl.rollout.start import check_installed, start_supervised
 from luffy_pl.rollout.supervised import SupervisedEngine
 
@@ -74,6 +76,7 @@ class LuffyDataModule(L.LightningDataModule):
         sampler_logprobs: linked: whether the objective reads the engine's log-probabilities.
         recorded_behaviour: linked: whether it reads those that an expert recorded.
         teacher_paths: linked: folders or hub names of `model.frozen`, by name.
+        teacher_servers: linked: servers of `model.frozen`, by name.
     """
 
     # There after `setup`.
@@ -96,6 +99,7 @@ class LuffyDataModule(L.LightningDataModule):
         sampler_logprobs: bool = False,
         recorded_behaviour: bool = False,
         teacher_paths: dict[str, str] = {},  # noqa: B006  never changed
+        teacher_servers: dict[str, ServedModel] = {},  # noqa: B006  never changed
     ) -> None:
         super().__init__()
         check_benchmarks(benchmarks, answers_per_chunk=answers_per_chunk)
@@ -111,6 +115,7 @@ class LuffyDataModule(L.LightningDataModule):
         self.seed, self.steps_per_phase = seed, steps_per_phase
         self.sampler_logprobs = sampler_logprobs or rollout.needs_own_logprobs
         self.recorded_behaviour, self.teacher_paths = recorded_behaviour, teacher_paths
+        self.teacher_servers = teacher_servers
         self.planner: PhasePlanner | None = None
         self.hinter: Hinter | None = None
         self.teacher_prompter: TeacherPrompter | None = None
@@ -157,6 +162,7 @@ class LuffyDataModule(L.LightningDataModule):
         if hasattr(self, "collector"):
             return
         self.read(stage)
+        servers = self._reach_servers()
         self._report("starting the rollout engine")
         self.engine = start_supervised(
             self.model_path,
@@ -176,6 +182,7 @@ class LuffyDataModule(L.LightningDataModule):
             max_model_len=self.asking.max_model_len,
             hinter=self.hinter,
             teacher_prompter=self.teacher_prompter,
+            servers=servers,
             on_progress=self._on_progress,
         )
 
@@ -238,6 +245,23 @@ class LuffyDataModule(L.LightningDataModule):
             teachers=self.teacher_paths.values(),
             seed=self.seed,
         )
+
+    def _reach_servers(self) -> dict[str, ScoringServer]:
+        """The servers that score tokens in training; none in an evaluation."""
+        if self.prompts is None or not self.teacher_servers:
+            return {}
+        servers = reach_servers(
+            self.teacher_servers,
+            self.tokenizer,
+            self.prompts,
+            self.rollout,
+            max_model_len=self.asking.max_model_len,
+            report=self._report,
+        )
+        if self.teacher_prompter is not None:
+            windows = (server.window for server in servers.values())
+            self.teacher_prompter = self.teacher_prompter.within(min(windows))
+        return servers
 
     def teardown(self, stage: str) -> None:
         """End the verifiers' workers; the engine stays for a following validate."""

@@ -53,7 +53,6 @@ class PhasePlanner:
     ) -> None:
         self.prompts, self.rollout, self.seed = prompts, rollout, seed
         self.rank, self.num_ranks = rank, num_ranks
-        self.by_id = {prompt.id: prompt for prompt in prompts.prompts}
         self.pool = ReplayPool(rollout.replay) if rollout.replay else None
         self.buffer = ImitationBuffer(rollout.imitation_buffer or 0)
         self.shares = {name: PromptShares(one) for name, one in rollout.per_prompt.items()}
@@ -127,6 +126,11 @@ class PhasePlanner:
         self.buffer.ids = list(state["imitation_buffer"])
         for name, shares in self.shares.items():
             shares.of = dict(state.get("shares", {}).get(name, {}))
+
+    @cached_property
+    def by_id(self) -> dict[str, Prompt]:
+        """Each prompt by its id, for what earlier phases left."""
+        return {prompt.id: prompt for prompt in self.prompts.prompts}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -36,6 +36,7 @@ from luffy_pl.records import (
 from luffy_pl.reward.reward import Verifier
 from luffy_pl.reward.terms import RewardFunction, correctness
 from luffy_pl.rollout.engine import Request, RolloutEngine, Sampling
+from luffy_pl.rollout.scoring_server import ScoringServer
 
 StageProgress = Callable[[str, int, int], None]
 Decode = Callable[[Sequence[int]], str]
@@ -49,6 +50,7 @@ class Collector:
         `sampler_logprobs` says whether the engine is asked for its log-probabilities.
     max_model_len: tokens of prompt and answer together; None sets no limit.
     hinter: makes hints; None without guidance.
+    servers: those of `model.frozen` by name, which score rows.
     """
 
     engine: RolloutEngine
@@ -62,6 +64,7 @@ class Collector:
     max_model_len: int | None = None
     hinter: Hinter | None = None
     teacher_prompter: TeacherPrompter | None = None
+    servers: Mapping[str, ScoringServer] = field(default_factory=dict)
     on_progress: StageProgress = lambda stage, done, total: None
 
     def room_for_answer(self, prompt: Prompt) -> int:

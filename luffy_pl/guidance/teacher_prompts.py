@@ -144,6 +144,10 @@ class TeacherPrompter:
     window: int | None
     seed: int
 
+    def within(self, window: int) -> TeacherPrompter:
+        """The same, for a teacher that takes rows of so many tokens."""
+        return dataclasses.replace(self, window=min(window, self.window or window))
+
     def taught(
         self,
         groups: Sequence[Group],

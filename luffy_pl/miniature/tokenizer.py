@@ -19,8 +19,9 @@ USER, BOOK, ASSISTANT = "<user>", "<book>", "<assistant>"
 # Left out when a text is decoded with skip_special_tokens=True. The think tags are not among
 # them: a verifier has to see where the thought ends.
 SPECIAL = (PAD, EOS, USER, BOOK, ASSISTANT)
+TAGS = (THINK, END_OF_THINK)
 WORDS = ("\\boxed{", "}", *OPENERS, *"0123456789+-=?")
-VOCABULARY = (*SPECIAL, THINK, END_OF_THINK, *WORDS)
+VOCABULARY = (*SPECIAL, *TAGS, *WORDS)
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -36,16 +37,16 @@ CHAT_TEMPLATE = (
 def build_tokenizer(vocabulary: Sequence[str] = VOCABULARY) -> PreTrainedTokenizerFast:
     """One token for each digit, sign, tag and opener; ids follow `vocabulary`.
 
-    It begins as `VOCABULARY` does, which is that of the running sums: special tokens, then tags.
+    It holds the special tokens and the tags; `VOCABULARY` is that of the running sums.
 
     A character outside the vocabulary is an error: there is no unknown token to hide it.
     """
     tokenizer = Tokenizer(WordLevel({token: number for number, token in enumerate(vocabulary)}))
-    words = "|".join(map(re.escape, vocabulary[len(SPECIAL) + 2 :]))
+    words = "|".join(re.escape(token) for token in vocabulary if token not in {*SPECIAL, *TAGS})
     tokenizer.pre_tokenizer = Split(Regex(words), behavior="isolated")
     tokenizer.decoder = Fuse()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
-    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in (THINK, END_OF_THINK)])
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -72,7 +72,7 @@ def weightless(
     config: PretrainedConfig,
     *,
     dtype: torch.dtype,
-    attention: str,
+    attention: str | None,
     lora: LoraConfig | None,
     code: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:

@@ -4,13 +4,13 @@ A forward pass of one token that attends to c tokens, itself included, costs
 
     2 P + 4 layers width c
 
-with P the parameters without the embeddings, the head counted in, and width = heads x head size,
-the hidden size of most models. 2 P is Kaplan et al. 2020 (arXiv 2001.08361, section 2.1), the
-attention term (queries times keys, and weights times values) Chowdhery et al. 2022
-(arXiv 2204.02311, appendix B), here with the c that causal attention really has. A backward pass
-costs two forward ones, or one where adapters alone are trained, since frozen weights need no
-gradient; activation checkpointing repeats the forward pass within it. So a trained token costs 6 P,
-or 8 P (4 P, or 6 P, with adapters), and as many times the attention term.
+with P the parameters without the embeddings, the head counted in, layers those that attend, and
+width = heads x head size, the hidden size of most models. 2 P is Kaplan et al. 2020
+(arXiv 2001.08361, section 2.1), the attention term (queries times keys, and weights times values)
+Chowdhery et al. 2022 (arXiv 2204.02311, appendix B), here with the c that causal attention really
+has. A backward pass costs two forward ones, or one where adapters alone are trained, since frozen
+weights need no gradient; activation checkpointing repeats the forward pass within it. So a trained
+token costs 6 P, or 8 P (4 P, or 6 P, with adapters), and as many times the attention term.
 
 An estimate of the work that a method asks for, and not of what a machine does: padding, the
 prompts' way through the head (which is counted although it is left out) and the last token of an
@@ -29,7 +29,7 @@ from torch import Tensor
 from luffy_pl.records import Sampled
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,26 @@ def model_size(model: PreTrainedModel) -> ModelSize:
     head = model.get_output_embeddings().weight
     # A tied matrix is among the parameters once, and is needed: as the head.
     unused = 0 if head is embedding else embedding.numel()
-    config = model.config
-    heads = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    config = model.config.get_text_config()
+    layers, heads, _, head_size = attention_size(config)
     return ModelSize(
         parameters=sum(weight.numel() for weight in model.parameters()) - unused,
-        attention=config.num_hidden_layers * heads * head_size,
+        attention=layers * heads * head_size,
     )
+
+
+def attention_size(config: PretrainedConfig) -> tuple[int, int, int, int]:
+    """Layers that attend to all tokens before them, heads, heads of keys and values, size of one.
+
+    Zeros for a model without attention.
+    """
+    heads = getattr(config, "num_attention_heads", None)
+    if not heads:
+        return 0, 0, 0, 0
+    kinds = getattr(config, "layer_types", None) or ["attention"] * config.num_hidden_layers
+    layers = sum("attention" in kind and "linear" not in kind for kind in kinds)
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return layers, heads, getattr(config, "num_key_value_heads", None) or heads, head_size
 
 
 def causal(num_tokens: float) -> float:

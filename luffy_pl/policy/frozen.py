@@ -29,16 +29,18 @@ START = "start"
 WHERE = "model.frozen"
 NAME = re.compile(r"[A-Za-z_]\w*")
 EMA_RATE = 0.05
+OF_A_SERVER = ("url", "model", "timeout_s", "concurrency")
 
 
 @dataclass(frozen=True)
 class FrozenConfig:
     """A model that scores tokens and is not trained."""
 
-    weights: Literal["start", "copy", "ema", "path"] = "start"
+    weights: Literal["start", "copy", "ema", "path", "server"] = "start"
     """start: those that the run starts from; under LoRA the policy with its adapters off. copy:
     those of the policy, taken again every `every_n_phases`. ema: their moving average. path: those
-    of another model with the policy's tokenizer."""
+    of another model with the policy's tokenizer. server: those of such a model behind
+    `vllm serve`, which scores sampled tokens alone and at temperature 1."""
     every_n_phases: int | None = bounded(None, at_least=1, at_most=1e9)
     """Trained phases between two looks at the policy (copy, ema); null is 1."""
     rate: float | None = bounded(None, above=0, at_most=1)
@@ -46,6 +48,14 @@ class FrozenConfig:
     SDPO (arXiv 2601.20802)."""
     path: str | None = None
     """Hugging Face folder or hub name (path)."""
+    url: str | None = None
+    """Address of the server, such as http://127.0.0.1:8000 (server)."""
+    model: str | None = None
+    """The name under which it serves the model; null: the only one that it has (server)."""
+    timeout_s: float | None = bounded(None, above=0, at_most=1e9)
+    """Seconds for the answer to one row, all retries included (server); null is 600."""
+    concurrency: int | None = bounded(None, at_least=1, at_most=1e6)
+    """Rows that a rank asks about at a time (server); null is 64."""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -53,6 +63,7 @@ class FrozenConfig:
             ("every_n_phases", ("copy", "ema")),
             ("rate", ("ema",)),
             ("path", ("path",)),
+            *((name, ("server",)) for name in OF_A_SERVER),
         ):
             value = getattr(self, field)
             if value is not None and self.weights not in kinds:
@@ -64,11 +75,24 @@ class FrozenConfig:
                 )
         if self.weights == "path" and self.path is None:
             raise ConfigError("path", "is not set", fix="give a folder or a hub name")
+        if self.weights == "server" and not (self.url or "").startswith(("http://", "https://")):
+            raise ConfigError("url", "is no address", value=self.url, fix="write http://host:port")
 
     @property
     def follows(self) -> bool:
         """Whether it changes with the policy, and so is part of a checkpoint."""
         return self.weights in ("copy", "ema")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether another process scores for it; the rows come with what that says."""
+        return self.weights == "server"
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """What is set of its server."""
+        found = {name: getattr(self, name) for name in OF_A_SERVER}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def share(self) -> float:
@@ -200,10 +224,16 @@ class FrozenModels:
         self._forwards = {id(model): ForwardCount() for model in models.values()}
         self.follows: dict[str, WholeModel | OtherAdapters] = {}
         for name, config in self._configs.items():
+            if config.is_served:
+                continue
             model = self._models[name]
             if config.follows and model not in self.follows.values():
                 assert not isinstance(model, WithoutAdapters)
                 self.follows[name] = model
+
+    def is_served(self, name: str) -> bool:
+        """Whether rows come with the scores of this model, which is not here."""
+        return name in self._configs and self._configs[name].is_served
 
     def scoring(self, name: str) -> AbstractContextManager[Policy]:
         """The policy that scores; the trained one must not be used meanwhile."""
@@ -263,7 +293,7 @@ def load_frozen(
     config: PolicyConfig,
     load: Callable[[PolicyConfig], Policy],
 ) -> FrozenModels:
-    """Load what is named.
+    """Load what is named, but what a server has.
 
     Args:
         configs: `model.frozen`.
@@ -275,12 +305,15 @@ def load_frozen(
     known = {START: FrozenConfig(), **configs}
     loaded: dict[FrozenConfig, FrozenModel] = {}
     models: dict[str, FrozenModel] = {}
-    for name in dict.fromkeys(names):
+    names = dict.fromkeys(names)
+    for name in names:
         wanted = known[name]
+        if wanted.is_served:
+            continue
         if wanted not in loaded:
             loaded[wanted] = load_one(name, wanted, policy=policy, config=config, load=load)
         models[name] = loaded[wanted]
-    return FrozenModels(models, {name: known[name] for name in models})
+    return FrozenModels(models, {name: known[name] for name in names})
 
 
 def load_one(

@@ -133,7 +133,7 @@ def empty_model(config: PolicyConfig, path: str) -> PreTrainedModel:
     return weightless(
         source,
         dtype=getattr(torch, config.dtype),
-        attention=config.attention,
+        attention=config.own_attention,
         lora=None,
         code={name: code[name] for name in named if name in code},
     )

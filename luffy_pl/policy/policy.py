@@ -15,14 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from luffy_pl.attention.own import own_attention
+from luffy_pl.attention.packed import PACKED_ATTENTION, packing, register_attention
+from luffy_pl.attention.packing import (
+    Packed,
+    Predictions,
+    flash_boundaries,
+    pack,
+    side_by_side,
+    unpack,
+)
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.attention import PACKED_SDPA, packing, register_attention
 from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
-from luffy_pl.policy.packing import Packed, flash_boundaries, pack, unpack
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.remote_code import code_arguments
@@ -45,6 +53,8 @@ FLASH = "flash_attention_2"
 class Reading:
     """What a policy finds out by passes through its model; see `Policy` for the fields."""
 
+    packs_rows: bool
+    own_attention: str
     transform: LogitTransform
     windows: frozenset[int]
     gap_nats: float
@@ -56,20 +66,23 @@ class Policy(nn.Module):
     A policy that exists has the log-probabilities of its model: see `self_check`.
 
     Args:
-        language_model: its attention becomes packed, unless it is flash_attention_2; it computes
-            as in evaluation mode, without dropout, in either mode of the policy.
+        language_model: its attention becomes packed, unless it is flash_attention_2 or rows cannot
+            be packed; it computes as in evaluation mode, without dropout, in either mode of the
+            policy.
         head_in_float32: compute logits in float32 whatever the layers compute in.
         reading: of the same model, by a rank that has its weights; None: find it out.
 
     Attributes:
+        packs_rows: whether rows go through the model in one sequence; if not, side by side.
+        own_attention: the implementation of attention that computes what the model means.
         transform: what the model does to its logits.
         windows: tokens that windows and chunks of its attention hold.
         longest_row: tokens that a row may have; None: any number.
-        gap_nats: largest difference of packed rows from rows alone, when it was built.
+        gap_nats: largest difference of rows together from rows alone, when it was built.
         saved_conversion: of its weights to those of a checkpoint.
 
     Raises:
-        ModelError: packed rows are not what the model computes of each alone.
+        ModelError: rows together are not what the model computes of each alone.
     """
 
     context: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -88,23 +101,29 @@ class Policy(nn.Module):
         use_cpu_linear(language_model)
         if dropout := turn_off_dropout(language_model):
             log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
-        self.own_attention = language_model.config._attn_implementation
-        with explained(language_model):
-            self.language_model = packs_rows(language_model)
+        if router_loss := getattr(
+            language_model.config.get_text_config(), "router_aux_loss_coef", None
+        ):
+            log.warning(
+                "model.policy: the auxiliary loss of the model's router is no part of the "
+                "objective (router_aux_loss_coef %g)",
+                router_loss,
+            )
+        check_head(language_model)
+        self.language_model = language_model
         self.saved_conversion = saved_conversion(language_model)
         self.longest_row = longest_row(language_model)
         self.tensor_group: TensorGroup | None = None
         self.transform = LogitTransform()
         self.windows: Collection[int] = frozenset()
         if reading is None:
-            with undisturbed(language_model):
-                self._read_model()
-            # Flash attention needs a GPU, where no weights are yet.
-            self.gap_nats = self.check()
+            self._read_model()
         else:
+            self.packs_rows, self.own_attention = reading.packs_rows, reading.own_attention
             self.transform, self.windows = reading.transform, reading.windows
             self.gap_nats = reading.gap_nats
-        if self.own_attention == FLASH:
+            self._set_attention()
+        if self.own_attention == FLASH:  # it needs a GPU, where no weights were yet
             language_model.set_attn_implementation(FLASH)
 
     def train(self, mode: bool = True) -> Policy:
@@ -127,8 +146,8 @@ class Policy(nn.Module):
 
         With a teacher to compare with, the divergence of each prediction is a third.
 
-        Rows are packed into one sequence, so padding is neither computed nor seen. Positions
-        outside the mask never reach the head.
+        Rows are packed into one sequence, so padding is neither computed nor seen, or go side by
+        side, where it is computed and not seen. Positions outside the mask never reach the head.
 
         Args:
             predicted_mask_NT: on the host, so that nobody waits for the device.
@@ -182,24 +201,39 @@ class Policy(nn.Module):
     @property
     def reading(self) -> Reading:
         """What it has found out."""
-        return Reading(self.transform, frozenset(self.windows), self.gap_nats)
+        return Reading(
+            self.packs_rows,
+            self.own_attention,
+            self.transform,
+            frozenset(self.windows),
+            self.gap_nats,
+        )
 
     @property
     def shares_prompts(self) -> bool:
         """Whether its attention can read tokens of another row."""
-        return self.language_model.config._attn_implementation == PACKED_SDPA
+        implementation = self.language_model.config._attn_implementation
+        return self.packs_rows and implementation == PACKED_ATTENTION
 
     def trained_weights(self) -> list[nn.Parameter]:
         """The weights that a step changes: all, or those of adapters."""
         return [weight for weight in self.parameters() if weight.requires_grad]
 
     def check(self) -> float:
-        """Largest difference in nats between packed rows and rows alone; see `SelfCheck.run`."""
-        own_attention = "eager" if self.own_attention == "eager" else "sdpa"
+        """Largest difference in nats between rows together and alone; see `SelfCheck.run`."""
         with self.context():
             return SelfCheck(
-                self, self.language_model, own_attention=own_attention, windows=self.windows
+                self,
+                self.language_model,
+                packs_rows=self.packs_rows,
+                own_attention=self._row_attention,
+                windows=self.windows,
             ).run()
+
+    @property
+    def _row_attention(self) -> str:
+        """What the model computes rows alone with, on any device."""
+        return "eager" if self.own_attention == "eager" else "sdpa"
 
     def _read(
         self,
@@ -207,9 +241,15 @@ class Policy(nn.Module):
         predicted_mask_NT: Tensor,
         num_tokens: Sequence[int],
         num_shared: Sequence[int] | None,
-    ) -> tuple[Tensor, Packed]:
+    ) -> tuple[Tensor, Predictions]:
         """What the head reads of the masked predictions, [M, H], and where they lie."""
         check_lengths(num_tokens, self.longest_row)
+        if not self.packs_rows:
+            rows = side_by_side(token_ids_NL, predicted_mask_NT, num_tokens)
+            hidden_NKH = head_input(
+                self.language_model, input_ids=rows.token_ids_nK, use_cache=False
+            )
+            return hidden_NKH.flatten(0, 1)[rows.place_M], rows
         shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
         packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
         if self.tensor_group is not None:
@@ -219,7 +259,7 @@ class Policy(nn.Module):
         return hidden_1KH[0, packed.place_M], packed
 
     def _inputs(self, packed: Packed) -> dict[str, Any]:
-        """Arguments of the model's forward pass."""
+        """Arguments of the model's forward pass of packed rows."""
         # A mask of ones says that there is no padding; without one transformers guesses rows.
         rows = (
             {"attention_mask": torch.ones_like(packed.token_ids_1K, dtype=torch.bool)}
@@ -234,40 +274,79 @@ class Policy(nn.Module):
         }
 
     def _read_model(self) -> None:
-        """Find out what the model does to its logits, and the windows of its attention."""
-        model = self.language_model.eval()
+        """Find out how rows go through the model, and what it does to its logits.
+
+        Raises:
+            ModelError: rows are not what the model computes of each alone, packed or side by side.
+        """
+        model = self.language_model
+        with undisturbed(model), explained(model):
+            self.own_attention = own_attention(model.eval())
+        self.packs_rows = True
+        try:
+            self.gap_nats = self._read_rows()
+        except ModelError as error:
+            self.packs_rows = False
+            self.gap_nats = self._read_rows()
+            log.warning(
+                "model.policy: rows go through the model side by side with padding, which is "
+                "slower, and share no prompt: %s",
+                error.what if error.value is None else f"{error.what} ({error.value})",
+            )
+
+    def _read_rows(self) -> float:
+        """Find out the transform and the windows, with rows as `packs_rows` says; see `check`."""
+        model = self.language_model
+        self._set_attention()
         num_tokens = 1 + max(2, len(PROBES) // model.get_output_embeddings().weight.shape[0] + 1)
         ids_1L = torch.ones(1, num_tokens, dtype=torch.long, device=model.device)
-        packed = pack(ids_1L, torch.zeros(1, num_tokens - 1, dtype=torch.bool), (num_tokens,), (0,))
-        with packing(packed) as now, explained(model):
-            self.transform = read_transform(model, **self._inputs(packed))
+        nothing_1T = torch.zeros(1, num_tokens - 1, dtype=torch.bool)
+        packed = pack(ids_1L, nothing_1T, (num_tokens,), (0,))
+        inputs = self._inputs(packed) if self.packs_rows else {"input_ids": packed.token_ids_1K}
+        with undisturbed(model), packing(packed) as now, explained(model):
+            self.transform = read_transform(model.eval(), **inputs)
         self.windows = now.windows
+        return self.check()
+
+    def _set_attention(self) -> None:
+        """Give the model the attention that rows need."""
+        with explained(self.language_model):
+            if self.packs_rows:
+                pack_attention(self.language_model)
+            else:
+                self.language_model.set_attn_implementation(self._row_attention)
 
 
-def packs_rows(language_model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, its attention told where rows begin; a ModelError where that cannot be."""
-    config = language_model.config
-    register_attention()
-    language_model.set_attn_implementation(PACKED_SDPA)
-    # Recurrent and convolutional layers would carry one row's state into the next.
-    kinds = set(getattr(config, "layer_types", None) or ())
-    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
-    if others or config._attn_implementation != PACKED_SDPA:
-        raise ModelError(
-            "model.policy.path",
-            "its layers cannot be kept from mixing packed rows",
-            value=", ".join(sorted(others)) or type(language_model).__name__,
-            fix="use a model of attention layers that follows transformers' AttentionInterface",
-        )
-    head = language_model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
+def check_head(language_model: PreTrainedModel) -> None:
+    """Refuse a model that is none of language, or whose head is not one matrix."""
+    if not isinstance(language_model.get_output_embeddings(), nn.Linear):
         raise ModelError(
             "model.policy.path",
             "it has no head that is one matrix",
             value=type(language_model).__name__,
             fix="use a causal language model",
         )
-    return language_model
+
+
+def pack_attention(language_model: PreTrainedModel) -> None:
+    """Let its attention be told where rows begin.
+
+    Raises:
+        ModelError: there is another attention, or a layer of another kind.
+    """
+    config = language_model.config
+    register_attention()
+    language_model.set_attn_implementation(PACKED_ATTENTION)
+    # Recurrent and convolutional layers would carry one row's state into the next.
+    kinds = set(getattr(config, "layer_types", None) or ())
+    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    if others or config._attn_implementation != PACKED_ATTENTION:
+        raise ModelError(
+            "model.policy.path",
+            "its layers cannot be kept from mixing packed rows",
+            value=", ".join(sorted(others)) or type(language_model).__name__,
+            fix="use a model of attention layers that follows transformers' AttentionInterface",
+        )
 
 
 def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
@@ -278,7 +357,7 @@ def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
         language_model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
+            attn_implementation=config.own_attention,
             use_safetensors=True,
             **code_arguments(config.remote_code),
         )

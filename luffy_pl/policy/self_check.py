@@ -1,8 +1,9 @@
-"""Whether packed rows are what the model computes of each row alone, asked of the model itself.
+"""Whether rows together are what the model computes of each row alone, asked of the model itself.
 
 Two rows that begin alike, longer than the smallest window, go through the policy as they do in
-training, in one sequence and with their beginning computed once; and each alone through the model's
-own forward pass. No random number is drawn from a global generator and no state is left behind.
+training, packed with their beginning computed once, or side by side; and each alone through the
+model's own forward pass. No random number is drawn from a global generator, and no state is left
+behind.
 Shapes: N rows, L tokens, T = L - 1 predictions.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.attention.own import attention
 from luffy_pl.errors import LuffyError, ModelError, first_line
 from luffy_pl.policy.rotary import longest_row
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 24, 320
 """Tokens of a row: without a window, and with a large one."""
+PADDED = 96
+"""Tokens of a row that is not packed, at least: beyond the chunks of most linear attention."""
 BEYOND = 16
 """Tokens of a row beyond the smallest window."""
 SEEDS = (0, 1)
@@ -36,6 +40,7 @@ class SelfCheck:
     Args:
         policy: of `token_ids_NL, predicted_mask_NT, num_tokens, num_shared, temperature`.
         model: the language model inside.
+        packs_rows: whether the policy does.
         own_attention: the implementation that the model computes rows alone with.
         windows: of its attention, in tokens.
     """
@@ -45,17 +50,18 @@ class SelfCheck:
         policy: nn.Module,
         model: PreTrainedModel,
         *,
+        packs_rows: bool,
         own_attention: str,
         windows: Collection[int],
     ) -> None:
-        self.policy, self.model = policy, model
+        self.policy, self.model, self.packs_rows = policy, model, packs_rows
         self.own_attention, self.windows = own_attention, windows
         self.largest_logit = 0.0
         self.draw(SEEDS[0])
 
     def draw(self, seed: int) -> None:
         """Take other tokens."""
-        found = two_rows(self.model, self.windows, seed)
+        found = two_rows(self.model, self.windows, seed, packs_rows=self.packs_rows)
         self.token_ids_NL, self.num_tokens, self.num_shared = found
 
     def run(self) -> float:
@@ -72,9 +78,10 @@ class SelfCheck:
                 if not self.is_wrong(gap_NT):
                     return gap_NT.max().item()
             cause = self.cause(own)
+        together, gap = "packed" if self.packs_rows else "padded", gap_NT.max().item()
         raise ModelError(
             "model.policy.path",
-            f"packed rows are off by {gap_NT.max().item():.3g} nats from the rows alone: {cause}",
+            f"{together} rows are off by {gap:.3g} nats from the rows alone: {cause}",
             value=type(self.model).__name__,
             fix="use another model, or report this one: training it would be wrong",
         )
@@ -125,10 +132,12 @@ class SelfCheck:
         return gap_NT.max().item() > most or gap_NT.mean().item() > mean
 
     def cause(self, own: list[Tensor]) -> str:
-        """Why packed rows are off: what is left when one thing after the other is left out."""
+        """Why rows are off: what is left when one thing after the other is left out."""
         none = (0, 0)
         alone_NT = self.gap(own, [[0], [1]], none)
         if not self.is_wrong(alone_NT):
+            if not self.packs_rows:
+                return "a token changes with those behind it"
             if self.is_wrong(self.gap(own, [[0, 1]], none)):
                 return (
                     "a row reaches into the next one, by a state that layers carry on (recurrence, "
@@ -155,12 +164,13 @@ def tolerances(model: PreTrainedModel, largest_logit: float) -> tuple[float, flo
 
 
 def two_rows(
-    model: PreTrainedModel, windows: Collection[int], seed: int
+    model: PreTrainedModel, windows: Collection[int], seed: int, *, packs_rows: bool = True
 ) -> tuple[Tensor, tuple[int, int], tuple[int, int]]:
     """Token ids [2, L], lengths, and tokens that the second row shares with the first."""
-    length = min(MOST, max(FEWEST, min(windows, default=0) + BEYOND))
+    fewest = FEWEST if packs_rows else PADDED
+    length = min(MOST, max(fewest, min(windows, default=0) + BEYOND))
     limits = (getattr(model.config, "max_position_embeddings", None), longest_row(model))
-    length = min([length, *filter(None, limits)])
+    length = min([length, *(limit for limit in limits if limit and limit > 0)])
     vocabulary = model.get_output_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(seed)
     ids_2L = torch.randint(vocabulary, (2, length), generator=generator)
@@ -169,7 +179,8 @@ def two_rows(
         ids_2L[ids_2L == padding] = (padding + 1) % vocabulary
     shared = length // 3
     ids_2L[1, :shared] = ids_2L[0, :shared]
-    return ids_2L.to(model.device), (length, length - 3), (0, shared)
+    second = length - 3 if packs_rows else length * 5 // 8
+    return ids_2L.to(model.device), (length, second), (0, shared)
 
 
 @contextmanager
@@ -193,7 +204,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def explained(model: PreTrainedModel) -> Iterator[None]:
-    """What a model's code says of rows that it cannot take, as one line."""
+    """What a model's code says of what it cannot take, as one line."""
     try:
         yield
     except (LuffyError, MemoryError, torch.OutOfMemoryError):
@@ -201,18 +212,7 @@ def explained(model: PreTrainedModel) -> Iterator[None]:
     except Exception as error:  # of code that is not ours, and may be a hub's
         raise ModelError(
             "model.policy.path",
-            f"its forward pass does not take packed rows ({first_line(error)})",
+            f"its forward pass fails ({first_line(error)})",
             value=type(model).__name__,
             fix="use a decoder of attention layers that follows transformers' interfaces",
         ) from error
-
-
-@contextmanager
-def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
-    """The model with another implementation of its attention."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)

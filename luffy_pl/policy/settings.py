@@ -41,6 +41,11 @@ class PolicyConfig:
     """Commit (40 hexadecimal digits) of a hub model whose own code is run in trainer, tokenizer and
     engine; null runs none."""
 
+    @property
+    def own_attention(self) -> str | None:
+        """What a model is loaded with; None: sdpa, or eager where that is not built for it."""
+        return None if self.attention == "sdpa" else self.attention
+
     def __post_init__(self) -> None:
         check_bounds(self, "model.policy")
         if self.compile and self.activation_checkpointing == "selective":

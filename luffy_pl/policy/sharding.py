@@ -17,8 +17,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from luffy_pl.errors import ConfigError
-from luffy_pl.policy.tensor_parallel import TensorGroup, cut_layers
+from luffy_pl.errors import ConfigError, ModelError
+from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers
 from luffy_pl.process.neighbours import neighbours
 
 if TYPE_CHECKING:
@@ -51,15 +51,7 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     """
     cut = given["tensor_parallel"].size()
     ranks = given["data_parallel"].size() * cut
-    share = ranks // replicas
-    if ranks % replicas or (replicas > 1 and share == 1) or share % cut:
-        raise ConfigError(
-            "model.policy.replicas",
-            f"must divide the number of ranks, {ranks}, and leave each copy more than one, and "
-            f"whole tensor groups (of {cut})",
-            value=replicas,
-            fix="use the number of nodes, or 1",
-        )
+    share = share_of_ranks(ranks, replicas=replicas, cut=cut)
     world, device = given["data_parallel"], given.device_type
     if replicas > 1:
         world = init_device_mesh(device, (replicas, share), mesh_dim_names=NAMES[:2])
@@ -70,6 +62,27 @@ def meshes(given: DeviceMesh, *, replicas: int) -> Meshes:
     grid = init_device_mesh(device, (replicas, share // cut, cut), mesh_dim_names=NAMES)
     data = grid["shard"] if replicas == 1 else grid["replicate", "shard"]
     return Meshes(grid["tensor"], data, world)
+
+
+def share_of_ranks(ranks: int, *, replicas: int, cut: int) -> int:
+    """Ranks that hold one copy of the weights together.
+
+    Args:
+        cut: ranks that cut each layer together.
+
+    Raises:
+        ConfigError: copies cannot be laid over the ranks.
+    """
+    share = ranks // replicas
+    if ranks % replicas or (replicas > 1 and share == 1) or share % cut:
+        raise ConfigError(
+            "model.policy.replicas",
+            f"must divide the number of ranks, {ranks}, and leave each copy more than one, and "
+            f"whole tensor groups (of {cut})",
+            value=replicas,
+            fix="use the number of nodes, or 1",
+        )
+    return share
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ def shard_policy(policy: Policy, sharding: Sharding) -> None:
         options["offload_policy"] = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
     model = policy.language_model.base_model
     if ranks.tensor.size() > 1:
+        check_packed(policy)
         cut_layers(model.layers, model.config, ranks.tensor)
         policy.tensor_group = TensorGroup(neighbours(ranks.tensor.size()))
         for layer in model.layers:
@@ -110,6 +124,17 @@ def shard_policy(policy: Policy, sharding: Sharding) -> None:
             fully_shard(layer, mesh=ranks.world, **options)
     fully_shard(policy, mesh=ranks.world, **options)
     register_fsdp_forward_method(policy, "teacher_head")
+
+
+def check_packed(policy: Policy) -> None:
+    """Refuse to cut layers whose rows cannot be one sequence."""
+    if not policy.packs_rows:
+        raise ModelError(
+            "model.policy.path",
+            "its rows cannot be packed, which cut layers need",
+            value=policy.language_model.config.model_type,
+            fix=f"set {FIELD}: 1 and data_parallel_size to the number of ranks",
+        )
 
 
 def shard_cut_weights(layer: nn.Module, ranks: Meshes, options: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
+from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ConfigError, ModelError
-from luffy_pl.policy.packing import Packed
 from luffy_pl.process.ranks import SIZES
 from luffy_pl.process.staging import on_device
 

@@ -12,10 +12,19 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from luffy_pl.attention.own import own_attention
 from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.policy.self_check import tolerances
 from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -24,6 +33,8 @@ BATCH_ROWS, BATCH_TOKENS = 64, 2**15
 """Rows that are always sampled together; more of them as long as they hold no more tokens."""
 LEAST_LIVE = 0.75
 """Share of the rows of a batch below which those that have ended are taken out of it."""
+CACHES = ("past_key_values", "cache_params")
+"""What models call the state that they go on from."""
 
 
 class SeededSampling:
@@ -62,7 +73,7 @@ class SeededSampling:
         self.generators = [self.generators[place] for place in places]
 
     def drawn(self, like_NV: Tensor) -> Tensor:
-        """Exponential noise [N, V] of the rows' generators, on the device of the logits; may be changed."""
+        """Exponential noise [N, V] of the rows' generators, on the device of the logits."""
         if self.noise_NV.shape != like_NV.shape:
             self.noise_NV = torch.empty(like_NV.shape)
         for noise_V, generator in zip(self.noise_NV, self.generators, strict=True):
@@ -82,6 +93,20 @@ def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
         logprob = torch.empty_like(logprob).scatter_(-1, index, ordered)
     is_whole = top_k <= 0 and top_p >= 1
     return logprob if is_whole else logprob.log_softmax(-1)
+
+
+class ForcedTokens(LogitsProcessor):
+    """Lets every row go on with one token, whatever its scores, and keeps those."""
+
+    def __init__(self) -> None:
+        self.scores: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [N, V] to keys [N, V]."""
+        self.scores.append(scores.float())
+        keys = torch.zeros_like(scores)
+        keys[:, 1] = 1
+        return keys
 
 
 class _Row(NamedTuple):
@@ -129,55 +154,73 @@ class _Answer:
 
 
 class _Batch:
-    """The model's keys and values of rows that are sampled together, padded on the left."""
+    """What a model goes on from, of rows that are sampled together, padded on the left."""
 
     def __init__(self, model: PreTrainedModel, rows: Sequence[_Row]) -> None:
         self.model = model
+        takes = inspect.signature(model.forward).parameters
+        self.options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        self.takes_positions = "position_ids" in takes
+        self.room = max(row.max_tokens for row in rows)
         # Rows of one prompt read it once.
         number = {prompt: at for at, prompt in enumerate(dict.fromkeys(r.prompt for r in rows))}
-        longest = max(map(len, number))
-        padding = [longest - len(prompt) for prompt in number]
-        self.is_padded = any(padding)
-        room = max(row.most_tokens - len(row.prompt) for row in rows)
-        mask_PL = torch.ones(len(number), longest + room, dtype=torch.long)
-        ids_PL = torch.zeros(len(number), longest, dtype=torch.long)
-        for at, (prompt, pad) in enumerate(zip(number, padding, strict=True)):
-            mask_PL[at, :pad] = 0
-            ids_PL[at, pad:] = torch.tensor(prompt)
-        self.mask_NL, self.num_read = mask_PL.to(model.device), 0
-        self.cache: Any = None
-        takes_part = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self.options: dict[str, Any] = {"logits_to_keep": 1} if takes_part else {}
-        logits_PV = self.read(ids_PL.to(model.device))
         places = [number[row.prompt] for row in rows]
-        self.keep(places)
-        self.logits_NV = logits_PV[places]
+        logits_PV = self._read_prompts(list(number))
+        if self.keep(places):
+            self.logits_NV = logits_PV[places]
+        else:
+            self.logits_NV = self._read_prompts([row.prompt for row in rows])
 
     def read(self, ids_NL: Tensor) -> Tensor:
         """Take the next tokens of each row; the logits of what follows them, [N, V]."""
         start, self.num_read = self.num_read, self.num_read + ids_NL.shape[1]
+        self.ids_NL = ids_NL if self.past else torch.cat((self.ids_NL, ids_NL), dim=1)
         padded: dict[str, Any] = {}
         if self.is_padded:
             mask_NL = self.mask_NL[:, : self.num_read]
-            position_NL = (mask_NL.cumsum(1) - 1).clamp(min=0)[:, start:]
-            padded = {"attention_mask": mask_NL, "position_ids": position_NL}
+            padded = {"attention_mask": mask_NL}
+            if self.takes_positions:
+                first = start if self.past else 0
+                padded["position_ids"] = (mask_NL.cumsum(1) - 1).clamp(min=0)[:, first:]
         output = self.model(
-            input_ids=ids_NL,
-            past_key_values=self.cache,
-            use_cache=True,
-            **padded,
-            **self.options,
+            input_ids=self.ids_NL, use_cache=True, **padded, **self.past, **self.options
         )
-        self.cache = output.past_key_values
+        self.past = {name: output[name] for name in CACHES if output.get(name) is not None}
         return output.logits[:, -1]
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with the rows at these places, any of them several times."""
+    def keep(self, places: Sequence[int]) -> bool:
+        """Go on with the rows at these places, any of them several times; False: not possible."""
         if list(places) == list(range(len(self.mask_NL))):
-            return
+            return True
+        if not all(has_rows(cache) for cache in self.past.values()):
+            return False
         index_n = torch.tensor(places, device=self.mask_NL.device)
-        self.cache.batch_select_indices(index_n)
-        self.mask_NL = self.mask_NL[index_n]
+        for cache in self.past.values():
+            cache.batch_select_indices(index_n)
+        self.mask_NL, self.ids_NL = self.mask_NL[index_n], self.ids_NL[index_n]
+        return True
+
+    def _read_prompts(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        """Begin with these; the logits of what follows, [P, V]."""
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        self.is_padded = any(padding)
+        mask_PL = torch.ones(len(prompts), longest + self.room, dtype=torch.long)
+        ids_PL = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for at, (prompt, pad) in enumerate(zip(prompts, padding, strict=True)):
+            mask_PL[at, :pad] = 0
+            ids_PL[at, pad:] = torch.tensor(prompt)
+        device = self.model.device
+        self.mask_NL, self.num_read = mask_PL.to(device), 0
+        self.past: dict[str, Any] = {}
+        self.ids_NL = ids_PL[:, :0].to(device)
+        return self.read(ids_PL.to(device))
+
+
+def has_rows(cache: Any) -> bool:
+    """Whether rows can be taken out of a cache: it holds keys and values, and no other state."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return isinstance(cache, DynamicCache) and all(type(one) in kinds for one in cache.layers)
 
 
 class HfEngine:
@@ -208,6 +251,8 @@ class HfEngine:
         # A checkpoint's own generation settings must not reshape the distribution, and `generate`
         # takes from them what it is not told.
         self.model.generation_config = GenerationConfig()
+        self.model.set_attn_implementation(own_attention(self.model))
+        self._pads = self._sees_no_padding()
 
     @torch.inference_mode()
     def generate(
@@ -231,7 +276,7 @@ class HfEngine:
             if on_progress is not None:
                 on_progress(len(found), len(rows))
 
-        for batch in batches([row for row in rows if row.max_tokens > 0]):
+        for batch in self._batches([row for row in rows if row.max_tokens > 0]):
             for row, completion in self._sampled(batch, sampling, moved):
                 found[row.place] = completion
                 if on_finished is not None:
@@ -255,6 +300,37 @@ class HfEngine:
             if token in self.stop_token_ids:
                 return
             logits_1V = batch.read(token_1[:, None])
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows that are sampled together; of one length where padding would change them."""
+        parts: dict[int, list[_Row]] = {}
+        for row in rows:
+            parts.setdefault(0 if self._pads else len(row.prompt), []).append(row)
+        for part in parts.values():
+            yield from batches(part)
+
+    @torch.inference_mode()
+    def _sees_no_padding(self) -> bool:
+        """Whether padding before a prompt changes no score, asked of the model itself.
+
+        Layers that carry a state along may take it for a beginning.
+        """
+        prompt, padding = [1, 2, 3, 4, 5, 6], [0] * 5
+        seen = []
+        for ids, mask in ((prompt, [1] * 6), (padding + prompt, [0] * 5 + [1] * 6)):
+            forced = ForcedTokens()
+            self.model.generate(
+                input_ids=torch.tensor([ids], device=self.model.device),
+                attention_mask=torch.tensor([mask], device=self.model.device),
+                logits_processor=LogitsProcessorList([forced]),
+                generation_config=GenerationConfig(
+                    do_sample=False, max_new_tokens=3, pad_token_id=0
+                ),
+            )
+            seen.append(torch.cat(forced.scores))
+        alone, padded = (scores.log_softmax(-1) for scores in seen)
+        most, _ = tolerances(self.model, seen[0].abs().max().item())
+        return bool(((alone - padded).abs() <= most).all())
 
     def _room(self, request: Request) -> int:
         """Tokens of the longest answer; as in vLLM, what does not fit is cut off."""
@@ -295,8 +371,7 @@ class HfEngine:
                 return
             # One whose window is full has no position for another token.
             is_full = any(answer.is_ended and not answer.is_stopped for answer in inside)
-            if is_full or len(live) < LEAST_LIVE * len(inside):
-                batch.keep(live)
+            if (is_full or len(live) < LEAST_LIVE * len(inside)) and batch.keep(live):
                 sampler.keep(live)
                 token_N, inside = token_N[live], [inside[place] for place in live]
             logits_NV = batch.read(token_N[:, None])

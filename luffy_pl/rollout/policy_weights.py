@@ -53,6 +53,19 @@ class PolicyWeights:
         )
         return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
 
+    def frozen_names(self) -> frozenset[str]:
+        """Names of weights that stay as they were loaded: beside adapters, all that have none.
+
+        Those that are cast for the engine are left out: they are new tensors each time.
+        """
+        if self.lora_scale is None or self.conversion is not None:
+            return frozenset()
+        return frozenset(
+            name
+            for name, weight, adapter in plain_weights(self._own())
+            if adapter is None and self.dtype in (None, weight.dtype)
+        )
+
     def _own(self) -> dict[str, Any]:
         return {
             name.removeprefix(self.prefix): weight

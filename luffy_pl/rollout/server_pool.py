@@ -1,6 +1,6 @@
 """HTTP to a pool of `vllm serve` processes: answers from whichever has room, control to all.
 
-Routes of vLLM 0.32, started with VLLM_SERVER_DEV_MODE=1: tokens in, tokens out at
+Routes of vLLM 0.32, for an engine started with VLLM_SERVER_DEV_MODE=1: tokens in, tokens out at
 /inference/v1/generate, and what reinforcement learning needs at /pause, /resume, /collective_rpc.
 """
 
@@ -24,8 +24,25 @@ RETRY_AFTER_S = 0.5
 
 
 @dataclass(frozen=True)
+class Duty:
+    """What the servers of a pool are for.
+
+    route: which answers requests. in_flight: requests at a time at one server. where: the setting
+    that names the servers; if_silent, if_refused: what to do where they do not answer, or say no.
+    """
+
+    route: str = "inference/v1/generate"
+    in_flight: int = IN_FLIGHT
+    where: str = "data.engine.server"
+    if_silent: str = (
+        "look at the servers, start them with luffy-pl serve, or raise server.timeout_s"
+    )
+    if_refused: str = "start the server with luffy-pl serve, for this model and max_model_len"
+
+
+@dataclass(frozen=True)
 class Asked:
-    """One request: the JSON body of /inference/v1/generate, and where its answer belongs."""
+    """One request: the JSON body for the route of the pool, and where its answer belongs."""
 
     place: tuple[int, int]
     body: dict[str, Any]
@@ -48,11 +65,18 @@ class ServerPool:
     Args:
         urls: http://host:port of each.
         timeout_s: for one answer, and for one control request, all retries included.
+        duty: what is asked of them.
     """
 
-    def __init__(self, urls: Sequence[str], *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        timeout_s: float,
+        duty: Duty = Duty(),
+    ) -> None:
         self.urls = [url.rstrip("/") for url in urls]
-        self.timeout_s = timeout_s
+        self.timeout_s, self.duty = timeout_s, duty
 
     def answers(
         self,
@@ -116,7 +140,7 @@ class ServerPool:
 
         async with self._session() as session, asyncio.TaskGroup() as group:
             for own in requests:
-                while (server := _roomiest(servers)).num_in_flight >= IN_FLIGHT:
+                while (server := _roomiest(servers)).num_in_flight >= self.duty.in_flight:
                     room.clear()
                     await room.wait()
                 for asked in own:
@@ -134,9 +158,8 @@ class ServerPool:
         limit = aiohttp.ClientTimeout(
             total=max(0.1, deadline - time.monotonic()), sock_connect=CONNECT_S
         )
-        answer = await _json(
-            session, "POST", server.url + "/inference/v1/generate", asked.body, limit
-        )
+        url = f"{server.url}/{self.duty.route}"
+        answer = await self._json(session, "POST", url, asked.body, limit)
         choice: dict[str, Any] = answer["choices"][0]
         found = {span["version"] for span in choice.get("weight_versions") or []}
         if version is not None and found - {version}:
@@ -150,7 +173,7 @@ class ServerPool:
 
         async def control(session: aiohttp.ClientSession, url: str, body: Any) -> Any:
             try:
-                return await _json(session, method, f"{url}/{route}", body, limit)
+                return await self._json(session, method, f"{url}/{route}", body, limit)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise self._unanswered(f"{url}/{route}", error) from error
 
@@ -163,33 +186,33 @@ class ServerPool:
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
+    async def _json(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: str,
+        body: Any,
+        limit: aiohttp.ClientTimeout,
+    ) -> Any:
+        """The JSON answer, None without content; another try does not help after a refusal."""
+        async with session.request(method, url, json=body, timeout=limit) as answer:
+            if 400 <= answer.status < 500:
+                raise EngineError(
+                    self.duty.where,
+                    f"{url} refuses a request: {(await answer.text())[:200]}",
+                    value=answer.status,
+                    fix=self.duty.if_refused,
+                )
+            answer.raise_for_status()
+            return await answer.json() if answer.content_type == "application/json" else None
+
     def _unanswered(self, url: str, error: Exception) -> EngineError:
         return EngineError(
-            "data.engine.server",
+            self.duty.where,
             f"no answer from {url} within {self.timeout_s:g} s ({first_line(error)})",
             value=self.urls,
-            fix="look at the servers, start them with luffy-pl serve, or raise server.timeout_s",
+            fix=self.duty.if_silent,
         )
-
-
-async def _json(
-    session: aiohttp.ClientSession,
-    method: str,
-    url: str,
-    body: Any,
-    limit: aiohttp.ClientTimeout,
-) -> Any:
-    """The JSON answer, None without content; another try does not help after a refusal."""
-    async with session.request(method, url, json=body, timeout=limit) as answer:
-        if 400 <= answer.status < 500:
-            raise EngineError(
-                "data.engine.server",
-                f"{url} refuses a request: {(await answer.text())[:200]}",
-                value=answer.status,
-                fix="start the server with luffy-pl serve, for this model and max_model_len",
-            )
-        answer.raise_for_status()
-        return await answer.json() if answer.content_type == "application/json" else None
 
 
 def _roomiest(servers: Sequence[_Server]) -> _Server:

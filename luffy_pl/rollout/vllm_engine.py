@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.records import Completion, Progress
+from luffy_pl.rollout.cpu_reload import UNCHANGED
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling, stale_prefixes
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+
+HEAD = "lm_head.weight"
 
 
 class VllmEngine:
@@ -31,16 +35,19 @@ class VllmEngine:
         self.stop_token_ids = list(stop_token_ids)
         self._num_requests = 0
         self._asleep = False
+        # Weights that no training changes, as they arrived last, and the count of their changes.
+        self._frozen: dict[str, tuple[Tensor, int]] = {}
         self._joins_trainer = torch.distributed.is_initialized()
         try:
             self._llm = start_llm(model_path, config)
         except Exception as error:
             raise EngineError(
                 "data.engine",
-                f"vLLM does not start: {first_line(error)}",
+                f"vLLM does not start: {reason(error)}",
                 fix="lower data.engine.max_model_len or gpu_memory_utilization, "
                 "or use data.engine.kind=hf",
             ) from error
+        self._has_head = all(self._llm.apply_model(has_head))
 
     def generate(
         self,
@@ -121,7 +128,11 @@ class VllmEngine:
         """See `RolloutEngine.load_weights`."""
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        before, self._frozen = self._frozen, {}
+        kept: dict[str, tuple[Tensor, int]] = {}
+        marked = self._marked(weights, before, kept)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": marked})
+        self._frozen = kept
         if self._asleep:
             # The cache comes back last: weights being loaded and a full cache do not both fit.
             self._llm.wake_up(tags=["kv_cache"])
@@ -129,6 +140,28 @@ class VllmEngine:
         if not self._llm.reset_prefix_cache():
             raise stale_prefixes("vLLM")
         self.policy_version = policy_version
+
+    def _marked(
+        self,
+        weights: PolicyWeights,
+        before: Mapping[str, tuple[Tensor, int]],
+        kept: dict[str, tuple[Tensor, int]],
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The weights, with a mark on those that are what arrived before; fills `kept`."""
+        # Gathered weights are new tensors each time, and on a GPU vLLM takes them all.
+        is_own = not (self._joins_trainer or torch.cuda.is_available())
+        names = weights.frozen_names() if is_own else ()
+        for name, weight in weights:
+            if name == HEAD and not self._has_head:
+                continue  # of a tied matrix it has the embedding alone (Gemma 2)
+            if name in names:
+                kept[name] = (weight, weight._version)
+                last, version = before.get(name, (None, -1))
+                if last is not None and (last.data_ptr(), version) == (
+                    weight.data_ptr(), weight._version
+                ):  # fmt: skip
+                    setattr(weight, UNCHANGED, True)
+            yield name, weight
 
     def sleep(self) -> None:
         """See `RolloutEngine.sleep`."""
@@ -160,6 +193,18 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def has_head(model: nn.Module) -> bool:
+    """Whether a model of vLLM has a module for the head, or shares one under this name."""
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    return any(f"{name}.weight".endswith(HEAD) for name in names)
+
+
+def reason(error: Exception) -> str:
+    """What an error says in one line; of a validation by pydantic, its first problem."""
+    problems = error.errors() if hasattr(error, "errors") else []
+    return problems[0]["msg"] if problems else first_line(error)
 
 
 def _check_complete(missing: Sequence[str], total: int) -> None:

@@ -12,6 +12,7 @@ from torch import distributed as dist
 
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.ranks import group_timeout
+from luffy_pl.rollout.cpu_reload import reload_directly
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.vllm_defects import pack_experts_again, share_classes
 
@@ -27,6 +28,9 @@ SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
 }
+
+CPU_BLOCK_TOKENS = 32
+"""Tokens of a block of the key-value cache: the fewest that vLLM's kernels on a CPU take."""
 
 
 def start_llm(model_path: str, config: EngineConfig) -> LLM:
@@ -56,6 +60,8 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
             **arguments,
         )
     share_classes(llm)
+    if not torch.cuda.is_available():
+        reload_directly(llm)
     return llm
 
 
@@ -64,7 +70,8 @@ def placement(config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
     size, has_gpu = config.tensor_parallel_size, torch.cuda.is_available()
     # A prompt that is split between two steps draws a token and takes the draw back, which the
     # generator of a seeded request cannot do on a CPU: vLLM dies.
-    arguments: dict[str, Any] = {"enable_chunked_prefill": False}
+    # Answers to one prompt share its whole blocks, and most prompts are shorter than the usual 128.
+    arguments: dict[str, Any] = {"enable_chunked_prefill": False, "block_size": CPU_BLOCK_TOKENS}
     place = int(os.environ.get("LOCAL_RANK", "0"))
     if has_gpu:
         devices, place = engine_devices(size)

@@ -215,7 +215,8 @@ def policy_check(plan: RunPlan, found: Any) -> Lines:
         yield f"not compared with its model: {reason}"
         return
     policy = build_here(plan.policy)
-    yield f"packed rows differ from rows alone by at most {policy.gap_nats:.1g} nats"
+    together = "packed" if policy.packs_rows else "padded"
+    yield f"{together} rows differ from rows alone by at most {policy.gap_nats:.1g} nats"
     done = policy.transform
     if done.scale != 1 or done.cap is not None:
         cap = "" if done.cap is None else f", cap {done.cap:g}"

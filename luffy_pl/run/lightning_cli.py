@@ -18,6 +18,7 @@ from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.bundled import short_name
 from luffy_pl.callbacks.ablation import check_leaf, check_one_leaf
 from luffy_pl.callbacks.answers import answers_folder
+from luffy_pl.callbacks.checkpoint import check_best
 from luffy_pl.callbacks.error_report import ErrorReport
 from luffy_pl.callbacks.evaluation import Evaluation
 from luffy_pl.callbacks.health import Health
@@ -33,6 +34,7 @@ from luffy_pl.config.cross_checks import (
     check_checkpoint,
     check_devices,
     check_recipe,
+    check_replicas,
     check_settings,
 )
 from luffy_pl.config.guards import check_no_secrets, check_writable
@@ -180,6 +182,8 @@ class LuffyCLI(LightningCLI):
             )
         if self.subcommand == "fit":
             check_recipe(config)
+            check_replicas(config)
+            check_best(config.checkpoint.best, config.data)
             check_loggers(config.loggers)
         self._refuse_unless_dry(lambda: check_devices(config.trainer))
         check_model(config)

@@ -59,6 +59,9 @@ LINKS: dict[tuple[str, str], Callable[[Any], Any] | None] = {
     ("model.frozen", "data.teacher_paths"): lambda frozen: {
         name: one.path for name, one in frozen.items() if one.path
     },
+    ("model.frozen", "data.teacher_servers"): lambda frozen: {
+        name: one.server for name, one in frozen.items() if one.is_served
+    },
 }
 LINKED = {target for _, target in LINKS}
 
@@ -94,16 +97,19 @@ def inside(path: str, kinds: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for section in (kind, *get_args(kind)):
             if not (isinstance(section, type) and dataclasses.is_dataclass(section)):
                 continue
-            if section is not kind and is_complete(section):
-                yield from leaves(dataclasses.asdict(section()), where)
+            if section is not kind and not inspect.isabstract(section):
+                yield from leaves(defaults_of(section), where)
             yield from inside(where, get_type_hints(section))
 
 
-def is_complete(section: type) -> bool:
-    """Whether a section can be built of its defaults."""
-    missing = dataclasses.MISSING
-    has_all = all(
-        field.default is not missing or field.default_factory is not missing
-        for field in dataclasses.fields(section)
-    )
-    return has_all and not inspect.isabstract(section)
+def defaults_of(section: type[Any]) -> dict[str, Any]:
+    """The fields of a section that have a default, as plain values."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+            is_section = dataclasses.is_dataclass(made) and not isinstance(made, type)
+            found[field.name] = dataclasses.asdict(made) if is_section else made
+    return found

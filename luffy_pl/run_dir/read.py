@@ -119,7 +119,7 @@ def whole_lines(path: Path, *kinds: Fields) -> Iterator[tuple[str, dict[str, Any
     One that was cut off by a crash is left out; so are those that are broken otherwise, which are
     named in a warning.
     """
-    wrong: list[str] = []
+    first_wrong, num_wrong = "", 0
     # Only \n ends a line: an answer may hold U+2028 and others that splitlines() cuts at. Bytes
     # that are no UTF-8 are the end of a line that was cut off within a character.
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -128,10 +128,10 @@ def whole_lines(path: Path, *kinds: Fields) -> Iterator[tuple[str, dict[str, Any
             if found is not None:
                 yield line, found
             elif line.endswith("\n") and not line.isspace():
-                wrong.append(f"line {number} {problem}")
-    if wrong:
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        log.warning("%s: skipped what cannot be read: %s%s", path, wrong[0], more)
+                first_wrong, num_wrong = first_wrong or f"line {number} {problem}", num_wrong + 1
+    if num_wrong:
+        more = f", and {num_wrong - 1} more" if num_wrong > 1 else ""
+        log.warning("%s: skipped what cannot be read: %s%s", path, first_wrong, more)
 
 
 def read_line(text: str, kinds: Sequence[Fields]) -> tuple[dict[str, Any] | None, str | None]:

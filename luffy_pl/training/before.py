@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from luffy_pl.errors import ConfigError
+from luffy_pl.experience.teacher_view import teacher_view
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenModels
@@ -18,7 +19,6 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.micro_batches import MicroBatch
 from luffy_pl.training.minibatch import Before, logprobs
-from luffy_pl.training.teacher_view import teacher_view
 
 Cut = Callable[[Experience, list[int]], list[MicroBatch]]
 
@@ -51,15 +51,17 @@ def before_update(
         old_NT = scored(policy, experience, micros(minibatches[1:]), forwards=forwards)
     else:
         old_NT = sampler_logprob(experience)
-    reference_NT = teacher_NT = None
-    if "kl" in terms:
+    # What a server has scored came with the rows.
+    reference_NT, teacher_NT = experience.reference_logprob_NT, experience.teacher_logprob_NT
+    if "kl" in terms and reference_NT is None:
         name = objective.kl.model
         passes = frozen.forwards(name)
         with frozen.scoring(name) as reference:
             reference_NT = scored(reference, experience, micros(minibatches), forwards=passes)
     config = objective.distillation
     learns = not all(experience.step_imitates)
-    if config is not None and learns and config.coefficient(experience.phase):
+    is_asked = config is not None and learns and bool(config.coefficient(experience.phase))
+    if config is not None and is_asked and teacher_NT is None:
         passes = frozen.forwards(config.model)
         with frozen.scoring(config.model) as teacher:
             if experience.teacher_prompts is None:
@@ -92,13 +94,9 @@ def scored_apart(
     Rows that see other text than the policy's have other lengths, so they are packed on their own.
     """
     view = teacher_view(experience)
-    device = experience.token_ids_NL.device
-    rows = view.rows.to(device)
+    rows = view.rows.to(experience.token_ids_NL.device)
     micros = cut(rows, list(range(len(rows.num_tokens_N))))
-    found_nt = scored(teacher, rows, micros, forwards=forwards)
-    scored_NT = found_nt.new_full(experience.response_mask_NT.shape, torch.nan)
-    scored_NT.view(-1)[view.cells_C.to(device)] = found_nt.view(-1)[view.own_cells_C.to(device)]
-    return scored_NT
+    return view.in_place(scored(teacher, rows, micros, forwards=forwards), experience)
 
 
 def sampler_logprob(experience: Experience) -> Tensor:

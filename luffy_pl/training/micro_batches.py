@@ -49,7 +49,12 @@ def rows_by_step(experience: Experience) -> list[list[int]]:
 
 
 def micro_batches(
-    experience: Experience, rows: list[int], *, token_budget: int, shares_prompts: bool
+    experience: Experience,
+    rows: list[int],
+    *,
+    token_budget: int,
+    shares_prompts: bool,
+    packs_rows: bool = True,
 ) -> list[MicroBatch]:
     """Cut those of `rows` that have a token to learn from into micro-batches.
 
@@ -58,6 +63,7 @@ def micro_batches(
     Args:
         token_budget: most tokens of a micro-batch.
         shares_prompts: whether the rows of a group in a micro-batch share their prompt's tokens.
+        packs_rows: whether they go through the model without padding.
     """
     host, device = experience.on_host, experience.token_ids_NL.device
     lengths = host.num_tokens_N.tolist()
@@ -65,14 +71,19 @@ def micro_batches(
     rows = [row for row in rows if is_trained[row]]
     group_N = host.group_N.tolist()
     prompt_N = prompt_lengths(host, shares_prompts)
+    of_rows = [lengths[row] for row in rows]
     if host.micro_N is not None:
         cut = by_number(host.micro_N.tolist(), rows)
     else:
-        positions = micro_batch_rows(
-            [lengths[row] for row in rows],
-            token_budget=token_budget,
-            group=[group_N[row] for row in rows],
-            num_prompt=[prompt_N[row] for row in rows],
+        positions = (
+            micro_batch_rows(
+                of_rows,
+                token_budget=token_budget,
+                group=[group_N[row] for row in rows],
+                num_prompt=[prompt_N[row] for row in rows],
+            )
+            if packs_rows
+            else rows_of_like_length(of_rows, token_budget=token_budget)
         )
         cut = [[rows[i] for i in batch] for batch in positions]
     micros = []
@@ -140,6 +151,17 @@ def micro_batch_rows(
         else:
             batches.append([row])
             used.append(num_tokens[row])
+    return batches
+
+
+def rows_of_like_length(num_tokens: Sequence[int], *, token_budget: int) -> list[list[int]]:
+    """Distribute rows that go side by side, whose padding counts; see `micro_batch_rows`."""
+    left = sorted(range(len(num_tokens)), key=lambda row: (-num_tokens[row], row))
+    batches = []
+    while left:
+        room = max(1, token_budget // num_tokens[left[0]])
+        batches.append(left[:room])
+        left = left[room:]
     return batches
 
 

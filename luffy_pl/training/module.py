@@ -195,7 +195,8 @@ class LuffyModule(L.LightningModule):
         steps = experience.step_imitates
         dealt = deal_rows(
             experience,
-            self.all_ranks,
+            # Micro-batches are dealt by the tokens of packed rows.
+            self.all_ranks if self.policy.packs_rows else None,
             token_budget=self.token_budget,
             shares_prompts=self.policy.shares_prompts,
         )
@@ -262,8 +263,6 @@ class LuffyModule(L.LightningModule):
             self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
 
-    # -- one optimizer step ------------------------------------------------------------------
-
     def _backward_minibatch(
         self, experience: Experience, rows: list[int], *, before: Before, seen: Seen
     ) -> BackwardPass:
@@ -293,19 +292,17 @@ class LuffyModule(L.LightningModule):
         if fault("nan_loss", self.trainer.global_step):
             not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
             experience = dataclasses.replace(experience, advantage_N=not_finite_N)
-        step = self.step_of(experience, rows)
+        step, ranks = self.step_of(experience, rows), self.trainer.world_size
         done = backward_micro_batches(
             self.policy,
-            learned_and_read(
-                experience, rows, step, self.micro_batches, num_ranks=self.trainer.world_size
-            ),
+            learned_and_read(experience, rows, step, self.micro_batches, num_ranks=ranks),
             step=step,
             forwards=self.forwards,
             before=before,
             frozen=self.frozen,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
-            backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
+            backward=lambda loss: self.manual_backward(loss * ranks),
         )
         if self.objective.entropy.target_nats is not None:
             total = self.sum_over_ranks(done.entropy)
@@ -367,6 +364,7 @@ class LuffyModule(L.LightningModule):
             policy=self.policy,
             frozen=self.frozen,
             kl=self.objective.kl,
+            distillation=self.objective.distillation,
             kl_controller=self.kl_controller,
             forwards=self.forwards,
             device=self.device,
@@ -389,6 +387,7 @@ class LuffyModule(L.LightningModule):
             rows,
             token_budget=self.token_budget,
             shares_prompts=self.policy.shares_prompts,
+            packs_rows=self.policy.packs_rows,
         )
         missing = self._max_over_ranks(max(1, len(micros))) - len(micros)
         return micros + missing * [silent(experience)]

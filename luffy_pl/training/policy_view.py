@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from luffy_pl.experience.collate import candidates
+from luffy_pl.experience.policy_view import ScoredBy
 from luffy_pl.objective.kl import kl_estimate
-from luffy_pl.objective.settings import KlConfig
+from luffy_pl.objective.settings import DistillationConfig, KlConfig
 from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.policy import Policy
@@ -30,6 +31,7 @@ class TrainedPolicyView:
     Args:
         frozen: holds the reference of the KL, if the run has one.
         kl, kl_controller: settings and current coefficient of the KL to the reference.
+        distillation: what a teacher adds, if the run has one.
         forwards: counts the passes.
         micro_batches: cuts rows into what one forward pass takes, as many on every rank.
         sum_over_ranks: adds up a tensor over ranks.
@@ -39,10 +41,21 @@ class TrainedPolicyView:
     frozen: FrozenModels
     kl: KlConfig
     kl_controller: KlController
+    distillation: DistillationConfig | None
     forwards: ForwardCount
     device: torch.device
     micro_batches: Callable[[Experience, list[int]], list[MicroBatch]]
     sum_over_ranks: Callable[[Tensor], Tensor]
+
+    def on_servers(self, phase: int) -> dict[ScoredBy, str]:
+        """See `PolicyView.on_servers`."""
+        found: dict[ScoredBy, str] = {}
+        if self.frozen.is_served(self.kl.model) and self.kl_controller.at(phase):
+            found["reference"] = self.kl.model
+        teacher = self.distillation
+        if teacher and self.frozen.is_served(teacher.model) and teacher.coefficient(phase):
+            found["teacher"] = teacher.model
+        return found
 
     @torch.no_grad()
     def reward_penalty(self, experience: Experience) -> Tensor | None:
@@ -57,8 +70,10 @@ class TrainedPolicyView:
         sums_N = torch.zeros(len(experience.reward_N), dtype=torch.double, device=self.device)
         for micro in self.micro_batches(on_device, list(range(len(sums_N)))):
             current_nt, _ = logprobs(self.policy, micro, forwards=self.forwards)
-            with self.frozen.scoring(self.kl.model) as reference:
-                reference_nt, _ = logprobs(reference, micro, forwards=passes)
+            reference_nt = micro.rows.reference_logprob_NT
+            if reference_nt is None:
+                with self.frozen.scoring(self.kl.model) as reference:
+                    reference_nt, _ = logprobs(reference, micro, forwards=passes)
             difference_nt = kl_estimate(current_nt, reference_nt, self.kl.estimator)
             sums_N[micro.index_n] = difference_nt.sum(dim=1, dtype=torch.double)
         count_N = on_device.response_mask_NT.sum(dim=1)

@@ -92,6 +92,14 @@ def quickstart(*overlays, **settings):
          "expert.every_n_phases", "rows that the policy did not"),
         ([], {f"{OBJECTIVE}.distillation": '{"coef": 0.0, "clip": 1.0}'},
          f"{OBJECTIVE}.distillation.clip", "distillation.coef"),
+        ([], {"data.train.max_bad_share": 0.5}, "data.train.max_bad_share", "on_bad_row: skip"),
+        (["recipe/opd"], {"data.train.hint_template": "{question}{hint}"},
+         "data.train.hint_template", "a hint to write"),
+        (["hardware/servers"], {"data.engine.server.folder": "/tmp"},
+         "data.engine.server.folder", "server.transfer: file"),
+        (["hardware/servers"], {"data.engine.server.transfer": "file",
+                                "data.engine.server.nccl_port": 29601},
+         "data.engine.server.nccl_port", "server.transfer: nccl"),
         ([], {"model.optimizer.non_finite.policy": "raise",
               "model.optimizer.non_finite.max_total": 5},
          "model.optimizer.non_finite.max_total", "non_finite.policy: skip"),
@@ -119,6 +127,27 @@ def test_dropped_where_a_later_file_makes_it_so_and_said(command_line, tmp_path,
     assert {line.partition("=")[0] for line in lines} == dropped
     assert all(("conf/quickstart.yaml" in line and f"conf/{overlay}" in line) or "command" in line
                for line in lines)  # fmt: skip
+
+
+def test_a_base_may_word_hints_for_recipes_that_give_some():
+    """The quickstart does; a recipe without hints leaves its words alone."""
+    for overlays in ([], ["recipe/opd"], ["recipe/opsd"], ["recipe/ghpo"]):
+        config = flat(compose(quickstart(*overlays)))
+        assert config["data.train.hint_template"] == "<book>{question}{hint}"
+    own = {"data.train.hint_template": "<book>{hint}{question}"}
+    for recipe in ("recipe/opsd", "recipe/ghpo"):
+        config = flat(compose(quickstart(recipe, **own)))
+        assert config["data.train.hint_template"] == own["data.train.hint_template"]
+
+
+def test_the_default_of_an_earlier_version_is_no_setting(tmp_path, command_line):
+    """Its config.yaml holds `max_bad_share: 0.005`, which nobody had set."""
+    shown = command_line(*quickstart(), "--print_config").stdout
+    assert "max_bad_share: 0.1\n" in shown
+    earlier = shown.replace("max_bad_share: 0.1\n", "max_bad_share: 0.005\n")
+    (tmp_path / "whole.yaml").write_text(earlier)
+    again = command_line("fit", "--config", tmp_path / "whole.yaml", "--print_config")
+    assert again.returncode == 0, again.stderr
 
 
 def test_a_dropped_setting_is_the_default():
@@ -206,6 +235,7 @@ def test_the_table_names_settings_and_no_chain_is_longer_than_the_rounds():
     optional = {
         "model.optimizer.sft",
         f"{ROLLOUT}.guidance",
+        f"{ROLLOUT}.teacher_prompt",
         f"{OBJECTIVE}.distillation",
         f"{OBJECTIVE}.divergence",
         *(f"{OBJECTIVE}.{name}.schedule" for name in ("sft", "entropy", "kl")),

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 from composing import composed
 
+from luffy_pl.config.cross_checks import check_replicas
 from luffy_pl.config.trainer_checks import HONOURED, REPLACED, check_trainer
 from luffy_pl.errors import ConfigError
 from luffy_pl.process.ranks import count_ranks
@@ -183,3 +184,23 @@ def test_kinds_of_devices_and_processes_that_cannot_train_are_refused(name, valu
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "fsdp"])
 def test_other_strategies_are_left_to_lightning(strategy):
     check_trainer(with_trainer(strategy=strategy))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["--model.policy.replicas", "2"], "trainer.strategy shards none"),
+        (["--model.policy.replicas", "2", "--trainer.devices", "2"], "shards none"),
+        (["--config", "conf/hardware/cpu_two_ranks.yaml", "--model.policy.replicas", "2"],
+         "must divide the number of ranks, 2, and leave each copy more than one"),
+    ],
+)  # fmt: skip
+def test_copies_that_the_ranks_cannot_hold_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        check_replicas(quickstart(*settings))
+
+
+def test_one_copy_for_each_node():
+    check_replicas(quickstart())
+    nodes = ("conf/hardware/eight_gpus.yaml", "conf/hardware/two_nodes.yaml")
+    check_replicas(quickstart(*(word for file in nodes for word in ("--config", file))))

@@ -82,12 +82,18 @@ def test_a_template_file_that_cannot_be_read(tmp_path, tokenizer):
     assert f"cannot be read (FileNotFoundError), got '{absent}'" in message
 
 
-def test_a_template_that_asks_for_the_date_gets_a_fixed_one(make_tokenizer):
-    dated = (
+@pytest.mark.parametrize(
+    "dated",
+    [
         "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}"
-        "{% endif %}{{ date_string }}{% if add_generation_prompt %}A:{% endif %}"
-    )
-    assert render_prompt(make_tokenizer(dated), [USER]) == "26 Jul 2024A:"
+        "{% endif %}{{ date_string }}",
+        "{{ strftime_now('%d %b %Y') }}",
+    ],
+    ids=["Llama", "SmolLM3"],
+)
+def test_a_template_that_asks_for_the_date_gets_a_fixed_one(make_tokenizer, dated):
+    template = dated + "{% if add_generation_prompt %}A:{% endif %}"
+    assert render_prompt(make_tokenizer(template), [USER]) == "26 Jul 2024A:"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ ALIKE = {
     "nothing is given": "{{ tools is none }}{{ documents is none }}{{ absent is defined }}"
     "{{ absent }}" + OPENED,
     "special tokens": "{{ bos_token }}{{ eos_token }}{{ pad_token }}" + OPENED,
-    "date": "{{ date_string }}{{ strftime_now('%Y') }}" + OPENED,
+    "date": "{{ date_string }}{{ strftime_now('%%') }}" + OPENED,
     "split": "{{ messages[0].content.split('+')[0].strip() | upper }}" + OPENED,
     **{file.name: file.read_text() for file in sorted(TEMPLATES.iterdir())},
 }

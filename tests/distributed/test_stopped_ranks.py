@@ -1,5 +1,6 @@
 """Two sharded ranks: asked to stop, then killed while they save; the run that was neither."""
 
+import shutil
 import signal
 import subprocess
 import time
@@ -32,6 +33,18 @@ RUN = [
     "--model.frozen.average", "{weights: ema, rate: 0.5}",
     "--data.rollout.num_phases", "4",
     "--checkpoint.every_n_phases", "3",
+]  # fmt: skip
+
+AHEAD = [
+    "--config", "conf/quickstart.yaml",
+    "--config", "conf/recipe/truncated_importance_sampling.yaml",
+    "--config", "conf/hardware/cpu_two_ranks.yaml", "--config", "conf/hardware/one_step_off.yaml",
+    "--config", "conf/hardware/lora.yaml", "--model.optimizer.lr", "0.005", *SMALL,
+    # Two models that follow the adapters, one of them behind by up to two phases.
+    "--model.frozen", "{copied: {weights: copy, every_n_phases: 2}, average: {weights: ema}}",
+    "--model.objective.distillation", "{model: copied}",
+    "--model.objective.kl", "{coef: 0.05, model: average}",
+    "--checkpoint.every_n_phases", "1", "--checkpoint.keep", "3",
 ]  # fmt: skip
 
 
@@ -80,3 +93,24 @@ def test_stopped_then_killed_in_a_save_is_the_run_that_was_not(luffy_pl, start, 
 @pytest.mark.long
 def test_ranks_that_share_an_engine_stop_together(start, tmp_path):
     stopped(start, tmp_path, *SHARED_ENGINE, phase=2, timeout=60)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_adapters_and_what_follows_them_continue_where_phases_overlap(luffy_pl, tmp_path):
+    """A resumed run samples its first phase again: so does one that is extended at that phase."""
+
+    def fit(name, num_phases, *more):
+        phases = ["--data.rollout.num_phases", num_phases]
+        done = luffy_pl("fit", *AHEAD, *phases, "--run_dir", tmp_path / name, *more, ranks=2)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    resumed = ["--resume", "true"]
+    fit("extended", 3)
+    fit("extended", 5, *resumed)
+    fit("cut", 5)
+    # As a crash in phase 4 leaves it, one phase after the copy was taken.
+    for phase in (4, 5):
+        shutil.rmtree(tmp_path / "cut" / "checkpoints" / f"phase-{phase:06}")
+    fit("cut", 5, *resumed)
+    assert differences(tmp_path / "extended", tmp_path / "cut") == []

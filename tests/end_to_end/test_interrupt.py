@@ -64,8 +64,10 @@ def ends_at(process, number, *, after_s, leader):
     process.send_signal(number)
     code = process.wait(60)
     said = process.stderr.read()
-    assert code == {signal.SIGINT: 130}.get(number, 143), (after_s, said)
     assert time.monotonic() - sent_s < WITHIN_S, (after_s, said)
+    if code == -number and not said:
+        return  # on a busy machine Python had not come to the first line of the command
+    assert code == {signal.SIGINT: 130}.get(number, 143), (after_s, said)
     assert "Traceback" not in said
     assert re.search(r"luffy-pl: (terminated|interrupted) \[\d+\]$", said.strip()), (after_s, said)
     assert left_running(leader) == 0

@@ -7,6 +7,8 @@ import pytest
 import torch
 from estimate_plans import A_DEVICE, A_SHAPE, a_plan, bench_arguments
 
+from luffy_pl.attention.packed import packing
+from luffy_pl.attention.packing import pack
 from luffy_pl.bench.workload import make_model
 from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.devices import GIB
@@ -21,9 +23,7 @@ from luffy_pl.estimate.memory import (
 )
 from luffy_pl.estimate.plan import read_shape
 from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
-from luffy_pl.policy.attention import packing
 from luffy_pl.policy.lora import LoraConfig, add_adapters
-from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
 
 PAPER = ("estimate", "--config", "conf/luffy.yaml")
@@ -277,6 +277,43 @@ def test_seconds_by_hand():
     compute_s = 6 * (2 * 600 + 4 * 20 * 25) / (0.4 * 1e6)
     assert phase.generate_s == pytest.approx(10 * max((2000 + 1200) / (0.6 * 1e6), compute_s))
     assert A_DEVICE.memory < GIB
+
+
+def test_rounds_after_a_failure_by_hand():
+    plan = a_plan(shards=2, rounds_again=3, rows_again=1.5)
+    phase = estimate_phase(A_SHAPE, plan, A_DEVICE, response_tokens=10)
+    # three rounds of 4 prompts x 1.5 rows x 10 tokens; 3 rows at once on each of two engines
+    assert phase.tokens_again == 3 * 60
+    compute_s = 3 * (2 * 600 + 4 * 20 * 25) / (0.4 * 1e6)
+    again_s = 3 * 10 * max((2000 + 3 * 25 * 8) / (0.6 * 1e6), compute_s)
+    assert phase.again_s == pytest.approx(again_s)
+    without = estimate_phase(A_SHAPE, a_plan(shards=2), A_DEVICE, response_tokens=10)
+    assert dataclasses.replace(phase, tokens_again=0.0, again_s=0.0) == without
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "rounds", "rows", "sampled"),
+    [
+        ("luffy", (), 0, 0.0, 7),
+        ("ghpo", (), 3, 8.0, 8),
+        ("ghpo", ("--data.rollout.guidance.chance", "0.5"), 3, 4.0, 8),
+        ("pope", (), 0, 0.0, 8),
+        ("guide", ("--data.rollout.guidance.rows", "2"), 1, 2.0, 8),
+        ("bread", (), 4, 4.0, 8),
+    ],
+)
+def test_which_groups_are_sampled_again(command_line, recipe, settings, rounds, rows, sampled):
+    """A beginning that waits for a failure is no given row at first."""
+    files = ("--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml")
+    done = command_line("estimate", *files, *settings, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    plan = found["plan"]
+    assert (plan["rounds_again"], plan["rows_again"]) == (rounds, rows)
+    assert plan["rollouts_per_prompt"] == sampled
+    assert (found["phase"]["again_s"] > 0) == (rounds > 0)
+    table = command_line("estimate", *files, *settings).stdout
+    assert ("groups that fail are sampled again: if all do" in table) == (rounds > 0)
 
 
 def test_lengths_by_hand():

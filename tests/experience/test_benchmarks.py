@@ -15,6 +15,7 @@ from luffy_pl.reward.reward import RewardConfig
         ({"samples_per_problem": 4}, "greedy decoding gives the same answer every time"),
         ({"top_p": 0.5}, "top_p: has no effect: greedy decoding"),
         ({"reward": RewardConfig(terms={"format": 1.0})}, "reward.terms: has no effect"),
+        ({"source": PromptSource("x.jsonl", max_bad_share=0.5)}, "max_bad_share: has no effect"),
     ],
 )
 def test_settings_that_cannot_be(settings, words):

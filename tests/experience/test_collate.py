@@ -12,7 +12,7 @@ from luffy_pl.experience.collate import Steps, collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import GroupAdvantage
 from luffy_pl.records import Group, Prompt, Response, Verdict
-from luffy_pl.training.micro_batches import micro_batch_rows
+from luffy_pl.training.micro_batches import micro_batch_rows, rows_of_like_length
 
 
 def response(source, tokens, correct, logprobs=None):
@@ -174,3 +174,10 @@ def test_nothing_sampled_lacks_no_logprobs():
     assert made(only_expert).sampler_logprob_NT is not None
     assert made(only_expert, group()).sampler_logprob_NT is None
     assert made(only_expert, group(logprobs=(-1.0, -2.0))).sampler_logprob_NT is not None
+
+
+def test_rows_side_by_side_count_their_padding():
+    found = rows_of_like_length([5, 9, 2, 8, 3], token_budget=18)
+    assert found == [[1, 3], [0, 4, 2]]
+    assert rows_of_like_length([30, 4], token_budget=18) == [[0], [1]]
+    assert rows_of_like_length([], token_budget=18) == []

@@ -122,9 +122,18 @@ def test_the_best_phase_is_kept_and_found_again(fit, tmp_path, monkeypatch):
 
 
 def test_a_metric_that_is_never_logged_is_said(fit):
-    done = fit("--checkpoint.best", "val/test_score/nowhere", phases=1)
+    done = fit("--checkpoint.best", "actor/grad_nrm", phases=2)
     assert done.returncode == 0
-    assert "checkpoint.best: val/test_score/nowhere was never logged" in done.stderr
+    early = "checkpoint.best: actor/grad_nrm is not logged yet; did you mean actor/grad_norm?"
+    assert early in done.stderr.split("phase 2")[0]
+    assert "checkpoint.best: actor/grad_nrm was never logged" in done.stderr
+
+
+def test_the_accuracy_of_no_benchmark_is_refused_before_anything_loads(fit, tmp_path):
+    done = fit("--checkpoint.best", "val/test_score/heldut", phases=1)
+    assert done.returncode == 2
+    assert "checkpoint.best: is the accuracy of no benchmark of this run" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.case(9)

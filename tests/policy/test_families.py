@@ -1,27 +1,42 @@
 """No family of causal language models is trained as something else than it is."""
 
 import pytest
-from policy.families import BEGIN, END, PAGE, families, judged, table
+from policy.families import (
+    BEGIN,
+    CASES,
+    END,
+    PAGE,
+    families,
+    gradient_gap,
+    judged,
+    own_model,
+    table,
+    tiny_model,
+)
 
-USED = [
+from luffy_pl.policy.policy import Policy
+
+PACKED = [
     "qwen2", "qwen3", "qwen3_moe", "llama", "mistral", "gemma2", "gemma3_text", "phi3", "olmo3",
-    "granite", "cohere2", "glm4", "smollm3", "gpt_oss", "qwen2_moe", "deepseek_v3",
+    "granite", "granitemoe", "cohere2", "glm4", "smollm3", "gpt_oss", "qwen2_moe", "deepseek_v3",
 ]  # fmt: skip
-# Attention with a soft cap or sinks.
-REFUSED = {"gemma2", "gpt_oss"}
+# Linear attention, state space models, convolutions; learned positions that the model counts.
+PADDED = ["qwen3_5_text", "qwen3_next", "granitemoehybrid", "mamba", "gptj"]
 # Composite, without a library, or of sizes that follow from each other in a way of their own.
 MOST_NOT_JUDGED = 14
 
 
-@pytest.mark.parametrize("family", USED)
+@pytest.mark.parametrize("family", PACKED + PADDED)
 def test_a_family_that_is_used(family):
-    verdict, reason = judged(family)
-    assert verdict == ("refused" if family in REFUSED else "equal"), reason
+    assert judged(family) == ("packed" if family in PACKED else "padded", "")
 
 
-@pytest.mark.parametrize("family", ["gemma2", "vaultgemma"])
-def test_without_a_soft_cap_on_attention_it_is_taken(family):
-    assert judged(family, attn_logit_softcapping=None, final_logit_softcapping=5.0)[0] == "equal"
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "qwen3_5_text", "granitemoehybrid"])
+def test_gradients_are_those_of_rows_alone(family):
+    """A small cap, so that it bends every score."""
+    settings = {"attn_logit_softcapping": 2.0} if family == "gemma2" else {}
+    policy = Policy(tiny_model(family, **settings)).train()
+    assert gradient_gap(policy, own_model(family, **settings), *CASES[3]) < 1e-4
 
 
 @pytest.fixture(scope="module")

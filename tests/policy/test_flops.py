@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from policy.families import tiny_config
 from training.test_gradient_invariance import tiny_policy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from luffy_pl.policy.flops import (
     ForwardCount,
     ModelSize,
+    attention_size,
     causal,
     model_size,
     sampling_flops,
@@ -35,6 +37,13 @@ def test_heads_may_be_wider_than_the_hidden_states():
         num_attention_heads=2, num_key_value_heads=1, head_dim=16,
     )  # fmt: skip
     assert model_size(LlamaForCausalLM(config)).attention == 32
+
+
+def test_layers_without_attention_attend_to_nothing():
+    hybrid = tiny_config("qwen3_5_text")
+    kinds = hybrid.layer_types
+    assert attention_size(hybrid)[0] == kinds.count("full_attention") < len(kinds)
+    assert attention_size(tiny_config("mamba")) == (0, 0, 0, 0)
 
 
 def test_a_forward_pass_by_hand():

@@ -117,6 +117,9 @@ def test_a_teacher_without_weights_is_named_by_its_own_setting(tmp_path):
         ({"weights": "path"}, "path: is not set"),
         ({"weights": "ema", "rate": 1.5}, "rate: must be above 0 and at most 1"),
         ({"weights": "copy", "every_n_phases": 0}, "every_n_phases: must be at least 1"),
+        ({"weights": "server"}, "url: is no address"),
+        ({"weights": "server", "url": "host:8000"}, "url: is no address, got 'host:8000'"),
+        ({"weights": "path", "path": "x", "timeout_s": 9.0}, "timeout_s: has no effect with"),
     ],
 )
 def test_wrong_fields(fields, said):

@@ -5,8 +5,8 @@ import torch
 from training.test_gradient_invariance import VOCAB, in_double, tiny_policy
 from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from luffy_pl.attention.packing import flash_boundaries, pack, side_by_side, unpack
 from luffy_pl.errors import ModelError
-from luffy_pl.policy.packing import flash_boundaries, pack, unpack
 from luffy_pl.policy.policy import Policy
 
 NUM_TOKENS = (5, 12, 9)
@@ -127,11 +127,15 @@ def test_attention_does_not_guess_where_rows_begin():
         tiny_policy().language_model(input_ids=torch.ones(1, 4, dtype=torch.long))
 
 
-def test_layers_that_carry_a_state_are_refused():
-    model = qwen()
-    model.config.layer_types = ["full_attention", "linear_attention"]
-    with pytest.raises(ModelError, match="linear_attention"):
-        Policy(model)
+def test_rows_side_by_side_by_hand():
+    ids_NL = torch.tensor([[7, 8, 9, 0, 0], [4, 5, 6, 1, 0]])
+    mask_NT = torch.tensor([[False, True, False, False], [False, True, True, False]])
+    rows = side_by_side(ids_NL, mask_NT, (3, 4))
+    assert rows.token_ids_nK.tolist() == [[7, 8, 9], [4, 5, 6]]
+    assert rows.place_M.tolist() == [1, 4, 5]
+    assert rows.target_M.tolist() == [9, 6, 1]
+    back = unpack(torch.tensor([1.0, 2.0, 3.0]), rows, mask_NT)
+    assert back.tolist() == [[0, 1, 0, 0], [0, 2, 3, 0]]
 
 
 def test_packing_by_hand():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from policy.families import CASES, gap, tiny_model
 
+from luffy_pl.attention import blocks, packed
 from luffy_pl.errors import ModelError
-from luffy_pl.policy import attention, blocks, self_check
+from luffy_pl.policy import self_check
 from luffy_pl.policy.policy import Policy
 
 
@@ -17,20 +18,46 @@ def test_a_window_that_only_the_mask_knows_is_kept():
     assert gap(policy, tiny_model("qwen2_moe"), *CASES[3]) < 1e-4
 
 
+@pytest.fixture
+def said(caplog):
+    """Why a policy does not pack rows."""
+
+    def of(model):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="luffy_pl.policy.policy"):
+            policy = Policy(model)
+        assert not policy.packs_rows
+        [line] = [record.getMessage() for record in caplog.records if "side by side" in record.msg]
+        assert "\n" not in line
+        return line
+
+    return of
+
+
 @pytest.mark.parametrize(
     "family", ["recurrent_gemma", "bart", "mbart", "pegasus", "marian", "blenderbot"]
 )
-def test_rows_that_reach_into_the_next_are_refused(family):
-    with pytest.raises(ModelError, match="a row reaches into the next one") as found:
-        Policy(tiny_model(family))
+def test_rows_that_would_reach_into_the_next_go_side_by_side(said, family):
+    assert "a row reaches into the next one" in said(tiny_model(family))
+
+
+def test_layers_of_another_kind_are_named(said):
+    assert "mixing packed rows (linear_attention)" in said(tiny_model("qwen3_5_text"))
+
+
+def test_a_lost_window_is_named(said, monkeypatch):
+    monkeypatch.setattr(packed.RowMask, "band", lambda *_: None)
+    assert "the window of its attention, 16 tokens, is not kept" in said(tiny_model("mistral"))
+
+
+def test_a_token_that_sees_those_behind_it_is_refused(monkeypatch):
+    model = tiny_model("mamba")
+    mixer = model.backbone.layers[0].mixer
+    plain = mixer.forward
+    monkeypatch.setattr(mixer, "forward", lambda x, **kwargs: plain(x, **kwargs) + x.mean(1, True))
+    with pytest.raises(ModelError, match="padded rows are off by") as found:
+        Policy(model)
     assert found.value.exit_code == 4
-    assert "\n" not in str(found.value)
-
-
-def test_a_lost_window_is_named(monkeypatch):
-    monkeypatch.setattr(attention.RowMask, "band", lambda *_: None)
-    with pytest.raises(ModelError, match="the window of its attention, 16 tokens, is not kept"):
-        Policy(tiny_model("mistral"))
 
 
 def test_a_lost_transform_is_named(monkeypatch):
@@ -40,7 +67,7 @@ def test_a_lost_transform_is_named(monkeypatch):
         Policy(tiny_model("granite", logits_scaling=8.0))
 
 
-def test_shared_tokens_that_are_mixed_up_are_named(monkeypatch):
+def test_shared_tokens_that_are_mixed_up_are_named(said, monkeypatch):
     inner = blocks.starts
 
     def shifted(packed):
@@ -48,8 +75,7 @@ def test_shared_tokens_that_are_mixed_up_are_named(monkeypatch):
         return start_N, lead_N + 1
 
     monkeypatch.setattr(blocks, "starts", shifted)
-    with pytest.raises(ModelError, match="a beginning that rows share"):
-        Policy(tiny_model("llama"))
+    assert "a beginning that rows share" in said(tiny_model("llama"))
 
 
 def test_nothing_is_drawn_and_nothing_stays():
@@ -60,6 +86,14 @@ def test_nothing_is_drawn_and_nothing_stays():
     assert all(weight.grad is None for weight in policy.parameters())
     assert not any(weight.is_inference() for weight in [*policy.parameters(), *policy.buffers()])
     assert "forward" not in vars(model.get_output_embeddings())
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "granitemoe", "llama"])
+def test_the_loss_of_a_router_is_left_out_and_said(caplog, family):
+    with caplog.at_level(logging.WARNING, logger="luffy_pl.policy.policy"):
+        Policy(tiny_model(family, **{} if family == "llama" else {"router_aux_loss_coef": 0.25}))
+    said = [record.getMessage() for record in caplog.records if "router" in record.msg]
+    assert said == [] if family == "llama" else "(router_aux_loss_coef 0.25)" in said[0]
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -129,7 +163,7 @@ def test_rows_beyond_which_rotary_frequencies_change_are_refused(rope):
 
 
 @pytest.mark.parametrize("unlucky", [[0], [0, 1]])
-def test_tokens_are_taken_twice_before_a_model_is_refused(monkeypatch, unlucky):
+def test_tokens_are_taken_twice_before_rows_are_not_packed(said, monkeypatch, unlucky):
     """Rounding that sends a token to another expert is seen with some tokens alone."""
     model = tiny_model("llama")
     drawn = [self_check.two_rows(model, (), seed)[0] for seed in unlucky]
@@ -141,8 +175,7 @@ def test_tokens_are_taken_twice_before_a_model_is_refused(monkeypatch, unlucky):
 
     monkeypatch.setattr(self_check.SelfCheck, "alone", alone)
     if unlucky == list(self_check.SEEDS):
-        with pytest.raises(ModelError, match="off by 1 nats"):
-            Policy(model)
+        assert "packed rows are off by 1 nats" in said(model)
     else:
         assert Policy(model).gap_nats < 1e-4
 

@@ -8,10 +8,10 @@ from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
 
+from luffy_pl.attention.packing import pack
 from luffy_pl.errors import ConfigError, ModelError
 from luffy_pl.policy.frozen import WholeModel
 from luffy_pl.policy.lora import whole
-from luffy_pl.policy.packing import pack
 from luffy_pl.policy.policy import Policy
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.sharding import Sharding, meshes, shard_policy

@@ -15,18 +15,19 @@ def test_bins_are_round_and_few(spread, width):
 
 
 def test_a_histogram_counts_every_answer():
-    drawn = histogram("t", "", "tokens", {"correct": [10, 11, 12, 80], "incorrect": [80, 81]})
+    lengths = {"correct": {10: 1, 11: 1, 12: 2, 80: 1}, "incorrect": {80: 1, 81: 1}}
+    drawn = histogram("t", "", "tokens", lengths)
     correct, incorrect = drawn.lines
     # Bins of 5 from 10 to 14 up to 80 to 84.
     assert (drawn.width, correct.x[0], correct.x[-1]) == (5, 12.5, 82.5)
-    assert (correct.y[0], correct.y[-1], sum(correct.y)) == (3, 1, 4)
+    assert (correct.y[0], correct.y[-1], sum(correct.y)) == (4, 1, 5)
     assert (incorrect.y[-1], sum(incorrect.y)) == (2, 2)
 
 
 def test_nothing_to_draw():
     assert figure("t", "", "phase", [Line("a", [], [])]) is None
     assert figure("t", "", "phase", [Line("a", [1], [math.nan])]) is None
-    assert histogram("t", "", "tokens", {"correct": []}) is None
+    assert histogram("t", "", "tokens", {"correct": {}}) is None
 
 
 def test_points_that_are_no_numbers_are_left_out_with_their_intervals():

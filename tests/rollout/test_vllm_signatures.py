@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import inspect
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_llm_knows_every_argument(monkeypatch, has_gpu, size):
     from vllm.engine.arg_utils import EngineArgs
 
     asked = {}
-    monkeypatch.setattr(vllm, "LLM", lambda model, **arguments: asked.update(arguments))
+    monkeypatch.setattr(vllm, "LLM", lambda model, **arguments: asked.update(arguments) or Mock())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     dist = torch.distributed

@@ -67,6 +67,46 @@ def test_adapters_arrive_merged(run, base_path):
         WeightSync().sync(trainer, module)
 
 
+@pytest.fixture
+def packed(vllm, monkeypatch):
+    """Shapes of the matrices that vLLM puts in the order of its kernels."""
+    from vllm import _custom_ops
+
+    shapes, pack = [], _custom_ops.create_onednn_mm
+    monkeypatch.setattr(
+        _custom_ops,
+        "create_onednn_mm",
+        lambda weight, *more: (shapes.append(tuple(weight.t().shape)), pack(weight, *more))[1],
+    )
+    return shapes
+
+
+@pytest.mark.parametrize("engine", ["vllm"], indirect=True)
+def test_each_matrix_is_packed_once(run, packed):
+    """The tied one as a head, and not as the embedding."""
+    trainer, module = run
+    config = module.policy.language_model.config
+    WeightSync().sync(trainer, module)
+    assert len(packed) == 4 * config.num_hidden_layers + 1
+    assert [rows for rows, _ in packed].count(64) == 1 + 2 * config.num_hidden_layers
+
+
+@pytest.mark.parametrize("engine", ["vllm"], indirect=True)
+def test_beside_adapters_only_layers_that_have_one_are_packed_again(run, packed, base_path):
+    trainer, module = run
+    lora = LoraConfig(rank=4, alpha=8.0, target_modules=("v_proj", "down_proj"))
+    module.policy_config = PolicyConfig(base_path, lora=lora)
+    module.policy = load_policy(module.policy_config, base_path).eval()
+    WeightSync().sync(trainer, module)
+    packed.clear()
+    with torch.no_grad():
+        for weight in module.policy.trained_weights():
+            weight += 0.1 * torch.randn_like(weight)
+    WeightSync().sync(trainer, module)
+    assert trainer.callback_metrics["sync/logprob_gap_nats"] < 1e-4
+    assert len(packed) == 2 * module.policy.language_model.config.num_hidden_layers
+
+
 @pytest.mark.case(32)
 def test_a_stale_head_stops_the_run(run, engine, monkeypatch):
     """The tied head is left out, as iterating over named_parameters would."""
@@ -80,7 +120,7 @@ def test_a_stale_head_stops_the_run(run, engine, monkeypatch):
             kept["model.embed_tokens.weight"] = kept["lm_head.weight"]
         else:
             del kept["lm_head.weight"]
-        load(kept.items(), policy_version=policy_version)
+        load(PolicyWeights(kept, prefix=""), policy_version=policy_version)
 
     monkeypatch.setattr(engine, "load_weights", without_head)
     with pytest.raises(EngineError, match=r"disagree by .* nats after a sync") as stopped:

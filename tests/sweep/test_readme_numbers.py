@@ -54,7 +54,14 @@ ROWS = {
         "CHORD-phi": "chord_phi", "prefix guidance": "prefix_guidance", "DAPO": "dapo",
         "ExGRPO": "exgrpo",
     },
+    "06_follow_ups/middle": {
+        "before": BASE, "LUFFY": "luffy", "ReLIFT": "relift", "HPT": "hpt",
+    },
     "07_difficulty": {
+        "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
+        "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
+    },
+    "07_difficulty/middle": {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
         "hard LUFFY": "hard-luffy", "hard on-policy": "hard-on_policy",
     },
@@ -80,7 +87,7 @@ ENTROPIES = {
     "entropy of rollouts": "entropy/rollout_nats", "entropy at openers": "entropy/opener_nats",
     "at openers": "entropy/opener_nats",
 }  # fmt: skip
-BENCHMARKS = ("heldout", "longer", "shorter", "words")
+BENCHMARKS = ("heldout", "longer", "shorter", "words", "easy", "middle", "hard")
 # What stands before the table of an experiment's first world, and before that of its second.
 FOUND, FOUND_IN_MIDDLE = "**Found.**", "**Found, with a middle.**"
 

@@ -13,12 +13,12 @@ from training.test_gradient_invariance import (
 )
 
 from luffy_pl.experience.stream import SizedStream
+from luffy_pl.experience.teacher_view import teacher_view
 from luffy_pl.objective.settings import DistillationConfig, EntropyConfig, ObjectiveConfig
 from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, WholeModel
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.training.module import LuffyModule
 from luffy_pl.training.settings import OptimizerConfig
-from luffy_pl.training.teacher_view import teacher_view
 
 ADD = DistillationConfig("teacher", with_reward=False)
 SCALE = DistillationConfig("teacher", mode="scale", coef=0.5, clip=0.2)

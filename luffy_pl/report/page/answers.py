@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -37,11 +37,11 @@ TEXTS = ("extracted", "gold")
 
 @dataclass
 class AnswerLengths:
-    """Lengths in tokens; answers that could not be graded are in neither."""
+    """Number of answers by length in tokens; those that could not be graded are in neither."""
 
     title: str
-    correct: list[int] = field(default_factory=list)
-    incorrect: list[int] = field(default_factory=list)
+    correct: Counter[int] = field(default_factory=Counter)
+    incorrect: Counter[int] = field(default_factory=Counter)
 
     def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Lines of rollouts; an expert's length is not the policy's."""
@@ -49,7 +49,7 @@ class AnswerLengths:
             correct = verdict(line).get("correct")
             tokens = line.get("tokens")
             if line.get("source") != "expert" and isinstance(tokens, int) and correct is not None:
-                (self.correct if correct else self.incorrect).append(tokens)
+                (self.correct if correct else self.incorrect)[tokens] += 1
 
 
 @dataclass

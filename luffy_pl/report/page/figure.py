@@ -75,9 +75,9 @@ def finite(line: Line) -> Line:
 
 
 def histogram(
-    title: str, says: str, x_label: str, values: Mapping[str, Sequence[float]]
+    title: str, says: str, x_label: str, values: Mapping[str, Mapping[int, int]]
 ) -> Figure | None:
-    """Number of values in each bin, for each named set of non-negative values; None if empty.
+    """Number of values in each bin, for each named count of non-negative values; None if empty.
 
     Bins have a round width of at least 1, and start at a multiple of it.
     """
@@ -91,8 +91,8 @@ def histogram(
     lines = []
     for name, of_name in values.items():
         counts = [0] * num_bins
-        for value in of_name:
-            counts[math.floor(value / width) - first] += 1
+        for value, count in of_name.items():
+            counts[math.floor(value / width) - first] += count
         lines.append(Line(name, middles, counts))
     return Figure(title, says, x_label, tuple(lines), kind="bars", width=width)
 

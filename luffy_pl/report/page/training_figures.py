@@ -82,11 +82,12 @@ EXPERT = (
 TIME = (
     LoggedQuantity(
         "seconds of a phase",
-        "The whole phase, with weights copied and evaluations made, and its three large parts.",
+        "The whole phase, with weights copied and evaluations made, and its large parts.",
         {
             "all": "timing_s/phase",
             "generate": "timing_s/generate",
             "score": "timing_s/score",
+            "ask servers": "timing_s/ask",
             "train": "timing_s/train",
         },
     ),

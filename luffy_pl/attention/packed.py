@@ -1,8 +1,8 @@
 """Causal attention within each row of a packed sequence, told where rows begin, never guessing.
 
-Registered with transformers as PACKED_SDPA, together with a mask function of that name. So a model
-builds its masks as ever and hands them to its layers, but a mask is a `RowMask`: the rows of the
-packed sequence, and the rule by which the model lets a row see itself. Windows and chunks are
+Registered with transformers as PACKED_ATTENTION, together with a mask function of that name. So a
+model builds its masks as ever and hands them to its layers, but a mask is a `RowMask`: the rows of
+the packed sequence, and the rule by which the model lets a row see itself. Windows and chunks are
 therefore the model's own, whether its layers know of them or its masks alone; and a layer that is
 computed again in the backward pass has its rows with it.
 The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head; S of a row.
@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.attention.blocks import Blocks, blocks_of
+from luffy_pl.attention.capped import capped_attention
+from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
-from luffy_pl.policy.blocks import Blocks, blocks_of
-from luffy_pl.policy.packing import Packed
 
-PACKED_SDPA = "luffy_pl_packed_sdpa"
+PACKED_ATTENTION = "luffy_pl_packed"
+"""Without the letters sdpa: transformers would refuse models that are not built for that."""
 # What models pass beside a mask and a factor, and none of which changes the formula: windows are in
 # the mask, dropout is off, rows are told otherwise.
 WITHOUT_EFFECT = {
@@ -121,7 +123,7 @@ def row_mask(
     return RowMask(now.packed, mask_function, local_size)
 
 
-def packed_sdpa(
+def packed_attention(
     module: nn.Module,
     query_1hLD: Tensor,
     key_1kLD: Tensor,
@@ -129,14 +131,18 @@ def packed_sdpa(
     attention_mask: Any,
     *,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """PyTorch's attention within every row; returns [1, L, heads, D].
+    """Attention within every row; returns [1, L, heads, D].
 
     What rows share is computed again for each, which costs less than a mask for the others alone.
 
     Args:
         attention_mask: a RowMask.
+        softcap: of the scores.
+        s_aux: the sink of each head.
         others: what transformers passes to every implementation.
 
     Raises:
@@ -150,9 +156,9 @@ def packed_sdpa(
     if unknown:
         raise ModelError(
             "model.policy.attention",
-            "sdpa over packed rows does not know what this model's attention needs",
+            "attention over packed rows does not know what this model's needs",
             value=", ".join(unknown),
-            fix="use flash_attention_2, or another model",
+            fix="use another model",
         )
     if not isinstance(attention_mask, RowMask):
         raise ModelError(
@@ -169,18 +175,44 @@ def packed_sdpa(
     for place in blocks.places:
         query, key, value = (taken(x, place).transpose(1, 2) for x in tokens)
         band = attention_mask.band(query.shape[2], query.device)
-        output = nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=band,
-            is_causal=band is None,
-            scale=scaling,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
+        output = attend(query, key, value, band, scaling=scaling, cap=softcap, sink_h=s_aux)
         outputs.append(output.transpose(1, 2).flatten(0, 1))
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return (output if blocks.cell_K is None else taken(output, blocks.cell_K))[None], None
+
+
+def attend(
+    query_nhSD: Tensor,
+    key_nkSD: Tensor,
+    value_nkSD: Tensor,
+    band_SS: Tensor | None,
+    *,
+    scaling: float | None,
+    cap: float | None,
+    sink_h: Tensor | None,
+) -> Tensor:
+    """Attention of n rows, [n, h, S, D]: PyTorch's own, unless there is a soft cap or sinks."""
+    if cap is None and sink_h is None:
+        return nn.functional.scaled_dot_product_attention(
+            query_nhSD,
+            key_nkSD,
+            value_nkSD,
+            attn_mask=band_SS,
+            is_causal=band_SS is None,
+            scale=scaling,
+            enable_gqa=query_nhSD.shape[1] != key_nkSD.shape[1],
+        )
+    rows = [
+        capped_attention(
+            *row,
+            band_SS=band_SS,
+            scale=query_nhSD.shape[-1] ** -0.5 if scaling is None else scaling,
+            cap=cap,
+            sink_h=sink_h,
+        )
+        for row in zip(*(x.split(1) for x in (query_nhSD, key_nkSD, value_nkSD)), strict=True)
+    ]
+    return torch.cat(rows)
 
 
 def taken(x_KhD: Tensor, place: Tensor | slice) -> Tensor:
@@ -195,10 +227,10 @@ def taken(x_KhD: Tensor, place: Tensor | slice) -> Tensor:
 
 
 def register_attention() -> None:
-    """Make PACKED_SDPA known to transformers."""
+    """Make PACKED_ATTENTION known to transformers."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     # A loop over rows, which no two micro-batches have alike, is nothing to compile.
-    AttentionInterface.register(PACKED_SDPA, torch.compiler.disable(packed_sdpa))
-    AttentionMaskInterface.register(PACKED_SDPA, row_mask)
+    AttentionInterface.register(PACKED_ATTENTION, torch.compiler.disable(packed_attention))
+    AttentionMaskInterface.register(PACKED_ATTENTION, row_mask)

@@ -5,9 +5,9 @@ import torch
 from policy.test_packing import llama, qwen, windowed
 from training.test_gradient_invariance import VOCAB, in_double
 
-from luffy_pl.policy import blocks
-from luffy_pl.policy.blocks import blocks_of, rows_together
-from luffy_pl.policy.packing import pack
+from luffy_pl.attention import blocks
+from luffy_pl.attention.blocks import blocks_of, rows_together
+from luffy_pl.attention.packing import pack
 from luffy_pl.policy.policy import Policy
 
 

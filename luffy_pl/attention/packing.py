@@ -1,5 +1,6 @@
-"""Padded rows to one sequence without padding, and predictions back to their rows.
+"""Padded rows to what a forward pass reads, and predictions back to their rows.
 
+Rows are packed into one sequence without padding, or stay side by side.
 Shapes: n rows, L tokens, T = L - 1 predictions, K packed tokens, M predictions asked for.
 A row's last token predicts nothing, so it is not packed: a row of 5 tokens takes 4 places. Nor is
 what a row shares with the row before it: a causal model computes the same there.
@@ -18,24 +19,42 @@ from luffy_pl.process.staging import on_device
 
 
 @dataclass(frozen=True)
-class Packed:
+class Predictions:
+    """Predictions asked for, in the order of rows and positions, on the device of the rows.
+
+    place_M: place of the token that predicts, among all that the forward pass reads.
+    cell_M: where each lies in the flattened [n, T].
+    target_M: the token to be predicted there.
+    """
+
+    place_M: Tensor
+    cell_M: Tensor
+    target_M: Tensor
+
+
+@dataclass(frozen=True)
+class Packed(Predictions):
     """Rows one after the other, on the device of the rows.
 
     token_ids_1K, position_ids_1K: inputs of the model; positions start at 0 in every row.
     segment_lengths: tokens of each row, on the host, so that nobody waits for the device.
     num_shared: tokens at the beginning of each row that lie with the last row that shares none.
-    place_M: place in K of the predictions asked for, in the order of rows and positions.
-    cell_M: where each lies in the flattened [n, T].
-    target_M: the token to be predicted there.
     """
 
     token_ids_1K: Tensor
     position_ids_1K: Tensor
     segment_lengths: tuple[int, ...]
     num_shared: tuple[int, ...]
-    place_M: Tensor
-    cell_M: Tensor
-    target_M: Tensor
+
+
+@dataclass(frozen=True)
+class Padded(Predictions):
+    """Rows side by side, each with padding behind it, which no causal model sees.
+
+    token_ids_nK: K = the tokens of the longest row, less its last.
+    """
+
+    token_ids_nK: Tensor
 
 
 def pack(
@@ -76,7 +95,18 @@ def pack(
     )
 
 
-def unpack(value_M: Tensor, packed: Packed, mask_nT: Tensor) -> Tensor:
+def side_by_side(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int]) -> Padded:
+    """The rows as they are, cut behind the longest; see `pack`."""
+    width, length = token_ids_nL.shape[1], max(num_tokens) - 1
+    cell_M = mask_nT.cpu().flatten().nonzero()[:, 0]
+    row_M = cell_M // (width - 1)
+    position_M = cell_M - row_M * (width - 1)
+    places = (row_M * length + position_M, cell_M, row_M * width + position_M + 1)
+    place_M, cell_M, next_M = (x.to(token_ids_nL.device, non_blocking=True) for x in places)
+    return Padded(place_M, cell_M, token_ids_nL.flatten()[next_M], token_ids_nL[:, :length])
+
+
+def unpack(value_M: Tensor, packed: Predictions, mask_nT: Tensor) -> Tensor:
     """Values of predictions at their places in [n, T], 0 elsewhere."""
     zeros_C = value_M.new_zeros(mask_nT.numel())
     return zeros_C.index_copy(0, packed.cell_M, value_M).view(mask_nT.shape)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from luffy_pl.policy.packing import Packed
+from luffy_pl.attention.packing import Packed
 
 # A row joins longer ones if the square of the longest length is larger than that of its own by no
 # more: so many products of a query and a key cost as much as a call. A GPU multiplies faster than

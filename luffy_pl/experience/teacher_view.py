@@ -29,6 +29,13 @@ class TeacherView:
     cells_C: Tensor
     own_cells_C: Tensor
 
+    def in_place(self, own_nt: Tensor, experience: Experience) -> Tensor:
+        """Values of `rows`, [n, t], where the record has the tokens, [N, T]; NaN elsewhere."""
+        device = own_nt.device
+        found_NT = own_nt.new_full(experience.response_mask_NT.shape, torch.nan)
+        found_NT.view(-1)[self.cells_C.to(device)] = own_nt.view(-1)[self.own_cells_C.to(device)]
+        return found_NT
+
 
 def teacher_view(experience: Experience) -> TeacherView:
     """The taught rows; one row without a token to score if there are none."""
