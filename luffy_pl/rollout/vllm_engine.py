@@ -190,6 +190,8 @@ class VllmEngine:
             # Those and no others: vLLM would add what the model's own settings end with.
             ignore_eos=True,
             logprobs=0 if sampling.logprobs else None,
+            flat_logprobs=True,  # numbers in a list, and not an object for each token
+            skip_clone=True,  # each is made for one request
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -222,9 +224,9 @@ def completion_of(output: Any, policy_version: int) -> Completion:
     token_ids = tuple(output.token_ids)
     logprobs = None
     if output.logprobs is not None:
-        by_position = zip(token_ids, output.logprobs, strict=True)
+        found = output.logprobs.logprobs  # of the sampled token alone, at each place
+        assert len(found) == len(token_ids)
         # None where the engine has no number for a token, which is then not learned from.
-        found = (table[token].logprob for token, table in by_position)
         logprobs = tuple(math.nan if logprob is None else logprob for logprob in found)
     return Completion(
         token_ids=token_ids,
