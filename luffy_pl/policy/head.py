@@ -27,7 +27,7 @@ TILE_GPU = (1024, 2**27)
 KEPT = {"cpu": 2**25}
 KEPT_GPU = 2**27
 # Exponentials of a row are taken relative to one of its logits, which another may exceed by so
-# much before they are all taken anew.
+# much before they are all taken again.
 SLACK = 8.0
 
 
