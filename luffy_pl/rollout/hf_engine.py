@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from luffy_pl.attention.own import own_attention
@@ -95,20 +89,6 @@ def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
     return logprob if is_whole else logprob.log_softmax(-1)
 
 
-class ForcedTokens(LogitsProcessor):
-    """Lets every row go on with one token, whatever its scores, and keeps those."""
-
-    def __init__(self) -> None:
-        self.scores: list[Tensor] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [N, V] to keys [N, V]."""
-        self.scores.append(scores.float())
-        keys = torch.zeros_like(scores)
-        keys[:, 1] = 1
-        return keys
-
-
 class _Row(NamedTuple):
     """One answer to sample; `place` holds the numbers of its request and of its seed."""
 
@@ -155,6 +135,11 @@ class _Answer:
 
 class _Batch:
     """What a model goes on from, of rows that are sampled together, padded on the left."""
+
+    mask_NL: Tensor
+    ids_NL: Tensor
+    past: dict[str, Any]
+    num_read: int
 
     def __init__(self, model: PreTrainedModel, rows: Sequence[_Row]) -> None:
         self.model = model
@@ -212,7 +197,7 @@ class _Batch:
             ids_PL[at, pad:] = torch.tensor(prompt)
         device = self.model.device
         self.mask_NL, self.num_read = mask_PL.to(device), 0
-        self.past: dict[str, Any] = {}
+        self.past = {}
         self.ids_NL = ids_PL[:, :0].to(device)
         return self.read(ids_PL.to(device))
 
@@ -315,19 +300,18 @@ class HfEngine:
 
         Layers that carry a state along may take it for a beginning.
         """
-        prompt, padding = [1, 2, 3, 4, 5, 6], [0] * 5
+        row = _Row((0, 0), (1, 2, 3, 4, 5, 6), 0, 3)
+        longer = row._replace(prompt=(2, 3, 4, 5, 6, *row.prompt))
         seen = []
-        for ids, mask in ((prompt, [1] * 6), (padding + prompt, [0] * 5 + [1] * 6)):
-            forced = ForcedTokens()
-            self.model.generate(
-                input_ids=torch.tensor([ids], device=self.model.device),
-                attention_mask=torch.tensor([mask], device=self.model.device),
-                logits_processor=LogitsProcessorList([forced]),
-                generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=3, pad_token_id=0
-                ),
-            )
-            seen.append(torch.cat(forced.scores))
+        for rows in ([row], [row, longer]):
+            batch = _Batch(self.model, rows)
+            scores = [batch.logits_NV[0]]
+            ids_N1 = torch.ones(len(rows), 1, dtype=torch.long, device=self.model.device)
+            try:
+                scores += [batch.read(ids_N1)[0] for _ in range(row.max_tokens - 1)]
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                return False  # it takes a mask for its prompts alone
+            seen.append(torch.stack(scores).float())
         alone, padded = (scores.log_softmax(-1) for scores in seen)
         most, _ = tolerances(self.model, seen[0].abs().max().item())
         return bool(((alone - padded).abs() <= most).all())
