@@ -23,7 +23,7 @@ MOST_PADDING_GPU = 2**17
 
 
 @dataclass(frozen=True)
-class Blocks:
+class RowBlocks:
     """The calls of one attention layer.
 
     places: of each block, the place in K of every token, [n, S]; a slice for a row alone that
@@ -36,7 +36,7 @@ class Blocks:
     cell_K: Tensor | None
 
 
-def blocks_of(packed: Packed) -> Blocks:
+def blocks_of(packed: Packed) -> RowBlocks:
     """The blocks of a packed sequence, on its device."""
     device = packed.place_M.device
     own, shared = packed.segment_lengths, packed.num_shared
@@ -44,7 +44,7 @@ def blocks_of(packed: Packed) -> Blocks:
     most = MOST_PADDING.get(device.type, MOST_PADDING_GPU)
     together = rows_together(lengths, most)
     if all(len(rows) == 1 for rows in together) and not any(shared):
-        return Blocks(tuple(slices(own)), None)
+        return RowBlocks(tuple(slices(own)), None)
     start_N, lead_N = starts(packed)
     cell_K = torch.empty(sum(own), dtype=torch.long)
     places: list[Tensor | slice] = []
@@ -56,7 +56,7 @@ def blocks_of(packed: Packed) -> Blocks:
         num_cells += place_nS.numel()
         is_slice = len(rows) == 1 and not shared[rows[0]]
         places.append(slices(own)[rows[0]] if is_slice else place_nS.to(device, non_blocking=True))
-    return Blocks(tuple(places), cell_K.to(device, non_blocking=True))
+    return RowBlocks(tuple(places), cell_K.to(device, non_blocking=True))
 
 
 def rows_together(lengths: Sequence[int], most: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from luffy_pl.attention.blocks import Blocks, blocks_of
+from luffy_pl.attention.blocks import RowBlocks, blocks_of
 from luffy_pl.attention.capped import capped_attention
 from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
@@ -48,9 +48,9 @@ class RowMask:
     def __init__(self, packed: Packed, rule: MaskRule | None, window: int | None) -> None:
         self.packed, self.rule, self.window = packed, rule, window
         self._bands: dict[tuple[int, torch.device], Tensor] = {}
-        self._blocks: Blocks | None = None
+        self._blocks: RowBlocks | None = None
 
-    def blocks(self) -> Blocks:
+    def blocks(self) -> RowBlocks:
         """The calls of a layer, the same in all layers."""
         if self._blocks is None:
             self._blocks = blocks_of(self.packed)
