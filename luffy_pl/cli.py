@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ SWITCHES = ("--resume", "--overwrite", "--dry_run")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C ends the program at once, and without a traceback, before and after `signals`.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     args = list(sys.argv[1:] if argv is None else argv)
     debug = DEBUG in args
     args = [argument for argument in args if argument != DEBUG]
