@@ -259,10 +259,11 @@ def import_everything() -> None:
     import luffy_pl.rollout.hf_engine
     import luffy_pl.run.command
     import luffy_pl.sweep.command  # noqa: F401
+    from luffy_pl.bundled import resolve
     from luffy_pl.run.composition import compose
 
     for subcommand in ("fit", "validate"):  # makes the parser that the forks use
-        compose([subcommand, "--config", "bundled:quickstart"])
+        compose([subcommand, "--config", resolve("bundled:quickstart")])
     # The forks share what is never written to.
     gc.collect()
     gc.freeze()
