@@ -1,11 +1,12 @@
-"""Every overlay of conf/hardware is understood, and says what it is meant to."""
+"""Every overlay of conf/hardware and conf/model is understood, and says what it is meant to."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-OVERLAYS = sorted((Path(__file__).parents[1] / "conf" / "hardware").glob("*.yaml"))
+CONF = Path(__file__).parents[1] / "conf"
+OVERLAYS = sorted([*CONF.glob("hardware/*.yaml"), *CONF.glob("model/*.yaml")])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)

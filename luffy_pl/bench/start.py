@@ -21,6 +21,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 FLOOR = "import torch, transformers, lightning.pytorch.cli"
+FLOORS = {"floor": FLOOR, "vllm_floor": f"{FLOOR}; from vllm import LLM"}
+FLOOR_OF = {"print_config": "floor", "hf": "floor", "vllm": "vllm_floor"}
 # What a run says when its engine is there and its first phase begins.
 PHASE = "generate "
 # One phase of four short answers: what is measured is the way to it.
@@ -50,7 +52,7 @@ class TimedStart:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Medians over `steps` rounds; over_floor_cpu_s: `--print_config` less the floor, by round."""
+    """Medians over `steps` rounds; over_floor_cpu_s: CPU time less that of the floor, by round."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     with TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
@@ -62,7 +64,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for _ in range(args.steps)
         ]
     cpu_s = {f"{name}_cpu_s": median(one[name].cpu_s for one in rounds) for name in made}
-    over = [one["print_config"].cpu_s - one["floor"].cpu_s for one in rounds]
+    over = {
+        f"{name}_over_floor_cpu_s": median(
+            one[name].cpu_s - one[FLOOR_OF[name]].cpu_s for one in rounds
+        )
+        for name in ("print_config", *engines())
+    }
     first_lines = [one["hf"].first_line_s or 0.0 for one in rounds]
     phases = {
         f"{kind}_first_phase_s": median(one[kind].first_phase_s or 0.0 for one in rounds)
@@ -71,7 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "bench": "start",
         **cpu_s,
-        "over_floor_cpu_s": median(over),
+        **over,
         "first_line_s": median(first_lines),
         **phases,
     }
@@ -84,11 +91,12 @@ def engines() -> list[str]:
 
 def commands(config: Path, *, run_dir: Path) -> dict[str, list[str]]:
     """What is started, by name."""
+    floors = dict.fromkeys(FLOOR_OF[name] for name in ("print_config", *engines()))
     fit = [sys.executable, "-m", "luffy_pl.cli", "fit", "--config", str(config)]
     run = [*fit, "--run_dir", str(run_dir), "--overwrite", "true", "--data.engine.kind"]
     return {
         "torch": [sys.executable, "-c", "import torch"],
-        "floor": [sys.executable, "-c", FLOOR],
+        **{name: [sys.executable, "-c", FLOORS[name]] for name in floors},
         "print_config": [*fit, "--print_config"],
         **{kind: [*run, kind] for kind in engines()},
     }

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.interrupt import Stopped
@@ -20,6 +20,8 @@ from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+
+HEAD = "lm_head.weight"
 
 
 class VllmEngine:
@@ -41,10 +43,11 @@ class VllmEngine:
         except Exception as error:
             raise EngineError(
                 "data.engine",
-                f"vLLM does not start: {first_line(error)}",
+                f"vLLM does not start: {reason(error)}",
                 fix="lower data.engine.max_model_len or gpu_memory_utilization, "
                 "or use data.engine.kind=hf",
             ) from error
+        self._has_head = all(self._llm.apply_model(has_head))
 
     def generate(
         self,
@@ -149,6 +152,8 @@ class VllmEngine:
         is_own = not (self._joins_trainer or torch.cuda.is_available())
         names = weights.frozen_names() if is_own else ()
         for name, weight in weights:
+            if name == HEAD and not self._has_head:
+                continue  # of a tied matrix it has the embedding alone (Gemma 2)
             if name in names:
                 kept[name] = (weight, weight._version)
                 last, version = before.get(name, (None, -1))
@@ -185,9 +190,23 @@ class VllmEngine:
             # Those and no others: vLLM would add what the model's own settings end with.
             ignore_eos=True,
             logprobs=0 if sampling.logprobs else None,
+            flat_logprobs=True,  # numbers in a list, and not an object for each token
+            skip_clone=True,  # each is made for one request
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+
+
+def has_head(model: nn.Module) -> bool:
+    """Whether a model of vLLM has a module for the head, or shares one under this name."""
+    names = (name for name, _ in model.named_modules(remove_duplicate=False))
+    return any(f"{name}.weight".endswith(HEAD) for name in names)
+
+
+def reason(error: Exception) -> str:
+    """What an error says in one line; of a validation by pydantic, its first problem."""
+    problems = error.errors() if hasattr(error, "errors") else []
+    return problems[0]["msg"] if problems else first_line(error)
 
 
 def _check_complete(missing: Sequence[str], total: int) -> None:
@@ -205,9 +224,9 @@ def completion_of(output: Any, policy_version: int) -> Completion:
     token_ids = tuple(output.token_ids)
     logprobs = None
     if output.logprobs is not None:
-        by_position = zip(token_ids, output.logprobs, strict=True)
+        found = output.logprobs.logprobs  # of the sampled token alone, at each place
+        assert len(found) == len(token_ids)
         # None where the engine has no number for a token, which is then not learned from.
-        found = (table[token].logprob for token, table in by_position)
         logprobs = tuple(math.nan if logprob is None else logprob for logprob in found)
     return Completion(
         token_ids=token_ids,

@@ -42,7 +42,8 @@ def test_rounds_become_medians(monkeypatch):
         "floor_cpu_s": 8.0,
         "print_config_cpu_s": 8.0,
         "hf_cpu_s": 13.0,
-        "over_floor_cpu_s": 0.5,  # of 0.5, -1 and 1
+        "print_config_over_floor_cpu_s": 0.5,  # of 0.5, -1 and 1
+        "hf_over_floor_cpu_s": 5.0,  # of 5, 5 and 5
         "first_line_s": 0.25,
         "hf_first_phase_s": 11.0,
     }
