@@ -5,7 +5,7 @@ r"""Memory of all ranks together while a policy is loaded and sharded over them.
 A Qwen2 of 0.2 B random weights is written to a temporary folder in `--dtype`, and loaded in float32
 by ranks that talk over gloo. Each reads its proportional set size (Pss of /proc/self/smaps_rollup)
 every few milliseconds; the sums over ranks are compared with those of the same processes before
-loading. One copy is the weights in float32. Pages of the file that are mapped count too, though the
+loading. One copy is the weights in float32. Pages of a file that is mapped count too, though the
 kernel takes them back whenever it needs them: `anonymous` leaves them out. `--whole true` loads a
 whole model on every rank and shards it then.
 """
@@ -28,7 +28,7 @@ SIZES = {
     "vocab_size": 64000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 14,
     "num_attention_heads": 16, "num_key_value_heads": 4, "tie_word_embeddings": False,
 }  # fmt: skip
-SMALL = {**SIZES, "vocab_size": 16000, "hidden_size": 512, "intermediate_size": 1408}
+SMALL = {**SIZES, "vocab_size": 32000, "num_hidden_layers": 8}
 MIB = 1 << 20
 
 

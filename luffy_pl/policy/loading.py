@@ -81,7 +81,7 @@ def load_sharded(
     told: list[FirstRead | LuffyError | None] = [None]
     if dist.get_rank() == 0:
         try:
-            whole = load_policy(config, path, seed=seed)
+            whole = load_policy(config, path, seed=seed, is_mapped=False)
             told = [first_read(whole)]
         except LuffyError as error:
             told = [error]

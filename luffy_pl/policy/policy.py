@@ -31,9 +31,9 @@ from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
+from luffy_pl.policy.model_files import read_model
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
-from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.policy.rotary import check_lengths, longest_row
 from luffy_pl.policy.saved_names import saved_conversion
 from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
@@ -349,18 +349,17 @@ def pack_attention(language_model: PreTrainedModel) -> None:
         )
 
 
-def load_policy(config: PolicyConfig, path: str, *, seed: int = 0) -> Policy:
-    """The policy with pretrained weights, on the CPU; `seed` is that of adapters."""
-    from transformers import AutoModelForCausalLM
+def load_policy(
+    config: PolicyConfig, path: str, *, seed: int = 0, is_mapped: bool = True
+) -> Policy:
+    """The policy with pretrained weights, on the CPU.
 
+    Args:
+        seed: of adapters.
+        is_mapped: see `read_model`.
+    """
     try:
-        language_model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.own_attention,
-            use_safetensors=True,
-            **code_arguments(config.remote_code),
-        )
+        language_model = read_model(config, path, is_mapped=is_mapped)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             "model.policy.path",

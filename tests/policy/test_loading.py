@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from luffy_pl.errors import ModelError
 from luffy_pl.policy.loading import load_sharded, pieces
 from luffy_pl.policy.lora import LoraConfig, whole
+from luffy_pl.policy.model_files import weight_files
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.sharding import Sharding, meshes
@@ -23,16 +24,19 @@ from luffy_pl.rollout.policy_weights import PolicyWeights
 
 ROOT = Path(__file__).parents[2]
 IDS, MASK = torch.tensor([[5, 3, 7, 2, 9]]), torch.ones(1, 4, dtype=torch.bool)
-# Family, ranks that cut a layer, weights kept on the host, settings.
-SCENES = [
-    ("qwen3_moe", 1, False, {}),  # experts under other names than in the file
-    ("gemma3_text", 1, True, {}),  # tied, with a window and a scale that is a buffer
-    ("llama", 1, False, {"lora": LoraConfig(rank=3), "dtype": "bfloat16"}),
-    ("llama", 2, False, {"activation_checkpointing": True}),
-]
+# Family, ranks that cut a layer, copies, weights kept on the host, settings.
+SCENES = {
+    2: [
+        ("qwen3_moe", 1, 1, False, {}),  # experts under other names than in the file
+        ("gemma3_text", 1, 1, True, {}),  # tied, with a window and a scale that is a buffer
+        ("llama", 1, 1, False, {"lora": LoraConfig(rank=3), "dtype": "bfloat16"}),
+        ("llama", 2, 1, False, {"activation_checkpointing": True}),
+    ],
+    4: [("llama", 1, 2, False, {}), ("qwen2", 2, 2, False, {})],
+}
 
 
-def compare(folder, cut, on_host, settings):
+def compare(folder, cut, replicas, on_host, settings):
     """All that a whole policy has, and what it computes."""
     config = PolicyConfig(str(folder), **settings)
     one = load_policy(config, config.path, seed=4).eval()
@@ -41,7 +45,7 @@ def compare(folder, cut, on_host, settings):
         mesh_dim_names=("data_parallel", "tensor_parallel"),
     )  # fmt: skip
     sharding = Sharding(
-        meshes(mesh, replicas=1), torch.device("cpu"), torch.float32, on_host=on_host
+        meshes(mesh, replicas=replicas), torch.device("cpu"), torch.float32, on_host=on_host
     )
     group = neighbours(dist.get_world_size())
     several = load_sharded(config, config.path, sharding, group, seed=4).eval()
@@ -71,7 +75,7 @@ def compare(folder, cut, on_host, settings):
 
 def main(folders):
     dist.init_process_group("gloo")
-    for folder, scene in zip(folders, SCENES, strict=True):
+    for folder, scene in zip(folders, SCENES[dist.get_world_size()], strict=True):
         compare(folder, *scene[1:])
     group = neighbours(dist.get_world_size())
     with pytest.raises(ModelError, match="no model can be loaded"):
@@ -79,12 +83,24 @@ def main(folders):
     dist.destroy_process_group()
 
 
-def test_shards_are_those_of_a_whole_policy(luffy_pl, tmp_path):
-    folders = [tmp_path / str(number) for number in range(len(SCENES))]
-    for folder, (family, *_) in zip(folders, SCENES, strict=True):
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_shards_are_those_of_a_whole_policy(luffy_pl, tmp_path, ranks):
+    folders = [tmp_path / str(number) for number in range(len(SCENES[ranks]))]
+    for folder, (family, *_) in zip(folders, SCENES[ranks], strict=True):
         tiny_model(family, vocab_size=97).save_pretrained(folder)
-    done = luffy_pl(*folders, script=__file__, ranks=2, timeout=300)
+    done = luffy_pl(*folders, script=__file__, ranks=ranks, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_files_are_those_of_the_index(tmp_path):
+    assert weight_files(tmp_path) == []
+    assert weight_files(Path("hub/name")) == []
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "consolidated.safetensors").touch()
+    assert weight_files(tmp_path) == [tmp_path / "model.safetensors"]
+    names = {"a": "1.safetensors", "b": "2.safetensors", "c": "1.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert weight_files(tmp_path) == [tmp_path / names["a"], tmp_path / names["b"]]
 
 
 def test_a_weight_travels_in_pieces():
@@ -96,9 +112,11 @@ def test_a_weight_travels_in_pieces():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_two_ranks_hold_one_copy_together():
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.long)])
+def test_two_ranks_hold_one_copy_together(dtype):
+    script = ROOT / "experiments" / "learner" / "loading.py"
     done = subprocess.run(
-        [sys.executable, ROOT / "experiments" / "learner" / "loading.py", "--small", "true"],
+        [sys.executable, script, "--small", "true", "--dtype", dtype],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

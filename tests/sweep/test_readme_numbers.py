@@ -55,7 +55,7 @@ ROWS = {
         "ExGRPO": "exgrpo",
     },
     "06_follow_ups/middle": {
-        "before": BASE, "LUFFY": "luffy", "ReLIFT": "relift", "HPT": "hpt",
+        "before": BASE, "LUFFY": "luffy", "ReLIFT": "relift", "SRFT": "srft", "HPT": "hpt",
     },
     "07_difficulty": {
         "before": BASE, "easy LUFFY": "easy-luffy", "easy on-policy": "easy-on_policy",
@@ -81,6 +81,12 @@ ROWS = {
 LEAKS = {
     "OPSD": "opsd", "RLSD": "rlsd",
     "OPSD, sometimes": "opsd_sometimes", "RLSD, sometimes": "rlsd_sometimes",
+}  # fmt: skip
+# Rows of the table of 11 beside follow-ups: the experiment with both worlds of them, and the group.
+BESIDE = {
+    "SFT, then RL": ("11_sft_then_rl", "rl-correct"), "LUFFY": ("11_sft_then_rl", "luffy"),
+    "ReLIFT": ("06_follow_ups", "relift"), "SRFT": ("06_follow_ups", "srft"),
+    "HPT": ("06_follow_ups", "hpt"),
 }  # fmt: skip
 COSTS = {"at equal tokens": "generated_tokens", "at equal FLOPs": "model_flops"}
 ENTROPIES = {
@@ -204,6 +210,21 @@ def flops(name, group):
     return sum(last.values()) / len(last) / 1e9
 
 
+def test_the_table_beside_follow_ups_is_what_the_csv_gives():
+    described = dict(table("11_sft_then_rl/middle", 1))
+    assert list(described) == list(BESIDE)
+    for label, cells in described.items():
+        name, group = BESIDE[label]
+        for column, cell in cells.items():
+            folder = name if "first" in column else f"{name}/middle"
+            if "FLOPs" in column:
+                assert numbers(cell) == pytest.approx([flops(folder, group)], abs=0.51), column
+                continue
+            rows = [row for row in read(folder) if row["group"] == group]
+            found = percentages(rows, "longer", is_base=False)
+            assert numbers(cell) == pytest.approx(found, abs=0.0501), (label, column, found)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_a_table_is_what_the_csv_gives(name):
     results = read(name)
@@ -232,7 +253,7 @@ def test_a_table_is_what_the_csv_gives(name):
                 found = entropy(rows, ENTROPIES[column], is_base=group == BASE)
                 digits = len(cell.partition(".")[2])
                 assert numbers(cell) == pytest.approx(found, abs=0.51 * 10**-digits), (where, found)
-            elif column == "10^9 FLOPs" and cell:
+            elif column == "10^9 FLOPs" and group != BASE:
                 assert numbers(cell) == pytest.approx([flops(name, group)], abs=0.51), where
             elif column == "half right in phase" and group != BASE and cell:
                 found = half_right(name, group)
