@@ -58,6 +58,7 @@ notebook: install
 # The table of docs/models.md: a minute, in which tiny models of all families are compared.
 families: install
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -W ignore tests/policy/families.py
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -W ignore tests/policy/miniature.py
 
 # Whether this machine's GPU computes what its CPU does, and how fast: at most ten minutes. Without a GPU, what a CPU
 # can run. Any environment with torch 2.11 or newer will do: make gpu-check PYTHON_OF_GPU=python

@@ -27,7 +27,7 @@ def check_model(config: Any) -> None:
     architecture = read_architecture(policy.path)
     if policy.lora is not None:
         lora = LoraConfig(**policy.lora)
-        weightless(architecture, dtype=torch.float32, attention="sdpa", lora=lora)
+        weightless(architecture, dtype=torch.float32, attention=None, lora=lora)
     if ranks > 1:
         layer_plan(architecture, ranks)
 

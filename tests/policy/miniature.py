@@ -1,10 +1,12 @@
 """Families that people train, each taken through a run with tiny random weights.
 
-`python tests/policy/miniature.py [FAMILY ...]` shows what becomes of each, with both engines.
+`make families` writes what becomes of each into a table of docs/models.md.
 """
 
+import contextlib
+import io
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +15,11 @@ from pathlib import Path
 
 import torch
 from forks import LUFFY_PL
-from policy.families import CASES, gap, own_model, tiny_model
+from policy.families import CASES, PAGE, gap, own_model, tiny_model
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from luffy_pl.bundled import resolve
-from luffy_pl.errors import LuffyError
 from luffy_pl.model.weights import policy_state
 from luffy_pl.policy.policy import Policy
 
@@ -27,22 +28,23 @@ TRAINED = [
     "gemma2", "gemma3_text", "olmo3", "smollm3", "granite", "granitemoe", "granitemoehybrid",
     "gpt_oss",
 ]  # fmt: skip
-COLUMNS = (
-    "largest difference", "rows", "shared prompt", "hf fit", "vLLM fit", "export", "LoRA",
-)  # fmt: skip
 # Of the tokenizer of the small world; heads of 32, since vLLM on a CPU has no kernel for less.
 SIZES = {
-    "vocab_size": 27, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None,
+    "vocab_size": 32, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None,
     "hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "moe_intermediate_size": 32,
+    "intermediate_size": 64, "moe_intermediate_size": 32, "use_sliding_window": False,
 }  # fmt: skip
 RUN = [
-    "--config", "conf/quickstart.yaml", "--data.benchmarks", "[]",
+    "--config", "bundled:quickstart", "--data.benchmarks", "[]",
     "--data.rollout.num_phases", "3", "--data.rollout.prompts_per_phase", "4",
     "--evaluation.before_training", "false", "--samples.groups_per_phase", "null",
     "--checkpoint.every_n_phases", "3",
 ]  # fmt: skip
-ROOT = Path(__file__).parents[2]
+ERROR = re.compile(r"error \[\d+\] \S+: ([^:,(]*)")
+COLUMNS = (
+    "family", "numerics", "rows", "prompt of a group", "fit, hf", "fit, vLLM", "export", "LoRA, hf",
+)  # fmt: skip
+BEGIN, END = "<!-- trained: written by tests/policy/miniature.py -->", "<!-- end of trained -->"
 
 
 def sizes(family):
@@ -67,78 +69,97 @@ def model_folder(family, folder):
 
 
 def command(*args):
-    """`luffy-pl ARGS`: the last line of what it said if it failed, else None."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [LUFFY_PL, *map(str, args)],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    return done.stderr.strip().splitlines()[-1] if done.returncode else None
+    """`luffy-pl ARGS`: why it was refused, else None."""
+    words = [str(arg) for arg in args]
+    # What vLLM sets up for one model stays in the process and does not fit the next.
+    code, said = (apart if "vllm" in words else here)(words)
+    found = ERROR.search(said)
+    return None if not code else f"refused: {found[1].strip()}" if found else f"exit {code}"
 
 
-def fit(model, run, *more):
-    """Three phases; the largest difference of engine and trainer in nats, or what was said."""
-    failed = command("fit", *RUN, "--model.policy.path", model, "--run_dir", run, *more)
-    if failed:
-        return failed
+def apart(words):
+    """Exit code and standard error of a command in a process of its own."""
+    done = subprocess.run([LUFFY_PL, *words], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def here(words):
+    """The same in this process, without its imports."""
+    from luffy_pl.cli import main
+
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        try:
+            return main(words), err.getvalue()
+        except SystemExit as left:
+            return left.code, err.getvalue()
+
+
+def fit(model, run, engine, *more):
+    """Three phases; the largest difference of engine and trainer in nats, or why there is none."""
+    args = ("--model.policy.path", model, "--run_dir", run, "--data.engine.kind", engine)
+    if refused := command("fit", *RUN, *args, *more):
+        return refused
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return max(row["sync/logprob_gap_nats"] for row in rows if "sync/logprob_gap_nats" in row)
+    return nats(max(row["sync/logprob_gap_nats"] for row in rows if "sync/logprob_gap_nats" in row))
 
 
-def numerics(family, **settings):
-    """Largest differences in nats and in gradients, and the policy."""
-    policy, own = Policy(tiny_model(family, **settings)).train(), own_model(family, **settings)
-    return max(gap(policy, own, *case) for case in CASES), policy
-
-
-def shared_prompt(policy):
-    """Whether rows of a group compute their prompt once."""
-    return "once" if policy.shares_prompts else "for each row"
+def nats(value):
+    """A difference in a cell."""
+    return f"{value:.0e}"
 
 
 def exported(run, folder):
-    """Whether an export gives the trained weights back, by their logits."""
-    failed = command("export", run, "--out", folder)
-    if failed:
-        return failed
-    found = AutoModelForCausalLM.from_pretrained(folder)
-    trained = policy_state((run / "checkpoints" / "last.ckpt").resolve())
-    own = AutoModelForCausalLM.from_config(found.config)
-    own.load_state_dict(trained, strict=False)
+    """Whether an export gives the logits of the trained weights."""
+    if refused := command("export", run, "--out", folder):
+        return refused
+    found = AutoModelForCausalLM.from_pretrained(folder).eval()
+    own = AutoModelForCausalLM.from_config(found.config).eval()
+    own.load_state_dict(policy_state((run / "checkpoints" / "last.ckpt").resolve()))
     ids_1L = torch.arange(20)[None]
     with torch.no_grad():
-        same = torch.equal(found.eval()(ids_1L).logits, own.eval()(ids_1L).logits)
-    return "the trained logits" if same else "wrong"
+        same = torch.equal(found(ids_1L).logits, own(ids_1L).logits)
+    return "equal" if same else "wrong"
 
 
-def row(family, folder):
-    """The cells of a family."""
-    try:
-        worst, policy = numerics(family)
-    except LuffyError as error:
-        return [error.what, *["" for _ in COLUMNS[1:]]]
+def cells(family, folder):
+    """What became of a family; see COLUMNS."""
+    policy, own = Policy(tiny_model(family)).train(), own_model(family)
     model = model_folder(family, folder / "model")
-    hf = ("--data.engine.kind", "hf")
-    runs = {
-        "hf fit": fit(model, folder / "hf", *hf),
-        "vLLM fit": fit(model, folder / "vllm", "--data.engine.kind", "vllm"),
-        "LoRA": fit(model, folder / "lora", *hf, "--config", "conf/hardware/lora.yaml"),
-    }
-    cells = {
-        name: found if isinstance(found, str) else f"{found:.0e}" for name, found in runs.items()
-    }
-    return [
-        f"{worst:.0e}",
+    lora = ("--config", "bundled:hardware/lora")
+    return (
+        family,
+        nats(max(gap(policy, own, *case) for case in CASES)),
         "packed" if policy.packs_rows else "padded",
-        shared_prompt(policy),
-        cells["hf fit"],
-        cells["vLLM fit"],
+        "once" if policy.shares_prompts else "in each row",
+        fit(model, folder / "hf", "hf"),
+        fit(model, folder / "vllm", "vllm"),
         exported(folder / "hf", folder / "export"),
-        cells["LoRA"],
-    ]
+        fit(model, folder / "lora", "hf", *lora),
+    )
+
+
+def write_page(rows):
+    """The table of docs/models.md."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def main(families):
+    """Try each, and write the page if all were tried."""
+    rows = []
+    for family in families or TRAINED:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(cells(family, Path(folder)))
+        print(*rows[-1], sep=" | ", flush=True)  # noqa: T201
+    if not families:
+        write_page(rows)
 
 
 if __name__ == "__main__":
-    for family in sys.argv[1:] or TRAINED:
-        with tempfile.TemporaryDirectory() as folder:
-            print(family, *row(family, Path(folder)), sep=" | ", flush=True)  # noqa: T201
+    main(sys.argv[1:])
