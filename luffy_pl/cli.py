@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known to be needed: `luffy-pl --help` mus
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ SWITCHES = ("--resume", "--overwrite", "--dry_run")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = of_the_program() if argv is None else list(argv)
     debug = DEBUG in args
     args = [argument for argument in args if argument != DEBUG]
     if args[:1] == ["help"]:
@@ -84,6 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
     return int(own or 0)
+
+
+def of_the_program() -> list[str]:
+    """The arguments of this process; before and after `signals` it dies of Ctrl-C in silence."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return sys.argv[1:]
 
 
 def check_text(args: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ LUFFY_PL = Path(sys.executable).parent / "luffy-pl"
 PLAIN, WITH_VLLM = "plain", "vllm"
 # OpenBLAS and OpenMP start threads when they are imported, unless they are told not to.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+EARLY = {signal.SIGINT, signal.SIGTERM}
 LOG = "log.txt"
 LISTEN_S = 60  # it listens before it imports anything
 START_S = 300
@@ -308,10 +309,13 @@ def watch(connection: socket.socket) -> None:
         parts.append(connection.recv(left))
         left -= len(parts[-1])
     request = json.loads(b"".join(parts))
+    # A signal that comes early waits until the command could have been a Python of its own.
+    signal.pthread_sigmask(signal.SIG_BLOCK, EARLY)
     pid = os.fork()
     if pid == 0:
         connection.close()
         run(request, streams)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
     for stream in streams:
         os.close(stream)
     connection.sendall(str(pid).encode())
@@ -335,14 +339,18 @@ def run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = [request["script"] or str(LUFFY_PL), *request["args"]]
+    from luffy_pl.cli import main
+
+    # Before its first line, Python ends of Ctrl-C without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if request["script"]:
         import runpy
 
         sys.path.insert(0, str(Path(request["script"]).parent))
         runpy.run_path(request["script"], run_name="__main__")
         sys.exit(0)
-    from luffy_pl.cli import main
-
     sys.exit(main())
 
 

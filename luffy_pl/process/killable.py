@@ -5,17 +5,24 @@ limit and no secrets, which can be killed.
 
 Why spawn: fork copies the locks of the trainer's threads (torch, vLLM), and a forkserver outlives
 the pool. A worker starts in a fraction of a second, since it imports neither.
+
+Workers, and the process in which multiprocessing keeps its list of semaphores, say nothing on
+stderr: where their parent ends while they start, Python would print a traceback for each of them.
+What goes wrong in a worker comes back as an exception of its task.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.util
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
@@ -24,6 +31,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from luffy_pl.process.parent import HAS_PRCTL, die_with_parent
 
+STDERR = 2
 _KEPT_ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "TZ"})
 
 WorkerDied = ProcessExpired
@@ -98,6 +106,8 @@ def do_nothing() -> None:
 
 
 def _new_pool(workers: int, initializer: Callable[[], None], max_tasks: int) -> ProcessPool:
+    with _silent_children():
+        resource_tracker.ensure_running()
     pool = ProcessPool(
         max_workers=workers,
         max_tasks=max_tasks,
@@ -116,6 +126,31 @@ def _leave_no_worker() -> None:
         os._exit(1)  # it was gone before this was asked
 
 
+@contextmanager
+def _silent_children() -> Iterator[None]:
+    """Have multiprocessing start a process without stderr, which Ctrl-C does not reach either.
+
+    A terminal sends Ctrl-C to all processes, and one that still starts would die of it, with a
+    traceback. Elsewhere than on Linux a process starts as usual.
+    """
+    usual = multiprocessing.util.spawnv_passfds
+    if HAS_PRCTL:
+        multiprocessing.util.spawnv_passfds = _spawn_silently  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        multiprocessing.util.spawnv_passfds = usual
+
+
+def _spawn_silently(path: str, args: Sequence[str], passfds: Sequence[int]) -> int:
+    """As `multiprocessing.util.spawnv_passfds`; on Linux a descriptor put onto itself is kept."""
+    kept = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in passfds if fd != STDERR]
+    silent = (os.POSIX_SPAWN_OPEN, STDERR, os.devnull, os.O_WRONLY, 0)
+    return os.posix_spawn(
+        path, list(args), os.environ, file_actions=[silent, *kept], setsigmask=[signal.SIGINT]
+    )
+
+
 class _LeanProcess(SpawnProcess):
     """A spawned process that leaves the parent's script alone, which may import torch."""
 
@@ -125,7 +160,8 @@ class _LeanProcess(SpawnProcess):
         script = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:
-            return SpawnProcess._Popen(process_obj)
+            with _silent_children():
+                return SpawnProcess._Popen(process_obj)
         finally:
             sys.modules["__main__"] = script
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import pytest
 from faults.kill_runs import left_running
@@ -55,13 +56,21 @@ def test_a_run_ends_at_a_signal(start, tmp_path, number, to_group, code, line):
     assert read_lines(tmp_path / "run" / "metrics.jsonl")
 
 
+def send(process, number):
+    """A terminal sends Ctrl-C to what a command has started, too."""
+    with suppress(ProcessLookupError):  # it may be so young that it has no group yet
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        return
+    process.send_signal(number)
+
+
 def ends_at(process, number, *, after_s, leader):
     """Signal a process that starts; what it said, and that it ended with the code of the signal."""
     time.sleep(after_s)
     if process.poll() is not None:
         return
     sent_s = time.monotonic()
-    process.send_signal(number)
+    send(process, number)
     code = process.wait(60)
     said = process.stderr.read()
     assert time.monotonic() - sent_s < WITHIN_S, (after_s, said)
