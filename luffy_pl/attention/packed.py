@@ -10,7 +10,7 @@ The cost is the sum of squared row lengths. Shapes: L packed tokens, D of a head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from luffy_pl.attention.blocks import RowBlocks, blocks_of
 from luffy_pl.attention.capped import capped_attention
 from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
@@ -47,6 +48,13 @@ class RowMask:
     def __init__(self, packed: Packed, rule: MaskRule | None, window: int | None) -> None:
         self.packed, self.rule, self.window = packed, rule, window
         self._bands: dict[tuple[int, torch.device], Tensor] = {}
+        self._blocks: RowBlocks | None = None
+
+    def blocks(self) -> RowBlocks:
+        """The calls of a layer, the same in all layers."""
+        if self._blocks is None:
+            self._blocks = blocks_of(self.packed)
+        return self._blocks
 
     def band(self, length: int, device: torch.device) -> Tensor | None:
         """Who sees whom in a row, [S, S]; None: plainly causal."""
@@ -127,7 +135,9 @@ def packed_attention(
     s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention on every segment alone; returns [1, L, heads, D].
+    """Attention within every row; returns [1, L, heads, D].
+
+    What rows share is computed again for each, which costs less than a mask for the others alone.
 
     Args:
         attention_mask: a RowMask.
@@ -158,60 +168,62 @@ def packed_attention(
             value=type(module).__name__,
             fix="use a model whose masks follow transformers' AttentionMaskInterface",
         )
-    packed = attention_mask.packed
-    parts = [
-        whole_rows(x.split(list(packed.segment_lengths), dim=2), packed.num_shared)
-        for x in (query_1hLD, key_1kLD, value_1kLD)
-    ]
+    blocks = attention_mask.blocks()
+    # [K, heads, D], as the projections made them.
+    tokens = [x.transpose(1, 2)[0] for x in (query_1hLD, key_1kLD, value_1kLD)]
     outputs = []
-    for query, key, value, shared in zip(*parts, packed.num_shared, strict=True):
+    for place in blocks.places:
+        query, key, value = (taken(x, place).transpose(1, 2) for x in tokens)
         band = attention_mask.band(query.shape[2], query.device)
         output = attend(query, key, value, band, scaling=scaling, cap=softcap, sink_h=s_aux)
-        outputs.append(output.transpose(1, 2)[:, shared:])
-    return torch.cat(outputs, dim=1), None
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return (output if blocks.cell_K is None else taken(output, blocks.cell_K))[None], None
 
 
 def attend(
-    query_1hSD: Tensor,
-    key_1kSD: Tensor,
-    value_1kSD: Tensor,
+    query_nhSD: Tensor,
+    key_nkSD: Tensor,
+    value_nkSD: Tensor,
     band_SS: Tensor | None,
     *,
     scaling: float | None,
     cap: float | None,
     sink_h: Tensor | None,
 ) -> Tensor:
-    """Attention of one row, [1, h, S, D]: PyTorch's own, unless there is a soft cap or sinks."""
+    """Attention of n rows, [n, h, S, D]: PyTorch's own, unless there is a soft cap or sinks."""
     if cap is None and sink_h is None:
         return nn.functional.scaled_dot_product_attention(
-            query_1hSD,
-            key_1kSD,
-            value_1kSD,
+            query_nhSD,
+            key_nkSD,
+            value_nkSD,
             attn_mask=band_SS,
             is_causal=band_SS is None,
             scale=scaling,
-            enable_gqa=query_1hSD.shape[1] != key_1kSD.shape[1],
+            enable_gqa=query_nhSD.shape[1] != key_nkSD.shape[1],
         )
-    return capped_attention(
-        query_1hSD,
-        key_1kSD,
-        value_1kSD,
-        band_SS=band_SS,
-        scale=query_1hSD.shape[-1] ** -0.5 if scaling is None else scaling,
-        cap=cap,
-        sink_h=sink_h,
-    )
+    rows = [
+        capped_attention(
+            *row,
+            band_SS=band_SS,
+            scale=query_nhSD.shape[-1] ** -0.5 if scaling is None else scaling,
+            cap=cap,
+            sink_h=sink_h,
+        )
+        for row in zip(*(x.split(1) for x in (query_nhSD, key_nkSD, value_nkSD)), strict=True)
+    ]
+    return torch.cat(rows)
 
 
-def whole_rows(own_1hSD: Sequence[Tensor], num_shared: Sequence[int]) -> Iterator[Tensor]:
-    """Each row with what it shares in front.
+def taken(x_KhD: Tensor, place: Tensor | slice) -> Tensor:
+    """Tokens at some places, [*places, heads, D]; a slice is one row.
 
-    The shared queries are computed again, which costs less than a mask for the others alone.
+    As an embedding is looked up, whose gradient is the fast one of adding rows.
     """
-    for own, shared in zip(own_1hSD, num_shared, strict=True):
-        if not shared:
-            lead = own
-        yield torch.cat((lead[:, :, :shared], own), dim=2) if shared else own
+    if isinstance(place, slice):
+        return x_KhD[None, place]
+    found = nn.functional.embedding(place, x_KhD.flatten(1))
+    return found.view(*place.shape, *x_KhD.shape[1:])
 
 
 def register_attention() -> None:

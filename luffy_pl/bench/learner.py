@@ -14,7 +14,7 @@ from luffy_pl.bench.machine import WARM_UP, seconds
 from luffy_pl.bench.workload import make_groups, make_model
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
-from luffy_pl.objective.advantage import GroupAdvantage
+from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.objective.gate import PpoClip
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.settings import (
@@ -31,7 +31,7 @@ from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Group
 from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
-from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
+from luffy_pl.training.minibatch import BackwardPass, Before, Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -100,27 +100,55 @@ def train_step(
     config: OptimizerConfig,
 ) -> tuple[Tensor, Tensor, list[MicroBatch]]:
     """Graded groups to moved weights; returns loss, gradient norm and the micro-batches."""
+    done = backward_step(
+        policy,
+        groups,
+        objective=OBJECTIVE,
+        advantage=GroupAdvantage(scale="group_std"),
+        token_budget=config.micro_batch_tokens,
+    )
+    norm = grad_norm_and_clip(policy.parameters(), max_norm=config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return done.losses.sum(), norm, list(done.micros)
+
+
+def backward_step(
+    policy: Policy,
+    groups: list[Group],
+    *,
+    objective: ObjectiveConfig,
+    advantage: Advantage,
+    token_budget: int,
+) -> BackwardPass:
+    """Graded groups to the gradient of one optimizer step, added to the weights' own."""
     experience = compare(
-        collate(groups, phase=0, temperature=1.0, steps=plan_steps(len(groups), 1)),
+        collate(
+            groups,
+            phase=0,
+            temperature=1.0,
+            steps=plan_steps(len(groups), 1),
+            masks_truncated=advantage.truncated == "mask",
+        ),
         None,
-        GroupAdvantage(scale="group_std"),
+        advantage,
     )
     rows = list(range(len(experience.group_N)))
     micros = micro_batches(
         experience,
         rows,
-        token_budget=config.micro_batch_tokens,
+        token_budget=token_budget,
         shares_prompts=policy.shares_prompts,
         packs_rows=policy.packs_rows,
     )
     old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
-    done = backward_micro_batches(
+    return backward_micro_batches(
         policy,
         micros,
         step=OptimizerStep(
-            objective=OBJECTIVE,
-            terms=active_terms(OBJECTIVE, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
-            totals=count_terms(experience, rows, OBJECTIVE),
+            objective=objective,
+            terms=active_terms(objective, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
+            totals=count_terms(experience, rows, objective),
             max_response_tokens=1,
         ),
         forwards=ForwardCount(),
@@ -129,7 +157,3 @@ def train_step(
         seen=Seen.like(old_NT),
         backward=torch.Tensor.backward,
     )
-    norm = grad_norm_and_clip(policy.parameters(), max_norm=config.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return done.losses.sum(), norm, micros

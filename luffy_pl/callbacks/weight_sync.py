@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -13,6 +14,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from luffy_pl.bounds import Bound, check_bound
 from luffy_pl.callbacks.logging import log_phase, mean_over_ranks, pair
 from luffy_pl.errors import EngineError
+from luffy_pl.experience.collate import candidates
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.records import Completion, Experience
 from luffy_pl.rollout.policy_weights import PolicyWeights
@@ -119,11 +121,11 @@ class WeightSync(L.Callback):
         completions = probe_completions(
             data.engine, prompt, temperature=temperature, seed=module.phases_trained
         )
+        own = trainer_logprobs(module, prompt, completions, temperature=temperature)
         gaps = [
-            (trainer_logprobs(module, prompt, completion, temperature=temperature)
-             - torch.tensor(completion.logprobs)).abs().max()
-            for completion in completions
-        ]  # fmt: skip
+            (logprob_t - torch.tensor(completion.logprobs)).abs().max()
+            for logprob_t, completion in zip(own, completions, strict=True)
+        ]
         return torch.stack(gaps).max().item()
 
 
@@ -136,16 +138,23 @@ def usual_tolerance(module: LuffyModule) -> float:
 
 
 def trainer_logprobs(
-    module: LuffyModule, prompt: tuple[int, ...], completion: Completion, *, temperature: float
-) -> torch.Tensor:
-    """The trainer's log-probability of each token of a completion, on the CPU."""
-    token_ids_1L = torch.tensor([prompt + completion.token_ids], device=module.device)
-    mask_1T = torch.zeros_like(token_ids_1L[:, 1:], dtype=torch.bool)
-    mask_1T[:, len(prompt) - 1 :] = True
-    logprob_1T, _ = module.policy(
-        token_ids_1L,
-        mask_1T,
-        num_tokens=(token_ids_1L.shape[1],),
+    module: LuffyModule,
+    prompt: tuple[int, ...],
+    completions: Sequence[Completion],
+    *,
+    temperature: float,
+) -> list[torch.Tensor]:
+    """The trainer's log-probability of each token of the completions, on the CPU."""
+    rows = candidates([(prompt, one.token_ids) for one in completions], temperature=temperature)
+    logprob_NT, _ = module.policy(
+        rows.token_ids_NL.to(module.device),
+        rows.response_mask_NT,
+        num_tokens=rows.num_tokens_N.tolist(),
         temperature=temperature,
     )
-    return logprob_1T[0, len(prompt) - 1 :].cpu()
+    return [
+        logprob_T[mask_T].cpu()
+        for logprob_T, mask_T in zip(
+            logprob_NT, rows.response_mask_NT.to(module.device), strict=True
+        )
+    ]

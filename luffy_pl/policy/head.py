@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ TILE_GPU = (1024, 2**27)
 # computed a second time.
 KEPT = {"cpu": 2**25}
 KEPT_GPU = 2**27
+# Exponentials of a row are taken relative to one of its logits, which another may exceed by so
+# much before they are all taken again.
+SLACK = 8.0
 
 
 def token_logprob_and_entropy(
@@ -131,39 +134,68 @@ class _Head(torch.autograd.Function):
         keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.promote_types(hidden_MH.dtype, torch.float32)
-        lse_M, mean_M, picked_M = torch.zeros(
-            3, len(target_M), dtype=dtype, device=hidden_MH.device
-        )
-        kept = []
+        sums = _Sums(*torch.zeros(4, len(target_M), dtype=dtype, device=hidden_MH.device))
+        kept: list[Tensor] = []
+        of_chunk: list[Tensor] = []  # the tiles of the same rows
         for rows, words in tiles(len(target_M), len(weight_VH), tile):
-            head = weight_VH[words], _part(bias_V, words)
-            x_CB = made.of(hidden_MH[rows], *head)
-            found = _add_tile(
-                x_CB, words, target_M[rows], lse_M[rows], mean_M[rows], picked_M[rows]
-            )
-            if keeps:
-                kept.append(found)
-        entropy_M = lse_M - mean_M
-        ctx.save_for_backward(hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M)
+            x_CB = made.of(hidden_MH[rows], weight_VH[words], _part(bias_V, words))
+            exp_CB, shrink_C = sums.rows(rows).add(x_CB, words, target_M[rows])
+            if not keeps:
+                continue
+            of_chunk = of_chunk if words.start else []
+            if shrink_C is not None:
+                for earlier_CB in of_chunk:
+                    earlier_CB.mul_(shrink_C[:, None])
+            of_chunk.append(exp_CB)
+            kept.append(exp_CB)
+        log_sum_M = sums.total_M.log()
+        lse_M = sums.ref_M + log_sum_M
+        entropy_M = log_sum_M - sums.mean_M / sums.total_M
+        ctx.save_for_backward(
+            hidden_MH, weight_VH, bias_V, target_M, lse_M, entropy_M, sums.total_M
+        )
         ctx.made, ctx.tile, ctx.kept = made, tile, kept
         ctx.set_materialize_grads(False)
-        return picked_M - lse_M, entropy_M.clone()  # a saved output could be changed by the caller
+        # A saved output could be changed by the caller.
+        return sums.picked_M - lse_M, entropy_M.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if all(grad is None for grad in grads):
             return (None,) * 7
-        *head, target_M, lse_M, entropy_M = ctx.saved_tensors
+        *head, target_M, lse_M, entropy_M, total_M = ctx.saved_tensors
         hidden_MH, weight_VH, bias_V = head
         scaled = [None if grad is None else ctx.made.by_z(grad) for grad in grads]
         kept = iter(ctx.kept)
+        every = tiles(len(target_M), len(weight_VH), ctx.tile)
+
+        def prob_or_exp(rows: slice, words: slice) -> Tensor:
+            """exp(x - ref) where it is kept, else p; x itself is not there any more."""
+            if ctx.kept:
+                return next(kept)
+            x_CB = ctx.made.of(hidden_MH[rows], weight_VH[words], _part(bias_V, words))
+            return x_CB.sub_(lse_M[rows][:, None]).exp_()
+
+        logprob_grad_M, entropy_grad_M = scaled
+        is_plain = entropy_grad_M is None and ctx.made.transform.cap is None
+        if is_plain and logprob_grad_M is not None and hidden_MH.dtype == lse_M.dtype:
+            share_M = logprob_grad_M / total_M if ctx.kept else logprob_grad_M
+            found = plain_gradients(
+                head,
+                ctx.needs_input_grad[:3],
+                every,
+                prob_or_exp,
+                target_M=target_M,
+                grad_M=logprob_grad_M,
+                share_M=share_M,
+            )
+            return *found, None, None, None, None
 
         def of_tile(rows: slice, words: slice) -> tuple[Tensor, Tensor | None]:
             slope_CB = None
             if ctx.kept:
-                exp_CB, max_C = next(kept)
-                prob_CB = exp_CB * (max_C - lse_M[rows]).exp_()[:, None]
+                prob_CB = next(kept) / total_M[rows][:, None]
             else:
                 x_CB = ctx.made.of(hidden_MH[rows], weight_VH[words], _part(bias_V, words))
                 slope_CB = ctx.made.slope(x_CB)
@@ -177,7 +209,6 @@ class _Head(torch.autograd.Function):
             )
             return grad_CB, slope_CB
 
-        every = tiles(len(target_M), len(weight_VH), ctx.tile)
         found = head_gradients(head, ctx.needs_input_grad[:3], every, of_tile, dtype=lse_M.dtype)
         return *found, None, None, None, None
 
@@ -230,6 +261,53 @@ def head_gradients(
     return [g if g is None or like is None else g.to(like.dtype) for g, like in found]
 
 
+def plain_gradients(
+    head: Sequence[Tensor | None],
+    needs: Sequence[bool],
+    every: Iterator[tuple[slice, slice]],
+    of_tile: Callable[[slice, slice], Tensor],
+    *,
+    target_M: Tensor,
+    grad_M: Tensor,
+    share_M: Tensor,
+) -> list[Tensor | None]:
+    """As `head_gradients`, where the gradient by z is grad (onehot - p): no tile is changed.
+
+    The factor of a row is multiplied with its hidden state and its sum instead, and the targets are
+    added at the end.
+
+    Args:
+        of_tile: gives e, p times a number for each row, [C, B].
+        grad_M: of the target's log-probability, by z.
+        share_M: grad p / e.
+    """
+    hidden_MH, weight_VH, bias_V = head
+    assert hidden_MH is not None
+    assert weight_VH is not None
+    needs_hidden, needs_weight, needs_bias = needs
+    empty = torch.empty_like if len(hidden_MH) else torch.zeros_like  # nothing would fill it
+    hidden_grad_MH = empty(hidden_MH) if needs_hidden else None
+    weight_grad_VH = empty(weight_VH) if needs_weight else None
+    bias_grad_V = torch.zeros_like(bias_V) if bias_V is not None and needs_bias else None
+    pushed_MH = hidden_MH * -share_M[:, None]
+    for rows, words in every:
+        e_CB = of_tile(rows, words)
+        if hidden_grad_MH is not None:
+            add_product(hidden_grad_MH[rows], e_CB, weight_VH[words], is_first=words.start == 0)
+        if weight_grad_VH is not None:
+            is_first = rows.start == 0
+            add_product(weight_grad_VH[words], e_CB.t(), pushed_MH[rows], is_first=is_first)
+        if bias_grad_V is not None:
+            bias_grad_V[words] -= share_M[rows] @ e_CB
+    if hidden_grad_MH is not None:
+        hidden_grad_MH.mul_(-share_M[:, None]).addcmul_(weight_VH[target_M], grad_M[:, None])
+    if weight_grad_VH is not None:
+        weight_grad_VH.index_add_(0, target_M, hidden_MH * grad_M[:, None])
+    if bias_grad_V is not None:
+        bias_grad_V.index_add_(0, target_M, grad_M)
+    return [hidden_grad_MH, weight_grad_VH, bias_grad_V]
+
+
 def tiles(num_tokens: int, vocab: int, tile: Tile) -> Iterator[tuple[slice, slice]]:
     """Slices of tokens and of words; the words of a chunk of tokens follow each other."""
     most_tokens, tile_logits = tile
@@ -245,30 +323,50 @@ def _part(bias_V: Tensor | None, words: slice) -> Tensor | None:
     return None if bias_V is None else bias_V[words]
 
 
-def _add_tile(
-    x_CB: Tensor, words: slice, target_C: Tensor, lse_C: Tensor, mean_C: Tensor, picked_C: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Take a tile into lse = log sum e^x, mean = sum p x and the target's x; overwrites x.
+class _Sums(NamedTuple):
+    """What tiles add up to in each row: of e = exp(x - ref) the sum, and that of e (x - ref).
 
-    Returns e^(x - max) of the tile, [C, B], and its largest x in each row.
+    picked_M: x of the target.
     """
-    index_C, is_here_C = _where(target_C, words)
-    found_C = x_CB.gather(1, index_C[:, None])[:, 0]
-    picked_C.copy_(torch.where(is_here_C, found_C, picked_C))
-    max_C = x_CB.amax(dim=1)
-    exp_CB = (x_CB - max_C[:, None]).exp_()
-    sum_C = exp_CB.sum(dim=1)
-    tile_lse_C = max_C + sum_C.log()
-    tile_mean_C = x_CB.mul_(exp_CB).sum(dim=1) / sum_C
-    if words.start == 0:
-        lse_C.copy_(tile_lse_C)
-        mean_C.copy_(tile_mean_C)
-    else:
-        joint_C = torch.logaddexp(lse_C, tile_lse_C)
-        mean_C.mul_((lse_C - joint_C).exp_())
-        mean_C.addcmul_(tile_mean_C, (tile_lse_C - joint_C).exp_())
-        lse_C.copy_(joint_C)
-    return exp_CB, max_C
+
+    ref_M: Tensor
+    total_M: Tensor
+    mean_M: Tensor
+    picked_M: Tensor
+
+    def rows(self, rows: slice) -> _Sums:
+        """Those of some rows, the same memory."""
+        return _Sums(*(each[rows] for each in self))
+
+    def add(self, x_CB: Tensor, words: slice, target_C: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Take a tile in; overwrites x.
+
+        Returns e of the tile, and what e of the tiles before is to be multiplied by; None: nothing.
+        """
+        index_C, is_here_C = _where(target_C, words)
+        found_C = x_CB.gather(1, index_C[:, None])[:, 0]
+        self.picked_M.copy_(torch.where(is_here_C, found_C, self.picked_M))
+        shrink_C = self._raise(x_CB.amax(dim=1), is_first=words.start == 0)
+        exp_CB = x_CB.sub_(self.ref_M[:, None]).exp()
+        self.total_M.add_(exp_CB.sum(dim=1))
+        self.mean_M.add_(x_CB.mul_(exp_CB).sum(dim=1))
+        return exp_CB, shrink_C
+
+    def _raise(self, max_C: Tensor, *, is_first: bool) -> Tensor | None:
+        """Let ref follow the largest x; what the sums were multiplied by for that."""
+        if is_first:
+            self.ref_M.copy_(max_C)
+            return None
+        higher_C = torch.where(max_C > self.ref_M + SLACK, max_C, self.ref_M)
+        # A GPU would have to be waited for.
+        if higher_C.device.type == "cpu" and torch.equal(higher_C, self.ref_M):
+            return None
+        down_C = self.ref_M - higher_C
+        shrink_C = down_C.exp()
+        self.mean_M.addcmul_(down_C, self.total_M).mul_(shrink_C)
+        self.total_M.mul_(shrink_C)
+        self.ref_M.copy_(higher_C)
+        return shrink_C
 
 
 def _logits_grad(

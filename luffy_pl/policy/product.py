@@ -2,9 +2,10 @@
 
 PyTorch sends float32 products on a CPU to MKL, which on AMD processors computes 256 bits at a
 time. From Zen 5 on they can do 512: oneDNN, part of the same wheel and full float32 too, is about
-twice as fast there. Elsewhere MKL stays, which can also add to what is there
-(docs/performance.md). Chosen by the processor, not by a stopwatch: a resumed run must round as it
-did before.
+twice as fast there. Zen 4 takes 512 bits in two steps, and oneDNN is a little faster where the left
+factor lies in memory as it is read; MKL is for gradients of weights. Elsewhere MKL stays, which can
+also add to what is there (docs/performance.md). Chosen by the processor, not by a stopwatch: a
+resumed run must round as it did before.
 Shapes: M x K times the transpose of N x K.
 """
 
@@ -12,39 +13,55 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
 
-ZEN_5 = 26  # AMD's number for the family
+ZEN_4, ZEN_5 = 25, 26  # AMD's numbers for the families
+LEAST_NUMBERS = 2**15
 
 
-def has_idle_half(cpuinfo: str) -> bool:
-    """Whether, by Linux's /proc/cpuinfo, MKL would use half the width of the processor."""
+def onednn_products(cpuinfo: str) -> Literal["all", "contiguous", "none"]:
+    """What oneDNN is for, by Linux's /proc/cpuinfo: all products, or those of a contiguous left."""
     vendor = re.search(r"^vendor_id\s*: (\S+)", cpuinfo, re.MULTILINE)
     family = re.search(r"^cpu family\s*: (\d+)", cpuinfo, re.MULTILINE)
-    is_amd = vendor is not None and vendor[1] == "AuthenticAMD"
-    return is_amd and family is not None and int(family[1]) >= ZEN_5
+    if vendor is None or vendor[1] != "AuthenticAMD" or family is None:
+        return "none"
+    if int(family[1]) >= ZEN_5:
+        return "all"
+    # Zen 3 has the same number and no 512 bits.
+    is_zen_4 = int(family[1]) == ZEN_4 and re.search(r"^flags.*\bavx512f\b", cpuinfo, re.MULTILINE)
+    return "contiguous" if is_zen_4 else "none"
 
 
-def _onednn() -> Any:
-    """What torch.compile emits for a linear layer on a CPU; a build without oneDNN has it not."""
+def _onednn() -> tuple[Any, bool]:
+    """What torch.compile emits for a linear layer on a CPU, and whether it takes any factor.
+
+    A build without oneDNN has it not.
+    """
     cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists() or not has_idle_half(cpuinfo.read_text()):
-        return None
-    is_built = torch.backends.mkldnn.is_available()
-    return getattr(torch.ops.mkldnn, "_linear_pointwise", None) if is_built else None
+    is_for = onednn_products(cpuinfo.read_text()) if cpuinfo.exists() else "none"
+    if is_for == "none" or not torch.backends.mkldnn.is_available():
+        return None, False
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None), is_for == "all"
 
 
-_ONEDNN = _onednn()
+_ONEDNN, _TAKES_VIEWS = _onednn()
+
+
+def is_for_onednn(left_MK: Tensor, right: Tensor) -> bool:
+    """Whether oneDNN multiplies such factors; calls with a small right one cost more than MKL's."""
+    is_taken = _ONEDNN is not None and (_TAKES_VIEWS or left_MK.is_contiguous())
+    is_large = right.numel() >= LEAST_NUMBERS
+    return is_taken and is_large and is_cpu_float32(left_MK) and is_cpu_float32(right)
 
 
 def product(left_MK: Tensor, right_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """Left @ right^T + bias, [M, N], without gradient; either may be a transposed view."""
-    if _ONEDNN is not None and is_cpu_float32(left_MK) and is_cpu_float32(right_NK):
+    if is_for_onednn(left_MK, right_NK):
         return _ONEDNN(left_MK, right_NK, bias_N, "none", [], "")
     return nn.functional.linear(left_MK, right_NK, bias_N)
 
@@ -57,12 +74,12 @@ def add_product(
     Args:
         is_first: nothing is there yet, not even zeros.
     """
-    if is_first and into_MN.dtype == left_MK.dtype and _ONEDNN is None:
+    if is_first and into_MN.dtype == left_MK.dtype and not is_for_onednn(left_MK, right_KN):
         torch.mm(left_MK, right_KN, out=into_MN)
         return
     if is_first:
         into_MN.zero_()
-    if _ONEDNN is not None and is_cpu_float32(left_MK):
+    if is_for_onednn(left_MK, right_KN):
         if left_MK.is_contiguous():
             into_MN += product(left_MK, right_KN.t())
         else:  # oneDNN copies a left factor that is a view: better the smaller of the two
@@ -84,9 +101,9 @@ class CpuLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Input [..., K] to [..., N]."""
-        eligible = _ONEDNN is not None and is_cpu_float32(input) and is_cpu_float32(self.weight)
         # torch.compile takes this operator for constant weights alone, and chooses one of its own.
-        if not eligible or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        is_torchs = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        if is_torchs or not is_for_onednn(input, self.weight):
             return super().forward(input)
         found = _Linear.apply(input.flatten(0, -2), self.weight, self.bias)
         return found.view(*input.shape[:-1], -1)

@@ -5,17 +5,15 @@ For tiny models, debugging, and to check another engine against.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from luffy_pl.attention.own import own_attention
 from luffy_pl.errors import ModelError, first_line
@@ -25,13 +23,16 @@ from luffy_pl.records import Completion, Progress
 from luffy_pl.rollout.engine import EngineConfig, Finished, Request, Sampling
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
-ROWS_PER_BATCH = 64
+BATCH_ROWS, BATCH_TOKENS = 64, 2**15
+"""Rows that are always sampled together; more of them as long as they hold no more tokens."""
+LEAST_LIVE = 0.75
+"""Share of the rows of a batch below which those that have ended are taken out of it."""
 CACHES = ("past_key_values", "cache_params")
 """What models call the state that they go on from."""
 
 
-class SeededSampling(LogitsProcessor):
-    """Turns greedy decoding into sampling, each row from its own seed (Gumbel-max).
+class SeededSampling:
+    """Draws the next token of each row from the row's own seed (Gumbel-max).
 
     argmax(logit / T + g) with g ~ Gumbel(0, 1) is a draw from softmax(logit / T), and noise
     drawn per row makes a row's tokens independent of its neighbours in the batch.
@@ -43,26 +44,35 @@ class SeededSampling(LogitsProcessor):
         self.moved = moved
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.sampling = sampling
-        self.logprobs: list[Tensor] = []
+        self.noise_NV = torch.empty(0, 0)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [N, V] to keys [N, V] whose argmax is the sampled token."""
+    def __call__(self, logits_NV: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The next token of each row, and its log-probability where that is asked for, [N]."""
         self.moved()  # a batch may take minutes
-        scores = scores.float()
+        logits_NV = logits_NV.float()
         if self.sampling.temperature == 0:
-            return scores
-        logprob = keep_likely(
-            (scores / self.sampling.temperature).log_softmax(-1),
+            return logits_NV.argmax(-1), None
+        logprob_NV = keep_likely(
+            (logits_NV / self.sampling.temperature).log_softmax(-1),
             top_p=self.sampling.top_p,
             top_k=self.sampling.top_k,
         )
-        noise = torch.stack(
-            [torch.empty(scores.shape[1]).exponential_(generator=g) for g in self.generators]
-        ).to(scores.device)
-        keys = logprob - noise.log()
-        if self.sampling.logprobs:
-            self.logprobs.append(logprob.gather(-1, keys.argmax(-1, keepdim=True))[:, 0])
-        return keys
+        token_N = (logprob_NV - self.drawn(logits_NV).log_()).argmax(-1)
+        if not self.sampling.logprobs:
+            return token_N, None
+        return token_N, logprob_NV.gather(-1, token_N[:, None])[:, 0]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with the rows at these places."""
+        self.generators = [self.generators[place] for place in places]
+
+    def drawn(self, like_NV: Tensor) -> Tensor:
+        """Exponential noise [N, V] of the rows' generators, on the device of the logits."""
+        if self.noise_NV.shape != like_NV.shape:
+            self.noise_NV = torch.empty(like_NV.shape)
+        for noise_V, generator in zip(self.noise_NV, self.generators, strict=True):
+            noise_V.exponential_(generator=generator)
+        return self.noise_NV.to(like_NV.device)
 
 
 def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
@@ -75,30 +85,127 @@ def keep_likely(logprob: Tensor, *, top_p: float, top_k: int) -> Tensor:
         before = ordered.exp().cumsum(-1) - ordered.exp()
         ordered = ordered.masked_fill(before >= top_p, -torch.inf)
         logprob = torch.empty_like(logprob).scatter_(-1, index, ordered)
-    return logprob.log_softmax(-1)
-
-
-class ForcedTokens(LogitsProcessor):
-    """Lets every row go on with one token, whatever its scores, and keeps those."""
-
-    def __init__(self) -> None:
-        self.scores: list[Tensor] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [N, V] to keys [N, V]."""
-        self.scores.append(scores.float())
-        keys = torch.zeros_like(scores)
-        keys[:, 1] = 1
-        return keys
+    is_whole = top_k <= 0 and top_p >= 1
+    return logprob if is_whole else logprob.log_softmax(-1)
 
 
 class _Row(NamedTuple):
     """One answer to sample; `place` holds the numbers of its request and of its seed."""
 
     place: tuple[int, int]
-    prompt: list[int]
+    prompt: tuple[int, ...]
     seed: int
     max_tokens: int
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of prompt and longest answer."""
+        return len(self.prompt) + self.max_tokens
+
+
+@dataclass
+class _Answer:
+    """A row as far as it is sampled; log-probabilities where they are asked for."""
+
+    row: _Row
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    is_stopped: bool = False
+    is_ended: bool = False
+
+    def add(self, token: int, logprob: float | None, stop_token_ids: Sequence[int]) -> bool:
+        """Add a token; whether the answer has ended."""
+        self.tokens.append(token)
+        if logprob is not None:
+            self.logprobs.append(logprob)
+        self.is_stopped = token in stop_token_ids
+        self.is_ended = self.is_stopped or len(self.tokens) == self.row.max_tokens
+        return self.is_ended
+
+    def completion(self, sampling: Sampling, policy_version: int) -> Completion:
+        """The answer; one of temperature 0 has no log-probabilities."""
+        has_logprobs = sampling.logprobs and sampling.temperature > 0
+        return Completion(
+            token_ids=tuple(self.tokens),
+            finish_reason="stop" if self.is_stopped else "length",
+            logprobs=tuple(self.logprobs) if has_logprobs else None,
+            policy_version=policy_version,
+        )
+
+
+class _Batch:
+    """What a model goes on from, of rows that are sampled together, padded on the left."""
+
+    mask_NL: Tensor
+    ids_NL: Tensor
+    past: dict[str, Any]
+    num_read: int
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[_Row]) -> None:
+        self.model = model
+        takes = inspect.signature(model.forward).parameters
+        self.options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        self.takes_positions = "position_ids" in takes
+        self.room = max(row.max_tokens for row in rows)
+        # Rows of one prompt read it once.
+        number = {prompt: at for at, prompt in enumerate(dict.fromkeys(r.prompt for r in rows))}
+        places = [number[row.prompt] for row in rows]
+        logits_PV = self._read_prompts(list(number))
+        if self.keep(places):
+            self.logits_NV = logits_PV[places]
+        else:
+            self.logits_NV = self._read_prompts([row.prompt for row in rows])
+
+    def read(self, ids_NL: Tensor) -> Tensor:
+        """Take the next tokens of each row; the logits of what follows them, [N, V]."""
+        start, self.num_read = self.num_read, self.num_read + ids_NL.shape[1]
+        self.ids_NL = ids_NL if self.past else torch.cat((self.ids_NL, ids_NL), dim=1)
+        padded: dict[str, Any] = {}
+        if self.is_padded:
+            mask_NL = self.mask_NL[:, : self.num_read]
+            padded = {"attention_mask": mask_NL}
+            if self.takes_positions:
+                first = start if self.past else 0
+                padded["position_ids"] = (mask_NL.cumsum(1) - 1).clamp(min=0)[:, first:]
+        output = self.model(
+            input_ids=self.ids_NL, use_cache=True, **padded, **self.past, **self.options
+        )
+        self.past = {name: output[name] for name in CACHES if output.get(name) is not None}
+        return output.logits[:, -1]
+
+    def keep(self, places: Sequence[int]) -> bool:
+        """Go on with the rows at these places, any of them several times; False: not possible."""
+        if list(places) == list(range(len(self.mask_NL))):
+            return True
+        if not all(has_rows(cache) for cache in self.past.values()):
+            return False
+        index_n = torch.tensor(places, device=self.mask_NL.device)
+        for cache in self.past.values():
+            cache.batch_select_indices(index_n)
+        self.mask_NL, self.ids_NL = self.mask_NL[index_n], self.ids_NL[index_n]
+        return True
+
+    def _read_prompts(self, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+        """Begin with these; the logits of what follows, [P, V]."""
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        self.is_padded = any(padding)
+        mask_PL = torch.ones(len(prompts), longest + self.room, dtype=torch.long)
+        ids_PL = torch.zeros(len(prompts), longest, dtype=torch.long)
+        for at, (prompt, pad) in enumerate(zip(prompts, padding, strict=True)):
+            mask_PL[at, :pad] = 0
+            ids_PL[at, pad:] = torch.tensor(prompt)
+        device = self.model.device
+        self.mask_NL, self.num_read = mask_PL.to(device), 0
+        self.past = {}
+        self.ids_NL = ids_PL[:, :0].to(device)
+        return self.read(ids_PL.to(device))
+
+
+def has_rows(cache: Any) -> bool:
+    """Whether rows can be taken out of a cache: it holds keys and values, and no other state."""
+    kinds = (DynamicLayer, DynamicSlidingWindowLayer)
+    return isinstance(cache, DynamicCache) and all(type(one) in kinds for one in cache.layers)
 
 
 class HfEngine:
@@ -143,52 +250,49 @@ class HfEngine:
     ) -> list[list[Completion]]:
         """See `RolloutEngine.generate`."""
         rows = [
-            _Row((number, sample), list(request.token_ids), seed, self._room(request))
+            _Row((number, sample), request.token_ids, seed, self._room(request))
             for number, request in enumerate(requests)
             for sample, seed in enumerate(request.seeds)
         ]
-        done: dict[tuple[int, int], Completion] = {}
+        full = [row for row in rows if row.max_tokens <= 0]
+        found = {row.place: _Answer(row).completion(sampling, self.policy_version) for row in full}
 
         def moved() -> None:
             if on_progress is not None:
-                on_progress(len(done), len(rows))
+                on_progress(len(found), len(rows))
 
-        for batch in self._batches(rows):
-            completions = self._generate_batch(batch, sampling, moved)
-            for row, completion in zip(batch, completions, strict=True):
-                done[row.place] = completion
+        for batch in self._batches([row for row in rows if row.max_tokens > 0]):
+            for row, completion in self._sampled(batch, sampling, moved):
+                found[row.place] = completion
                 if on_finished is not None:
                     on_finished(*row.place, completion)
             moved()
         return [
-            [done[number, sample] for sample in range(len(request.seeds))]
+            [found[number, sample] for sample in range(len(request.seeds))]
             for number, request in enumerate(requests)
         ]
 
     @torch.inference_mode()
     def stream(self, request: Request, *, sampling: Sampling) -> Generator[int]:
         """See `StreamingEngine.stream`."""
-        sampler = SeededSampling(request.seeds[:1], sampling)
-        ids = torch.tensor([request.token_ids], device=self.model.device)
-        past: dict[str, Any] = {}
-        for _ in range(self._room(request)):
-            output = self.model(input_ids=ids, use_cache=True, **past)
-            token_1 = sampler(ids, output.logits[:, -1]).argmax(-1, keepdim=True)
-            past = {name: output[name] for name in CACHES if output.get(name) is not None}
-            ids = token_1 if past else torch.cat((ids, token_1), dim=1)
+        row = _Row((0, 0), request.token_ids, request.seeds[0], self._room(request))
+        sampler, batch = SeededSampling([row.seed], sampling), _Batch(self.model, [row])
+        logits_1V = batch.logits_NV
+        for _ in range(row.max_tokens):
+            token_1, _ = sampler(logits_1V)
             token = int(token_1)
             yield token
             if token in self.stop_token_ids:
                 return
+            logits_1V = batch.read(token_1[:, None])
 
-    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """Rows that are sampled together; of one length where padding would change them."""
         parts: dict[int, list[_Row]] = {}
         for row in rows:
             parts.setdefault(0 if self._pads else len(row.prompt), []).append(row)
         for part in parts.values():
-            for start in range(0, len(part), ROWS_PER_BATCH):
-                yield part[start : start + ROWS_PER_BATCH]
+            yield from batches(part)
 
     @torch.inference_mode()
     def _sees_no_padding(self) -> bool:
@@ -196,19 +300,18 @@ class HfEngine:
 
         Layers that carry a state along may take it for a beginning.
         """
-        prompt, padding = [1, 2, 3, 4, 5, 6], [0] * 5
+        row = _Row((0, 0), (1, 2, 3, 4, 5, 6), 0, 3)
+        longer = row._replace(prompt=(2, 3, 4, 5, 6, *row.prompt))
         seen = []
-        for ids, mask in ((prompt, [1] * 6), (padding + prompt, [0] * 5 + [1] * 6)):
-            forced = ForcedTokens()
-            self.model.generate(
-                input_ids=torch.tensor([ids], device=self.model.device),
-                attention_mask=torch.tensor([mask], device=self.model.device),
-                logits_processor=LogitsProcessorList([forced]),
-                generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=3, pad_token_id=0
-                ),
-            )
-            seen.append(torch.cat(forced.scores))
+        for rows in ([row], [row, longer]):
+            batch = _Batch(self.model, rows)
+            scores = [batch.logits_NV[0]]
+            ids_N1 = torch.ones(len(rows), 1, dtype=torch.long, device=self.model.device)
+            try:
+                scores += [batch.read(ids_N1)[0] for _ in range(row.max_tokens - 1)]
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                return False  # it takes a mask for its prompts alone
+            seen.append(torch.stack(scores).float())
         alone, padded = (scores.log_softmax(-1) for scores in seen)
         most, _ = tolerances(self.model, seen[0].abs().max().item())
         return bool(((alone - padded).abs() <= most).all())
@@ -233,41 +336,40 @@ class HfEngine:
         """See `RolloutEngine.close`."""
         del self.model
 
-    def _generate_batch(
-        self, rows: list[_Row], sampling: Sampling, moved: Callable[[], None]
-    ) -> list[Completion]:
-        longest = max(len(row.prompt) for row in rows)
-        padding = [longest - len(row.prompt) for row in rows]
-        ids = [[0] * pad + row.prompt for pad, row in zip(padding, rows, strict=True)]
-        mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
+    def _sampled(
+        self, rows: Sequence[_Row], sampling: Sampling, moved: Callable[[], None]
+    ) -> Iterator[tuple[_Row, Completion]]:
+        """Answers of one batch, in the order in which they end."""
         sampler = SeededSampling([row.seed for row in rows], sampling, moved)
-        output = self.model.generate(
-            input_ids=torch.tensor(ids, device=self.model.device),
-            attention_mask=torch.tensor(mask, device=self.model.device),
-            logits_processor=LogitsProcessorList([sampler]),
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max(row.max_tokens for row in rows),
-                eos_token_id=self.stop_token_ids,
-                pad_token_id=self.stop_token_ids[0],
-            ),
-        )
-        logprobs = torch.stack(sampler.logprobs, 1).tolist() if sampler.logprobs else None
-        return [
-            self._completion(
-                tokens[: row.max_tokens], None if logprobs is None else logprobs[number]
-            )
-            for number, (row, tokens) in enumerate(
-                zip(rows, output[:, longest:].tolist(), strict=True)
-            )
-        ]
+        batch, inside = _Batch(self.model, rows), [_Answer(row) for row in rows]
+        logits_NV = batch.logits_NV
+        while True:
+            token_N, logprob_N = sampler(logits_NV)
+            tokens = token_N.tolist()
+            logprobs = [None] * len(tokens) if logprob_N is None else logprob_N.tolist()
+            for answer, token, logprob in zip(inside, tokens, logprobs, strict=True):
+                if not answer.is_ended and answer.add(token, logprob, self.stop_token_ids):
+                    yield answer.row, answer.completion(sampling, self.policy_version)
+            live = [place for place, answer in enumerate(inside) if not answer.is_ended]
+            if not live:
+                return
+            # One whose window is full has no position for another token.
+            is_full = any(answer.is_ended and not answer.is_stopped for answer in inside)
+            if (is_full or len(live) < LEAST_LIVE * len(inside)) and batch.keep(live):
+                sampler.keep(live)
+                token_N, inside = token_N[live], [inside[place] for place in live]
+            logits_NV = batch.read(token_N[:, None])
 
-    def _completion(self, tokens: list[int], logprobs: list[float] | None) -> Completion:
-        stops = [index for index, token in enumerate(tokens) if token in self.stop_token_ids]
-        num_tokens = stops[0] + 1 if stops else len(tokens)
-        return Completion(
-            token_ids=tuple(tokens[:num_tokens]),
-            finish_reason="stop" if stops else "length",
-            logprobs=None if logprobs is None else tuple(logprobs[:num_tokens]),
-            policy_version=self.policy_version,
-        )
+
+def batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """The rows in their order, cut into what is sampled together."""
+    batch: list[_Row] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, row.most_tokens)
+        if len(batch) >= BATCH_ROWS and (len(batch) + 1) * longest > BATCH_TOKENS:
+            yield batch
+            batch, longest = [], row.most_tokens
+        batch.append(row)
+    if batch:
+        yield batch

@@ -6,13 +6,14 @@ Shapes: N rows of this rank, n rows of a micro-batch, T predictions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from luffy_pl.objective.terms import OptimizerStep
 from luffy_pl.process.staging import on_device
 from luffy_pl.records import Experience
 
@@ -25,12 +26,14 @@ class MicroBatch:
     num_tokens: length of each row, on the host.
     num_shared: leading prompt tokens that each row shares with the previous row of its group; they
         are computed only once.
+    is_learned: whether the loss of its rows has a gradient.
     """
 
     index_n: Tensor
     rows: Experience
     num_tokens: tuple[int, ...]
     num_shared: tuple[int, ...]
+    is_learned: bool = True
 
     @property
     def num_computed(self) -> int:
@@ -160,6 +163,41 @@ def rows_of_like_length(num_tokens: Sequence[int], *, token_budget: int) -> list
         batches.append(left[:room])
         left = left[room:]
     return batches
+
+
+def rows_without_gradient(experience: Experience, rows: list[int], step: OptimizerStep) -> set[int]:
+    """Those of `rows` that the loss gives no gradient: advantage 0, and no term but the policy's.
+
+    In a group whose rewards are all equal that is every row.
+    """
+    if set(step.terms) != {"policy"} or step.objective.distillation is not None:
+        return set()
+    is_even_N = (experience.on_host.advantage_N == 0).tolist()
+    return {row for row in rows if is_even_N[row]}
+
+
+def learned_and_read(
+    experience: Experience,
+    rows: list[int],
+    step: OptimizerStep,
+    cut: Callable[[Experience, list[int]], list[MicroBatch]],
+    *,
+    num_ranks: int,
+) -> list[MicroBatch]:
+    """The micro-batches of a step, in which rows without gradient are apart and read without one.
+
+    Several ranks gather sharded weights together in every pass, and make all of them.
+
+    Args:
+        cut: rows into micro-batches.
+    """
+    even = rows_without_gradient(experience, rows, step) if num_ranks == 1 else set()
+    if not even:
+        return cut(experience, rows)
+    learned = [row for row in rows if row not in even]
+    found = cut(experience, learned) if learned else []
+    read = cut(experience, [row for row in rows if row in even])
+    return found + [dataclasses.replace(micro, is_learned=False) for micro in read]
 
 
 def silent(experience: Experience) -> MicroBatch:

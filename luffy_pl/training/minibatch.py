@@ -161,7 +161,9 @@ def backward_micro_batches(
     term_sums = {name: torch.zeros_like(entropy_sum) for name in step.terms}
     for number, micro in enumerate(micros):
         against = teacher_of(micro, step, frozen)
-        logprob_nt, entropy_nt, *more = logprobs(policy, micro, forwards=forwards, against=against)
+        with torch.set_grad_enabled(micro.is_learned):
+            passed = logprobs(policy, micro, forwards=forwards, against=against)
+        logprob_nt, entropy_nt, *more = passed
         width = logprob_nt.shape[1]
         old_nt = logprob_nt.detach()
         if len(micro.index_n):  # a silent micro-batch has a row here and none in the record
@@ -177,7 +179,8 @@ def backward_micro_batches(
             divergence_NT=more[0] if more else None,
         )
         loss, shares = micro_batch_loss(tokens, step)
-        backward(loss)
+        if micro.is_learned:
+            backward(loss)
         losses[number] = loss.detach()
         entropy_sum += entropy_nt.detach().sum()
         for name, share in shares.items():
@@ -185,6 +188,10 @@ def backward_micro_batches(
         seen.logprob_NT[micro.index_n, :width] = logprob_nt.detach()
         seen.old_logprob_NT[micro.index_n, :width] = old_nt
         seen.entropy_NT[micro.index_n, :width] = entropy_nt.detach()
+    if not all(micro.is_learned for micro in micros):
+        for weight in policy.trained_weights():
+            if weight.grad is None:  # AdamW moves by its moments where the gradient is 0
+                weight.grad = torch.zeros_like(weight)
     return BackwardPass(micros, losses, entropy_sum, term_sums)
 
 

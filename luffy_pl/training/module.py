@@ -37,7 +37,13 @@ from luffy_pl.training.before import before_update
 from luffy_pl.training.controllers import EntropyController, KlController
 from luffy_pl.training.exchange import deal_rows
 from luffy_pl.training.memory import is_out_of_memory, keep_freed_memory, memory_advice
-from luffy_pl.training.micro_batches import MicroBatch, micro_batches, rows_by_step, silent
+from luffy_pl.training.micro_batches import (
+    MicroBatch,
+    learned_and_read,
+    micro_batches,
+    rows_by_step,
+    silent,
+)
 from luffy_pl.training.minibatch import (
     BackwardPass,
     Before,
@@ -257,8 +263,6 @@ class LuffyModule(L.LightningModule):
             self.kl_controller.resume(saved["kl_coef"])
         self.left_out = LeftOut(**saved["left_out"])
 
-    # -- one optimizer step ------------------------------------------------------------------
-
     def _backward_minibatch(
         self, experience: Experience, rows: list[int], *, before: Before, seen: Seen
     ) -> BackwardPass:
@@ -288,17 +292,17 @@ class LuffyModule(L.LightningModule):
         if fault("nan_loss", self.trainer.global_step):
             not_finite_N = torch.full_like(experience.advantage_N, torch.nan)
             experience = dataclasses.replace(experience, advantage_N=not_finite_N)
-        step = self.step_of(experience, rows)
+        step, ranks = self.step_of(experience, rows), self.trainer.world_size
         done = backward_micro_batches(
             self.policy,
-            self.micro_batches(experience, rows),
+            learned_and_read(experience, rows, step, self.micro_batches, num_ranks=ranks),
             step=step,
             forwards=self.forwards,
             before=before,
             frozen=self.frozen,
             seen=seen,
             # FSDP2 averages gradients over ranks; our divisors already are global.
-            backward=lambda loss: self.manual_backward(loss * self.trainer.world_size),
+            backward=lambda loss: self.manual_backward(loss * ranks),
         )
         if self.objective.entropy.target_nats is not None:
             total = self.sum_over_ranks(done.entropy)
@@ -353,8 +357,6 @@ class LuffyModule(L.LightningModule):
         optimizer.zero_grad()
         as_list(self.lr_schedulers())[number].step()
         return norm
-
-    # -- ranks -------------------------------------------------------------------------------
 
     def view(self) -> TrainedPolicyView:
         """What the data module may ask of the policy."""

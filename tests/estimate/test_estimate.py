@@ -111,15 +111,15 @@ def test_activations_are_those_that_autograd_keeps(lora):
         return tensor
 
     length = 301
-    packed = pack(torch.ones(1, length + 1), torch.ones(1, length), [length + 1], [0])
+    packed = pack(torch.ones(2, length + 1), torch.ones(2, length), [length + 1] * 2, [0, 0])
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), packing(packed):
         policy.language_model.base_model(
-            input_ids=torch.randint(50, (1, length)),
-            attention_mask=torch.ones(1, length, dtype=torch.bool),
-            position_ids=torch.arange(length)[None],
+            input_ids=torch.randint(50, (1, 2 * length)),
+            attention_mask=torch.ones(1, 2 * length, dtype=torch.bool),
+            position_ids=torch.arange(length).repeat(2)[None],
             use_cache=False,
         )
-    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / length
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / (2 * length)
     found = saved_bytes_per_token(config, dtype=torch.float32, lora=lora)
     assert found == pytest.approx(measured, rel=0.02)
 

@@ -9,7 +9,7 @@ from luffy_pl.policy import product as products
 from luffy_pl.policy.product import (
     CpuLinear,
     add_product,
-    has_idle_half,
+    onednn_products,
     product,
     use_cpu_linear,
 )
@@ -30,10 +30,12 @@ def test_product_is_left_times_right_transposed(dtype, is_view):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("is_view", [False, True])
-@pytest.mark.parametrize("is_onednn", [False, True])
-def test_add_product_adds_to_what_is_there(dtype, is_view, is_onednn, monkeypatch):
-    onednn = torch.ops.mkldnn._linear_pointwise if is_onednn else None
+@pytest.mark.parametrize("is_for", ["all", "contiguous", "none"])
+def test_add_product_adds_to_what_is_there(dtype, is_view, is_for, monkeypatch):
+    onednn = None if is_for == "none" else torch.ops.mkldnn._linear_pointwise
     monkeypatch.setattr(products, "_ONEDNN", onednn)
+    monkeypatch.setattr(products, "_TAKES_VIEWS", is_for == "all")
+    monkeypatch.setattr(products, "LEAST_NUMBERS", 1)
     torch.manual_seed(0)
     left, right, into = torch.randn(9, 7), torch.randn(7, 5), torch.randn(9, 5)
     expected = into.double() + left.double() @ right.double()
@@ -48,7 +50,8 @@ def test_add_product_adds_to_what_is_there(dtype, is_view, is_onednn, monkeypatc
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_swapped_layer_has_the_same_output_gradients_and_names(bias):
+def test_a_swapped_layer_has_the_same_output_gradients_and_names(bias, monkeypatch):
+    monkeypatch.setattr(products, "LEAST_NUMBERS", 1)
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias))
     swapped = nn.Sequential(nn.Linear(6, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias))
@@ -67,13 +70,35 @@ def test_a_swapped_layer_has_the_same_output_gradients_and_names(bias):
 
 
 @pytest.mark.parametrize(
-    ("vendor", "family", "expected"),
-    [("AuthenticAMD", 25, False), ("AuthenticAMD", 26, True), ("GenuineIntel", 26, False)],
+    ("vendor", "family", "flags", "expected"),
+    [
+        ("AuthenticAMD", 25, "fpu avx2", "none"),
+        ("AuthenticAMD", 25, "fpu avx2 avx512f avx512dq", "contiguous"),
+        ("AuthenticAMD", 26, "fpu avx2 avx512f", "all"),
+        ("GenuineIntel", 26, "fpu avx512f", "none"),
+    ],
 )
-def test_onednn_is_for_wide_processors_of_amd(vendor, family, expected):
-    line = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
-    assert has_idle_half(line) is expected
-    assert not has_idle_half("Processor : AArch64\n")
+def test_onednn_is_for_wide_processors_of_amd(vendor, family, flags, expected):
+    lines = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
+    assert onednn_products(f"{lines}flags\t\t: {flags}\n") == expected
+    assert onednn_products("Processor : AArch64\n") == "none"
+
+
+@pytest.mark.parametrize("is_view", [False, True])
+def test_a_small_factor_or_a_view_stays_with_mkl(is_view, monkeypatch):
+    asked, onednn = [], torch.ops.mkldnn._linear_pointwise
+
+    def counted(*args):
+        asked.append(args)
+        return onednn(*args)
+
+    monkeypatch.setattr(products, "_ONEDNN", counted)
+    monkeypatch.setattr(products, "_TAKES_VIEWS", False)
+    left = torch.randn(8, 256).t().contiguous().t() if is_view else torch.randn(8, 256)
+    for words, is_large in ((64, False), (128, True)):
+        right = torch.randn(words, 256)
+        torch.testing.assert_close(product(left, right), left @ right.t(), rtol=1e-4, atol=1e-4)
+        assert bool(asked) is (is_large and not is_view)
 
 
 @pytest.fixture
@@ -85,6 +110,7 @@ def one_rank():
 
 def test_a_layer_that_ranks_cut_stays_with_torch(one_rank, monkeypatch):
     monkeypatch.setattr(products, "_ONEDNN", torch.ops.mkldnn._linear_pointwise)
+    monkeypatch.setattr(products, "LEAST_NUMBERS", 1)
     layer = nn.Sequential(nn.Linear(6, 8))
     x = torch.randn(4, 6)
     expected = layer(x)

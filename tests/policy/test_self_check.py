@@ -6,7 +6,7 @@ import pytest
 import torch
 from policy.families import CASES, gap, tiny_model
 
-from luffy_pl.attention import packed
+from luffy_pl.attention import blocks, packed
 from luffy_pl.errors import ModelError
 from luffy_pl.policy import self_check
 from luffy_pl.policy.policy import Policy
@@ -68,12 +68,13 @@ def test_a_lost_transform_is_named(monkeypatch):
 
 
 def test_shared_tokens_that_are_mixed_up_are_named(said, monkeypatch):
-    def shifted(own_1hSD, num_shared):
-        lead = own_1hSD[0]
-        for own, shared in zip(own_1hSD, num_shared, strict=True):
-            yield torch.cat((lead[:, :, 1 : shared + 1], own), dim=2) if shared else own
+    inner = blocks.starts
 
-    monkeypatch.setattr(packed, "whole_rows", shifted)
+    def shifted(packed):
+        start_N, lead_N = inner(packed)
+        return start_N, lead_N + 1
+
+    monkeypatch.setattr(blocks, "starts", shifted)
     assert "a beginning that rows share" in said(tiny_model("llama"))
 
 
