@@ -51,6 +51,7 @@ CLAIMS = {
         of_run("14_real_model", "on_policy-seed0", is_base=True),
         of_run("14_real_model", "on_policy-seed0"),
         of_run("14_real_model", "luffy-seed0"),
+        of_run("14_real_model", "sft_then_rl-seed0"),
     ],
 }
 
