@@ -14,6 +14,7 @@ import torch
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.guidance.teacher_prompts import TeacherRequest
+from luffy_pl.objective.gate import Detached
 from luffy_pl.objective.normalize import count_terms
 from luffy_pl.objective.terms import OptimizerStep, active_terms, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
@@ -402,6 +403,14 @@ def test_sft_is_the_mean_negative_log_likelihood(recipe):
 def test_dft_weighs_imitation_by_the_probability(recipe):
     expected = -sum(exp(new) * new for new in EXPERT["new"]) / 3
     assert expert_loss(recipe("dft"), "both") == pytest.approx(expected)
+
+
+def test_what_the_value_of_a_loss_does_not_show(recipe):
+    """A clipped token's gradient, whose probability is the denominator, which side is compared."""
+    objectives = {name: recipe(name).module.objective for name in ("cispo", "dppo", "gkd")}
+    assert isinstance(objectives["cispo"].on_policy.gate, Detached)
+    assert objectives["dppo"].old_logprob == "sampler"
+    assert objectives["gkd"].divergence.beta == 0.5
 
 
 def test_gkd_is_the_mean_divergence_of_all_tokens(recipe):
