@@ -33,6 +33,7 @@ SIZES = {
     "vocab_size": 32, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None,
     "hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 64, "moe_intermediate_size": 32, "use_sliding_window": False,
+    "mamba_n_heads": 16,
 }  # fmt: skip
 RUN = [
     "--config", "bundled:quickstart", "--data.benchmarks", "[]",
