@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luffy_pl.config.kinds import Dropped
-from luffy_pl.config.order import is_base
+from luffy_pl.config.order import may_describe_data
 from luffy_pl.config.sources import SettingSource, last_set
 from luffy_pl.errors import ConfigError
 
@@ -248,7 +248,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
 }
 """What a setting, or a section with all that is in it, needs to have an effect in training."""
 OF_THE_DATA = ("data.train.hint_template",)
-"""Settings by which a base describes its data for any recipe; in a base they need nothing."""
+"""Settings by which a file describes its data for any recipe, and then they need nothing."""
 EARLIER_DEFAULTS = {"data.train.max_bad_share": 0.005}
 """What an earlier version wrote into config.yaml of a setting that nobody had set."""
 
@@ -276,7 +276,7 @@ def dead_settings(
         need = next((need for need in needs if not need.holds(values)), None)
         if number < 0 or need is None:
             continue
-        if name in OF_THE_DATA and is_base(sources[number]):
+        if name in OF_THE_DATA and may_describe_data(sources[number]):
             continue
         usual = defaults()
         changed = {

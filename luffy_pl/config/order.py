@@ -121,6 +121,11 @@ def is_base(file: SettingSource) -> bool:
     return all(file.values.get(key) is not None for key in OF_A_BASE)
 
 
+def may_describe_data(source: SettingSource) -> bool:
+    """Whether it is a base, or a file that goes with any recipe."""
+    return is_base(source) or (source.name != COMMAND_LINE and RECIPE not in source.values)
+
+
 def base_file(sources: Sequence[SettingSource]) -> str | None:
     """The file that a run changes: the first base, else the first file; None without files."""
     files = [source for source in sources if source.name != COMMAND_LINE]

@@ -42,8 +42,8 @@ _MOVED_MODULES = {
     "rollout -> rollout": "weight_sync:probe",
     "teacher -> traces": "answer command endpoint generate local settings",
     "training -> objective": "terms",
-    "training -> policy": """attention flops offload packing policy recompute sharding
-        tensor_parallel""",
+    "training -> attention": "attention:packed packing",
+    "training -> policy": "flops offload policy recompute sharding tensor_parallel",
     "training -> run_dir": "saved_state",
     "->": "teacher:traces",
 }

@@ -6,7 +6,6 @@ Shapes: N rows of a record, L tokens of its longest row, T = L - 1 predictions.
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -173,11 +172,10 @@ def widened(value: Tensor, width: int) -> Tensor:
 
 def exchanged(parts: Sequence[T], group: dist.ProcessGroup) -> list[T]:
     """Give each rank its part; what each rank has given to this one, in their order."""
-    packed = [pickle.dumps(part) for part in parts]
-    sizes = torch.tensor([len(one) for one in packed])
-    incoming = torch.empty_like(sizes)
-    dist.all_to_all_single(incoming, sizes, group=group)
-    sent = torch.frombuffer(bytearray().join(packed), dtype=torch.uint8)
-    received = torch.empty(int(incoming.sum()), dtype=torch.uint8)
-    dist.all_to_all_single(received, sent, incoming.tolist(), sizes.tolist(), group=group)
-    return [pickle.loads(one.numpy().tobytes()) for one in received.split(incoming.tolist())]
+    received = []
+    for source in range(dist.get_world_size(group)):
+        own: list[Any] = [None]
+        given = list(parts) if source == dist.get_rank(group) else None
+        dist.scatter_object_list(own, given, group=group, group_src=source)
+        received.append(own[0])
+    return received
