@@ -176,9 +176,12 @@ def packed_attention(
         query, key, value = (taken(x, place).transpose(1, 2) for x in tokens)
         band = attention_mask.band(query.shape[2], query.device)
         output = attend(query, key, value, band, scaling=scaling, cap=softcap, sink_h=s_aux)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return (output if blocks.cell_K is None else taken(output, blocks.cell_K))[None], None
+        outputs.append(output.transpose(1, 2).flatten(0, 1).flatten(1))
+    # Copied even if it is one: layers would be compiled again for a view of another tensor.
+    output_KF = torch.cat(outputs)
+    if blocks.cell_K is not None:
+        output_KF = nn.functional.embedding(blocks.cell_K, output_KF)
+    return output_KF.view(1, len(output_KF), query_1hLD.shape[1], -1), None
 
 
 def attend(

@@ -15,7 +15,6 @@ from luffy_pl.bounds import bounded
 from luffy_pl.errors import EngineError, ModelError
 from luffy_pl.records import Progress
 from luffy_pl.registry import nearest
-from luffy_pl.rollout.server_pool import Asked, Duty, ServerPool
 
 TextOf = Callable[[Sequence[int]], str]
 
@@ -41,6 +40,8 @@ class ScoringServer:
     """
 
     def __init__(self, name: str, config: ServedModel) -> None:
+        from luffy_pl.rollout.server_pool import Duty, ServerPool
+
         self.where = f"model.frozen.{name}"
         self._url = config.url.rstrip("/").removesuffix("/v1")
         duty = Duty(
@@ -93,6 +94,8 @@ class ScoringServer:
         Raises:
             EngineError: the server is gone, or refuses a row.
         """
+        from luffy_pl.rollout.server_pool import Asked
+
         found: dict[int, tuple[float, ...]] = {}
 
         def take(place: tuple[int, int], choice: dict[str, Any]) -> None:

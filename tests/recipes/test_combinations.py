@@ -53,7 +53,7 @@ pytestmark = pytest.mark.recipes
 )  # fmt: skip
 def test_contradictions(command_line, tmp_path, monkeypatch, recipes, settings, named):
     monkeypatch.setattr(
-        "luffy_pl.training.module.load_policy", lambda *_: pytest.fail("a model was loaded")
+        "luffy_pl.training.module.load_on_ranks", lambda *_, **__: pytest.fail("a model was loaded")
     )
     files = [f"conf/recipe/{name}.yaml" for name in recipes]
     args = [arg for file in ["conf/quickstart.yaml", *files] for arg in ("--config", file)]

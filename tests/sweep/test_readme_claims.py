@@ -50,8 +50,11 @@ CLAIMS = {
     "14_real_model": lambda: [
         of_run("14_real_model", "on_policy-seed0", is_base=True),
         of_run("14_real_model", "on_policy-seed0"),
+        of_run("14_real_model", "on_policy-seed1"),
         of_run("14_real_model", "luffy-seed0"),
+        of_run("14_real_model", "luffy-seed1"),
         of_run("14_real_model", "sft_then_rl-seed0"),
+        of_run("14_real_model", "sft_then_rl-seed1"),
     ],
 }
 
