@@ -13,7 +13,7 @@ import torch
 from skipping import needs_gpu
 from transformers import AutoModelForCausalLM, PretrainedConfig, Qwen2Config
 
-from luffy_pl.bench.learner import OBJECTIVE
+from luffy_pl.bench.learner import OBJECTIVE, backward_rows
 from luffy_pl.bench.machine import gemm_flops
 from luffy_pl.bench.workload import make_groups
 from luffy_pl.estimate.memory import training_parts
@@ -21,16 +21,11 @@ from luffy_pl.estimate.plan import RankPlan, read_shape
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import GroupAdvantage
-from luffy_pl.objective.normalize import count_terms
-from luffy_pl.objective.terms import OptimizerStep, active_terms
 from luffy_pl.policy.architecture import QWEN_0_5B, QWEN_1_5B
 from luffy_pl.policy.flops import ForwardCount, model_size
-from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.policy import Policy
 from luffy_pl.records import Experience
 from luffy_pl.training.memory import peak_bytes
-from luffy_pl.training.micro_batches import micro_batches
-from luffy_pl.training.minibatch import Before, Seen, backward_micro_batches
 from luffy_pl.training.optimizer import build_optimizers, grad_norm_and_clip, learning_rates
 from luffy_pl.training.settings import OptimizerConfig
 
@@ -93,33 +88,17 @@ def step(
     forwards: ForwardCount,
 ) -> int:
     """One optimizer step; the tokens of its rows."""
-    rows = list(range(len(experience.group_N)))
-    micros = micro_batches(
-        experience,
-        rows,
-        token_budget=settings.micro_batch_tokens,
-        shares_prompts=policy.shares_prompts,
-    )
-    old_NT = torch.full_like(experience.behaviour_logprob_NT, torch.nan)
-    backward_micro_batches(
+    done = backward_rows(
         policy,
-        micros,
-        step=OptimizerStep(
-            objective=OBJECTIVE,
-            terms=active_terms(OBJECTIVE, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
-            totals=count_terms(experience, rows, OBJECTIVE),
-            max_response_tokens=1,
-        ),
+        experience,
+        objective=OBJECTIVE,
+        token_budget=settings.micro_batch_tokens,
         forwards=forwards,
-        before=Before(old_NT),
-        frozen=FrozenModels({}),
-        seen=Seen.like(old_NT),
-        backward=torch.Tensor.backward,
     )
     grad_norm_and_clip(policy.parameters(), max_norm=1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return sum(sum(micro.num_tokens) for micro in micros)
+    return sum(sum(micro.num_tokens) for micro in done.micros)
 
 
 def now(device: str) -> float:

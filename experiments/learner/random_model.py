@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import random
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
-EOS, FIRST_WORD = 1, 4
+from luffy_pl.bench.workload import EOS, FIRST_WORD, make_model
+
 PROMPT_WORDS = 64
 TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -26,25 +28,11 @@ def write_random_model(folder: Path, *, vocab: int, mean_tokens: int) -> None:
     The values of the last layer have a bias, so that every hidden state holds one direction; the
     embedding of EOS, which is also its row of the head, lies along it.
     """
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=vocab,
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        eos_token_id=EOS,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    model = Qwen2ForCausalLM(config).float().eval()
+    model = make_model(Namespace(vocab=vocab, hidden=256, layers=4, seed=0)).eval()
     attention = model.model.layers[-1].self_attn
     with torch.no_grad():
         bias = attention.v_proj.bias.normal_()
-        of_heads = bias.view(config.num_key_value_heads, -1)
+        of_heads = bias.view(model.config.num_key_value_heads, -1)
         repeated = of_heads.repeat_interleave(2, dim=0).flatten()
         direction = attention.o_proj.weight @ repeated
         ids = torch.randint(FIRST_WORD, vocab, (8, PROMPT_WORDS))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from luffy_pl.attention.packing import Packed
+from luffy_pl.process.staging import on_device
 
 # A row joins longer ones if the square of the longest length is larger than that of its own by no
 # more: so many products of a query and a key cost as much as a call. A GPU multiplies faster than
@@ -55,8 +56,8 @@ def blocks_of(packed: Packed) -> RowBlocks:
         cell_K[place_nS[is_own_nS]] = cell_nS[is_own_nS]
         num_cells += place_nS.numel()
         is_slice = len(rows) == 1 and not shared[rows[0]]
-        places.append(slices(own)[rows[0]] if is_slice else place_nS.to(device, non_blocking=True))
-    return RowBlocks(tuple(places), cell_K.to(device, non_blocking=True))
+        places.append(slices(own)[rows[0]] if is_slice else on_device(place_nS, device))
+    return RowBlocks(tuple(places), on_device(cell_K, device))
 
 
 def rows_together(lengths: Sequence[int], most: int) -> list[list[int]]:

@@ -102,7 +102,7 @@ def side_by_side(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int
     row_M = cell_M // (width - 1)
     position_M = cell_M - row_M * (width - 1)
     places = (row_M * length + position_M, cell_M, row_M * width + position_M + 1)
-    place_M, cell_M, next_M = (x.to(token_ids_nL.device, non_blocking=True) for x in places)
+    place_M, cell_M, next_M = (on_device(x, token_ids_nL.device) for x in places)
     return Padded(place_M, cell_M, token_ids_nL.flatten()[next_M], token_ids_nL[:, :length])
 
 

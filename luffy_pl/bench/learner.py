@@ -28,7 +28,7 @@ from luffy_pl.policy.flops import ForwardCount
 from luffy_pl.policy.frozen import FrozenModels
 from luffy_pl.policy.head import KEPT
 from luffy_pl.policy.policy import Policy
-from luffy_pl.records import Group
+from luffy_pl.records import Experience, Group
 from luffy_pl.training.memory import keep_freed_memory, peak_bytes
 from luffy_pl.training.micro_batches import MicroBatch, micro_batches
 from luffy_pl.training.minibatch import BackwardPass, Before, Seen, backward_micro_batches
@@ -133,6 +133,24 @@ def backward_step(
         None,
         advantage,
     )
+    return backward_rows(
+        policy,
+        experience,
+        objective=objective,
+        token_budget=token_budget,
+        forwards=ForwardCount(),
+    )
+
+
+def backward_rows(
+    policy: Policy,
+    experience: Experience,
+    *,
+    objective: ObjectiveConfig,
+    token_budget: int,
+    forwards: ForwardCount,
+) -> BackwardPass:
+    """All rows of a record to the gradient of one optimizer step, added to the weights' own."""
     rows = list(range(len(experience.group_N)))
     micros = micro_batches(
         experience,
@@ -141,7 +159,8 @@ def backward_step(
         shares_prompts=policy.shares_prompts,
         packs_rows=policy.packs_rows,
     )
-    old_NT = torch.full(experience.response_mask_NT.shape, torch.nan)
+    mask_NT = experience.response_mask_NT
+    old_NT = torch.full(mask_NT.shape, torch.nan, device=mask_NT.device)
     return backward_micro_batches(
         policy,
         micros,
@@ -151,7 +170,7 @@ def backward_step(
             totals=count_terms(experience, rows, objective),
             max_response_tokens=1,
         ),
-        forwards=ForwardCount(),
+        forwards=forwards,
         before=Before(old_NT),
         frozen=FrozenModels({}),
         seen=Seen.like(old_NT),

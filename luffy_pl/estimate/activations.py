@@ -35,7 +35,7 @@ def _saves_no_scores(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     output_1hLD = _Attention.apply(query_1hLD, key_1kLD, value_1kLD)
-    # The outputs of several rows are copied into one tensor, as packed attention does.
+    # The rows' outputs are copied into one tensor, as packed attention does, even of one.
     return torch.cat([output_1hLD.transpose(1, 2)], dim=1), None
 
 

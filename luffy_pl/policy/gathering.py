@@ -27,14 +27,12 @@ def whole_weights(
     """Each weight whole and without gradient, in the order given; all ranks exhaust it.
 
     Args:
-        dtype: of the matrices; None: their own. A vector, such as a norm, a bias or the correction
-            of a router, stays as it is: an engine may keep it in float32.
+        dtype: see `as_asked`.
     """
     bucket: list[Named] = []
     size = 0
     for name, weight in weights:
-        is_cast = dtype is not None and weight.dim() > 1 and weight.is_floating_point()
-        asked = weight.detach().to(dtype) if is_cast else weight.detach()
+        asked = as_asked(weight.detach(), dtype)
         num_bytes = asked.numel() * asked.element_size()
         if bucket and size + num_bytes > BUCKET_BYTES:
             yield from gathered(bucket)
@@ -42,6 +40,17 @@ def whole_weights(
         bucket.append((name, asked))
         size += num_bytes
     yield from gathered(bucket)
+
+
+def as_asked(weight: Any, dtype: torch.dtype | None) -> Any:
+    """A weight in the type that it is asked for in.
+
+    Args:
+        dtype: of matrices; None: their own. A vector, such as a norm, a bias or the correction of a
+            router, stays as it is: an engine may keep it in float32.
+    """
+    is_cast = dtype is not None and weight.dim() > 1 and weight.is_floating_point()
+    return weight.to(dtype) if is_cast else weight
 
 
 def gathered(bucket: Sequence[Named]) -> Iterator[tuple[str, Tensor]]:

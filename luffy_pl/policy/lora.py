@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.errors import ConfigError
-from luffy_pl.policy.gathering import whole_weights
+from luffy_pl.policy.gathering import as_asked, whole_weights
 
 # transformers' model; not by name, for the parser, which reads LoraConfig, would import it.
 Model = Any
@@ -161,7 +161,7 @@ def merged_weights(
             a_RK, b_MR = map(whole, adapter)
             wide = torch.promote_types(weight.dtype, a_RK.dtype)
             merged = torch.addmm(merged.to(wide), b_MR, a_RK, alpha=scale)
-        yield name, merged.to(dtype) if dtype and merged.dim() > 1 else merged
+        yield name, as_asked(merged, dtype)
 
 
 def whole(weight: Any) -> Tensor:

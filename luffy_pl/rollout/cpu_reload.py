@@ -106,7 +106,7 @@ class LayerReload:
             room = self._room(layer.weight) if is_packed else kernel.data
             self._fill(layer, info, room)
         else:
-            self._fill_others(layer, info)
+            load(layer, info, names=("bias",))
             layer.weight = nn.Parameter(whole, requires_grad=False)
         if layer.cpu_linear is not F.linear:
             layer.quant_method.process_weights_after_loading(layer)
@@ -117,9 +117,6 @@ class LayerReload:
         room.__class__, room.__dict__ = empty.__class__, dict(empty.__dict__)
         layer.weight = room
         load(layer, info, names=("weight", "bias"))
-
-    def _fill_others(self, layer: Any, info: Any) -> None:
-        load(layer, info, names=("bias",))
 
     def _room(self, like: Tensor) -> Tensor:
         """A place in the buffer, which holds one layer at a time."""

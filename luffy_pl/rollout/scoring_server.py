@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from luffy_pl.bounds import bounded
 from luffy_pl.errors import EngineError, ModelError
 from luffy_pl.records import Progress
 from luffy_pl.registry import nearest
@@ -25,8 +24,8 @@ class ServedModel:
 
     url: str
     model: str | None = None
-    timeout_s: float = bounded(600.0, above=0, at_most=1e9)
-    concurrency: int = bounded(64, at_least=1, at_most=1e6)
+    timeout_s: float = 600.0
+    concurrency: int = 64
 
 
 class ScoringServer:

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from release.scripts import load
+from scripts import load
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-dist = load("dist")
+dist = load("release", "dist.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The site builds without a warning, shows nothing from elsewhere, and names what there is."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import readme_commands
 from report.browser import Browser, find_browser
+from scripts import load
 
 from docs.pages import DOCS, ROOT, commands, pages
 from luffy_pl.cli import COMMANDS
@@ -40,14 +40,6 @@ RUN_BY = {
 }
 REPOSITORY = "git@example.org:owner/luffy-pl.git"
 PROGRAMS = ("make", "mkdir", "torchrun", "vllm", "docs/whole_path.sh", "luffy-pl")
-
-
-def load(name):
-    """A script of docs/make as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / "make" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +85,7 @@ def test_the_site_leads_to_the_repository(site):
     ],
 )
 def test_the_address_of_the_repository(monkeypatch, address, link):
-    hook = load("repository_links")
+    hook = load("docs", "make", "repository_links.py")
     monkeypatch.delenv("REPOSITORY_URL", raising=False)
     monkeypatch.setattr(hook, "origin", lambda: address)
     assert hook.repository() == link
@@ -126,7 +118,7 @@ def test_figures_of_experiments_are_on_the_site(site):
 
 
 def test_the_configuration_page_is_that_of_the_code():
-    expected = load("configuration").page()
+    expected = load("docs", "make", "configuration.py").page()
     assert (DOCS / "configuration.md").read_text() == expected, "run make docs"
 
 
@@ -178,7 +170,7 @@ def test_the_notebook_runs(work_dir, tmp_path, monkeypatch):
         sources[cell["id"]] = cell["source"]
         for old, new in small.items():
             sources[cell["id"]] = sources[cell["id"]].replace(old, new)
-    shown = list(load("notebook").run(sources, names))
+    shown = list(load("docs", "make", "notebook.py").run(sources, names))
     # What does not depend on the length of the run is stored as it is today.
     [weights] = code[0]["outputs"]
     assert shown[0][0]["data"] == weights["data"]

@@ -8,8 +8,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-
-from release.scripts import load
+from scripts import load
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -18,7 +17,7 @@ EXTRAS = {"cpu": (), "hf": ("lora", "dev"), "gpu": ("gpu", "lora")}
 
 @pytest.fixture(scope="module")
 def locks():
-    return load("locks")
+    return load("release", "locks.py")
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin"])

@@ -1,20 +1,14 @@
 """The measure of leakage in experiments/12_teachers, on answers written by hand."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "experiments" / "12_teachers" / "leakage.py"
+from scripts import load
 
 
 @pytest.fixture(scope="module")
 def leakage():
-    spec = importlib.util.spec_from_file_location("leakage", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("experiments", "12_teachers", "leakage.py")
 
 
 WHOLE = "so27-6=21then21-9=12</think>\\boxed{12}"

@@ -1,27 +1,19 @@
 """Lessons for the base of experiments 12 and 13: their decisions stand where they should."""
 
-import importlib.util
 import random
 import re
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import load
 
 from luffy_pl.miniature.corpus import encode_texts
 from luffy_pl.miniature.tokenizer import VOCABULARY, build_tokenizer
 from luffy_pl.miniature.world import END_OF_THINK, OPENERS, draw_problem
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "reader" / "build.py"
 
-
-@pytest.fixture
-def build(monkeypatch):
-    spec = importlib.util.spec_from_file_location("reader_build", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def build():
+    return load("experiments", "reader", "build.py")
 
 
 @pytest.mark.parametrize("kind", ["book", "plain", "beginning", "solution", "failure", "gold"])

@@ -1,24 +1,16 @@
 """The word problems of experiment 14: traces that are right, and a test set that is held out."""
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import load
 
 from luffy_pl.reward.extract import extract_answer
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "14_real_model" / "problems.py"
 
-
-@pytest.fixture
-def problems(monkeypatch):
-    spec = importlib.util.spec_from_file_location("word_problems", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def problems():
+    return load("experiments", "14_real_model", "problems.py")
 
 
 @pytest.fixture

@@ -118,6 +118,11 @@ def gradients(experience, objective, teacher=5, **optimizer):
     module.policy = tiny_policy()
     if objective.frozen_models():
         module.use_frozen(FrozenModels({"start": WholeModel(tiny_policy(seed=teacher))}))
+    return gradients_of(module, experience)
+
+
+def gradients_of(module, experience):
+    """The gradient of every optimizer step of one phase that a module trains."""
     keep = KeepGradients()
     trainer = L.Trainer(
         accelerator="cpu",

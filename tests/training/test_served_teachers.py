@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import lightning as L
 import pytest
 import torch
 from training.test_gradient_invariance import (
-    KeepGradients,
+    gradients_of,
     padded,
     random_experience,
     tiny_policy,
@@ -14,7 +13,6 @@ from training.test_gradient_invariance import (
 from training.test_teachers import ADD, SCALE, largest, seeing_more
 
 from luffy_pl.experience.served import scored_by_servers
-from luffy_pl.experience.stream import SizedStream
 from luffy_pl.objective.settings import EntropyConfig, KlConfig, ObjectiveConfig
 from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, WholeModel
 from luffy_pl.policy.settings import PolicyConfig
@@ -63,22 +61,12 @@ def a_module(objective, frozen, models, *, steps=1):
     return module
 
 
-def gradients(module, experience):
-    keep = KeepGradients()
-    trainer = L.Trainer(
-        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[keep],
-    )  # fmt: skip
-    trainer.fit(module, SizedStream(1, lambda _: experience))
-    return keep.steps
-
-
 def by_server(experience, objective, *, steps=1, seed=5):
     module = a_module(objective, SERVER, {}, steps=steps)
     names = module.view().on_servers(experience.phase)
     server = Served(tiny_policy(seed=seed))
     scored = scored_by_servers(experience, names, {"teacher": server}, lambda done, total: None)
-    return gradients(module, scored), server
+    return gradients_of(module, scored), server
 
 
 def a_phase(**fields):
@@ -93,7 +81,7 @@ def test_the_gradient_is_that_of_the_same_model_here(name, sees):
         experience = seeing_more(experience)
     copy = {"teacher": FrozenConfig("copy")}
     here = a_module(objective, copy, {"teacher": WholeModel(tiny_policy(seed=5))}, steps=2)
-    expected = gradients(here, experience)
+    expected = gradients_of(here, experience)
     assert largest(expected) > 1e-4
     for of_record in (experience, padded(experience, 7)):
         found, _ = by_server(of_record, objective, steps=2)

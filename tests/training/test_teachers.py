@@ -2,17 +2,15 @@
 
 import dataclasses
 
-import lightning as L
 import pytest
 import torch
 from training.test_gradient_invariance import (
-    KeepGradients,
+    gradients_of,
     padded,
     random_experience,
     tiny_policy,
 )
 
-from luffy_pl.experience.stream import SizedStream
 from luffy_pl.experience.teacher_view import teacher_view
 from luffy_pl.objective.settings import DistillationConfig, EntropyConfig, ObjectiveConfig
 from luffy_pl.policy.frozen import FrozenConfig, FrozenModels, WholeModel
@@ -39,13 +37,7 @@ def gradients(experience, distillation, *, seed=5, refreshed=False, **optimizer)
     module.use_frozen(FrozenModels({"teacher": teacher}, {"teacher": COPY}))
     if refreshed:
         module.frozen.follow(module.policy, 1)
-    keep = KeepGradients()
-    trainer = L.Trainer(
-        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[keep],
-    )  # fmt: skip
-    trainer.fit(module, SizedStream(1, lambda _: experience))
-    return keep.steps
+    return gradients_of(module, experience)
 
 
 def largest(steps):
