@@ -15,6 +15,7 @@ from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.cpu_reload import reload_directly
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.vllm_defects import pack_experts_again, share_classes
+from luffy_pl.rollout.vllm_quick import name_callers_quickly, start_quickly
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -38,10 +39,12 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    name_callers_quickly()
     from vllm import LLM
 
     if not torch.cuda.is_available():
         pack_experts_again()
+        start_quickly()
     arguments, variables = placement(config)
     with environment(variables), torch_settings_kept():
         llm = LLM(

@@ -49,6 +49,7 @@ from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.process.folder_lock import alone, check_not_in_use
+from luffy_pl.process.garbage import look_again
 from luffy_pl.process.quiet import keep_warnings
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
@@ -164,6 +165,10 @@ class LuffyCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Our checkpoints hold no settings for the parser, which would read all weights to look."""
+
+    def _dump_config(self) -> None:
+        """Lightning's text of the settings, for classes that keep theirs; none of ours does."""
+        self.config_dump: dict[str, Any] = {}
 
     def before_instantiate_classes(self) -> None:
         """Everything that can be known to be wrong before a class is built."""
@@ -282,6 +287,7 @@ class LuffyCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it, or say what it would do."""
+        look_again()
         config = self.config[subcommand]
         if not config.dry_run:
             super()._run_subcommand(subcommand)
