@@ -29,6 +29,7 @@ from luffy_pl.errors import ModelError, first_line
 from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
+from luffy_pl.policy.layer_kinds import other_kinds
 from luffy_pl.policy.logits import PROBES, LogitTransform, head_input, read_transform
 from luffy_pl.policy.lora import add_adapters
 from luffy_pl.policy.model_files import read_model
@@ -338,8 +339,7 @@ def pack_attention(language_model: PreTrainedModel) -> None:
     register_attention()
     language_model.set_attn_implementation(PACKED_ATTENTION)
     # Recurrent and convolutional layers would carry one row's state into the next.
-    kinds = set(getattr(config, "layer_types", None) or ())
-    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    others = other_kinds(config)
     if others or config._attn_implementation != PACKED_ATTENTION:
         raise ModelError(
             "model.policy.path",
