@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from luffy_pl.attention.layer_kinds import other_kinds
 from luffy_pl.errors import EngineError
-from luffy_pl.policy.layer_kinds import other_kinds
 from luffy_pl.policy.remote_code import code_arguments
 
 DELTA_RULE = ("qwen3_next", "qwen3_5")
