@@ -21,7 +21,7 @@ from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.start import check_vllm
-from luffy_pl.rollout.vllm_limits import caches_prefixes, check_served, language_config
+from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed, language_config
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """vLLM's switch for the routes that pause, replace weights and resume."""
@@ -109,7 +109,7 @@ def of_cpu(path: str, args: argparse.Namespace) -> list[str]:
     """What a model needs there; why, is said in vllm_start.py and vllm_limits.py."""
     model = language_config(path)
     if not args.chat:
-        check_served(model, dtype=args.dtype or EngineConfig.dtype)
+        check_computed(model, dtype=args.dtype or EngineConfig.dtype)
     caching = "--enable-prefix-caching" if caches_prefixes(model) else "--no-enable-prefix-caching"
     return ["--enforce-eager", "--no-enable-chunked-prefill", caching]
 

@@ -29,7 +29,7 @@ def caches_prefixes(config: Any) -> bool:
     return not other_kinds(config)
 
 
-def check_served(config: Any, *, dtype: str) -> None:
+def check_computed(config: Any, *, dtype: str) -> None:
     """Refuse what vLLM does not compute on a CPU.
 
     Args:

@@ -15,7 +15,7 @@ from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.cpu_reload import reload_directly
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.vllm_defects import mend_loading, share_classes
-from luffy_pl.rollout.vllm_limits import caches_prefixes, check_served, language_config
+from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed, language_config
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -42,7 +42,7 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
     arguments, variables = placement(config)
     if not torch.cuda.is_available():
         model = language_config(model_path, remote_code=config.remote_code)
-        check_served(model, dtype=config.dtype)
+        check_computed(model, dtype=config.dtype)
         arguments["enable_prefix_caching"] = caches_prefixes(model)
     from vllm import LLM
 

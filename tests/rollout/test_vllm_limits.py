@@ -7,7 +7,7 @@ from luffy_pl.errors import EngineError
 from luffy_pl.rollout import serve, vllm_limits
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.vllm_engine import VllmEngine
-from luffy_pl.rollout.vllm_limits import caches_prefixes, check_served
+from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_prefixes_are_cached_of_attention_alone(folder, family, caches):
     """Here, and by a server."""
     path = folder(family)
     config = vllm_limits.language_config(path)
-    check_served(config, dtype="float32")
+    check_computed(config, dtype="float32")
     assert caches_prefixes(config) == caches
     told = serve.command(serve.parser().parse_args([path]), on_gpu=False)
     assert ("--enable-prefix-caching" in told, "--no-enable-prefix-caching" in told) == (
@@ -51,7 +51,7 @@ def test_what_is_refused_here_and_by_a_server(folder, monkeypatch, family, insta
     path = folder(family)
     args = serve.parser().parse_args([path, "--dtype", dtype])
     if said is None:
-        check_served(vllm_limits.language_config(path), dtype=dtype)
+        check_computed(vllm_limits.language_config(path), dtype=dtype)
         assert "--no-enable-prefix-caching" in serve.command(args, on_gpu=False)
         return
     config = EngineConfig(kind="vllm", dtype=dtype)
