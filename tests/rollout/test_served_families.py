@@ -30,9 +30,9 @@ def largest_gap(policy, engine):
     return max(gaps)
 
 
-@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "granitemoehybrid", "qwen3_moe"])
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
 def test_weights_reach_a_server(vllm, tmp_path, family):
-    """A head that is the embedding, experts and sinks, layers with a state, packed experts."""
+    """A head that is the embedding; experts and sinks."""
     model = str(model_folder(family, tmp_path / "model"))
     policy = load_policy(PolicyConfig(model), model).eval()
     with serving(model, tmp_path) as url:
