@@ -24,7 +24,7 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(BIN)/pip install --quiet --no-compile --no-deps --retries 1 --timeout 20 \
 		--extra-index-url https://download.pytorch.org/whl/cpu -r $(LOCK)
 	$(BIN)/pip install --quiet --no-compile --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib luffy_pl >/dev/null || true
 	touch $@
 
 lint: install

@@ -98,6 +98,12 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def named(error: BaseException) -> str:
+    """Type and first line of an error that code of others has raised."""
+    kind, said = type(error).__name__, first_line(error)
+    return said if said == kind else f"{kind}: {said}"
+
+
 def first_line(error: BaseException) -> str:
     """What a library says went wrong, short enough to stand inside one of our lines."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,6 +1,7 @@
 """Which room may import which: the arrows between the folders of the package."""
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -42,6 +43,7 @@ ENTRY_POINTS = {"main", "launch", "cancel", "measure"}
 MAX_LOOSE, MAX_ROOM_LINES, MAX_FILE_LINES, MAX_FUNCTION_LINES = 6, 3500, 400, 60
 
 
+@functools.cache
 def files():
     return [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
 
@@ -50,21 +52,38 @@ def room_of(module):
     return module.split(".")[1]
 
 
+@functools.cache
+def tree_of(file):
+    return ast.parse(file.read_text())
+
+
+def name_of(file):
+    """Dotted name of the module."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+@functools.cache
+def modules():
+    return set(map(name_of, files()))
+
+
+@functools.cache
 def imports(file):
     """Dotted names of modules that a file imports, at its top or in a function."""
-    known = {".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files()}
-    for node in ast.walk(ast.parse(file.read_text())):
+    found = set()
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             inner = [f"{node.module}.{name.name}" for name in node.names]
-            yield from (name if name in known else node.module for name in inner)
+            found |= {name if name in modules() else node.module for name in inner}
+    return found
 
 
 def test_imports_follow_the_arrows():
     wrong = []
     for file in files():
-        here = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        here = room_of(name_of(file))
         allowed = GROUND | {here} | set(ARROWS[here].split())
         for name in imports(file):
             root = name.split(".")[0]
@@ -78,9 +97,7 @@ def test_imports_follow_the_arrows():
 
 def test_no_circle_of_rooms_or_files():
     graphlib.TopologicalSorter({room: arrows.split() for room, arrows in ARROWS.items()}).prepare()
-    graphlib.TopologicalSorter(
-        {".".join(f.relative_to(ROOT).with_suffix("").parts): set(imports(f)) for f in files()}
-    ).prepare()
+    graphlib.TopologicalSorter({name_of(file): imports(file) for file in files()}).prepare()
 
 
 def test_rooms_files_and_functions_stay_small():
@@ -92,7 +109,7 @@ def test_rooms_files_and_functions_stay_small():
         inside = sum(count for file, count in lines.items() if folder in file.parents)
         assert inside <= MAX_ROOM_LINES, folder
     for file in files():
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.FunctionDef):
                 length = node.end_lineno - node.lineno + 1
                 assert length <= MAX_FUNCTION_LINES, f"{file}: {node.name}"
@@ -124,7 +141,7 @@ def test_one_word_is_one_thing():
     """No two files define one type, and no two rooms a function that some file imports."""
     homes, imported = {"type": {}, "function": {}}, set()
     for file in files():
-        tree = ast.parse(file.read_text())
+        tree = tree_of(file)
         room = file.relative_to(PACKAGE).parts[0]
         for name, kind in public_names(tree):
             homes[kind].setdefault(name, set()).add(file if kind == "type" else room)

@@ -13,15 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from luffy_pl.attention.blocks import RowBlocks, blocks_of
 from luffy_pl.attention.capped import capped_attention
+from luffy_pl.attention.layer_kinds import other_kinds
 from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PACKED_ATTENTION = "luffy_pl_packed"
 """Without the letters sdpa: transformers would refuse models that are not built for that."""
@@ -237,3 +241,23 @@ def register_attention() -> None:
     # A loop over rows, which no two micro-batches have alike, is nothing to compile.
     AttentionInterface.register(PACKED_ATTENTION, torch.compiler.disable(packed_attention))
     AttentionMaskInterface.register(PACKED_ATTENTION, row_mask)
+
+
+def pack_attention(language_model: PreTrainedModel) -> None:
+    """Let its attention be told where rows begin.
+
+    Raises:
+        ModelError: there is another attention, or a layer of another kind.
+    """
+    config = language_model.config
+    register_attention()
+    language_model.set_attn_implementation(PACKED_ATTENTION)
+    # Recurrent and convolutional layers would carry one row's state into the next.
+    others = other_kinds(config)
+    if others or config._attn_implementation != PACKED_ATTENTION:
+        raise ModelError(
+            "model.policy.path",
+            "its layers cannot be kept from mixing packed rows",
+            value=", ".join(sorted(others)) or type(language_model).__name__,
+            fix="use a model of attention layers that follows transformers' AttentionInterface",
+        )

@@ -106,6 +106,11 @@ def side_by_side(token_ids_nL: Tensor, mask_nT: Tensor, num_tokens: Sequence[int
     return Padded(place_M, cell_M, token_ids_nL.flatten()[next_M], token_ids_nL[:, :length])
 
 
+def read_mask(width: int, num_tokens: Sequence[int]) -> Tensor:
+    """The tokens of each row that a forward pass reads, all but the last, [n, T]; on the host."""
+    return torch.arange(width) < torch.tensor(num_tokens)[:, None] - 1
+
+
 def unpack(value_M: Tensor, packed: Predictions, mask_nT: Tensor) -> Tensor:
     """Values of predictions at their places in [n, T], 0 elsewhere."""
     zeros_C = value_M.new_zeros(mask_nT.numel())

@@ -16,7 +16,7 @@ from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
 from luffy_pl.objective.advantage import Advantage, GroupAdvantage
 from luffy_pl.objective.gate import PpoClip
-from luffy_pl.objective.normalize import count_terms
+from luffy_pl.objective.normalize import count_read, count_terms
 from luffy_pl.objective.settings import (
     EntropyConfig,
     NormalizerConfig,
@@ -167,7 +167,7 @@ def backward_rows(
         step=OptimizerStep(
             objective=objective,
             terms=active_terms(objective, 0, entropy_coef=0.0, kl_coef=0.0, foreign={}),
-            totals=count_terms(experience, rows, objective),
+            totals=count_terms(experience, rows, objective) | count_read(experience, rows),
             max_response_tokens=1,
         ),
         forwards=forwards,

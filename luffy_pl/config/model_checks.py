@@ -8,19 +8,22 @@ import torch
 
 from luffy_pl.errors import ConfigError
 from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.router import has_router, no_router
 from luffy_pl.policy.tensor_parallel import layer_plan
 from luffy_pl.process.ranks import SIZES, count_ranks
 
 
 def check_model(config: Any) -> None:
-    """Refuse adapters and cuts that the model has no layers for, and the two together.
+    """Refuse what the model has no layers for: adapters, cuts, a loss of routers; and adapters cut.
 
     A model of code of its own is not looked at: nothing is known before that code runs.
     """
     policy, ranks = config.model.policy, count_ranks(config.trainer).tensor
     if ranks > 1:
         check_cuts(policy, ranks)
-    if policy.remote_code is not None or (ranks == 1 and policy.lora is None):
+    router_coef = config.model.objective.router.coef
+    is_asked = policy.lora is not None or ranks > 1 or router_coef
+    if policy.remote_code is not None or not is_asked:
         return
     from luffy_pl.policy.architecture import read_architecture, weightless
 
@@ -30,6 +33,8 @@ def check_model(config: Any) -> None:
         weightless(architecture, dtype=torch.float32, attention=None, lora=lora)
     if ranks > 1:
         layer_plan(architecture, ranks)
+    if router_coef and not has_router(architecture):
+        raise no_router(router_coef)
 
 
 def check_cuts(policy: Any, ranks: int) -> None:

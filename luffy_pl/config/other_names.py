@@ -37,6 +37,8 @@ OTHER_NAMES = {
     "kl_loss_coef": "model.objective.kl.coef", "entropy_coef": "model.objective.entropy.coef",
     "entropy_coeff": "model.objective.entropy.coef", "clip_ratio": "model.objective.on_policy.clip",
     "epsilon": "model.objective.on_policy.clip",
+    "router_aux_loss_coef": "model.objective.router.coef",
+    "aux_loss_coef": "model.objective.router.coef",
     "gamma": "model.objective.off_policy.shaping.gamma",
     "shaping": "model.objective.off_policy.shaping.kind",
     "seed": "seed_everything", "output_dir": "run_dir", "out": "run_dir", "output": "run_dir",

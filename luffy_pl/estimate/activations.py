@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 
 from luffy_pl.policy.architecture import weightless
 from luffy_pl.policy.lora import LoraConfig
+from luffy_pl.policy.self_check import explained
 
 SAVES_NO_SCORES = "luffy_pl_saves_no_scores"
 PROBE_TOKENS = 256
@@ -42,11 +43,25 @@ def _saves_no_scores(
 AttentionInterface.register(SAVES_NO_SCORES, _saves_no_scores)
 
 
+def shape_alone(
+    config: PretrainedConfig, *, dtype: torch.dtype, lora: LoraConfig | None
+) -> PreTrainedModel:
+    """The model without weights; its attention saves no scores, if its class lets one choose."""
+    try:
+        return weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
+    except KeyError:  # it looks its attention up in a table of its own
+        return weightless(config, dtype=dtype, attention=None, lora=lora)
+
+
 def saved_bytes_per_token(
     config: PretrainedConfig, *, dtype: torch.dtype, lora: LoraConfig | None = None
 ) -> float:
-    """Bytes of the body's activations that a backward pass needs, for each packed token."""
-    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora).train()
+    """Bytes of the body's activations that a backward pass needs, for each packed token.
+
+    Raises:
+        ModelError: the model's own forward pass fails.
+    """
+    model = shape_alone(config, dtype=dtype, lora=lora).train()
     weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
     saved: dict[int, Tensor] = {}
 
@@ -57,7 +72,7 @@ def saved_bytes_per_token(
         return tensor
 
     tokens_1L = torch.zeros(1, PROBE_TOKENS, dtype=torch.long, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with explained(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.base_model(
             input_ids=tokens_1L,
             position_ids=torch.arange(PROBE_TOKENS, device="meta")[None],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from luffy_pl.estimate.devices import Device
-from luffy_pl.estimate.memory import engine_parts, token_cache
+from luffy_pl.estimate.memory import engine_parts, sequences_held, token_cache
 from luffy_pl.estimate.plan import RankPlan, Shape
 from luffy_pl.policy.flops import ModelSize, causal, training_passes
 
@@ -96,7 +96,9 @@ def generate_seconds(
     engine = engine_parts(shape, plan, device)
     prompt = mean_prompt(plan)
     per_token = token_cache(shape, plan)
-    together = engine["engine cache"] / ((prompt + response_tokens / 2) * per_token)
+    mean_tokens = prompt + response_tokens / 2
+    held = sequences_held(shape, plan, engine["engine cache"], tokens=mean_tokens)
+    together = max(1.0, rollouts) if held is None else held
     flops = device.flops_bf16 if plan.engine_bytes == 2 else device.flops_fp32
 
     def step_s(running: int, context: float) -> float:

@@ -14,7 +14,7 @@ from luffy_pl.estimate.memory import (
     engine_parts,
     machine_parts,
     peaks,
-    token_cache,
+    sequences_held,
     training_parts,
 )
 from luffy_pl.estimate.plan import RowLengths, read_plan, read_shape
@@ -69,7 +69,9 @@ def estimate(
         "engine_bytes": engine,
         "peak_bytes": peaks(training, engine, plan),
         "largest_micro_batch_tokens": room_for_tokens(shape, plan, device, process=process),
-        "sequences_together": engine["engine cache"] / plan.row_tokens / token_cache(shape, plan),
+        "sequences_together": sequences_held(
+            shape, plan, engine["engine cache"], tokens=plan.row_tokens
+        ),
         "response_tokens": response_tokens,
         "phase": asdict(estimate_phase(shape, plan, device, response_tokens=response_tokens)),
         "problems": problems(shape, plan, device, process=process),

@@ -112,6 +112,12 @@ def engine_parts(shape: Shape, plan: RankPlan, device: Device) -> dict[str, floa
     return {"engine weights": weights, "engine cache": cache}
 
 
+def sequences_held(shape: Shape, plan: RankPlan, cache: float, *, tokens: float) -> float | None:
+    """Sequences of so many tokens that a cache holds; None: the model keeps no keys and values."""
+    sequence = tokens * token_cache(shape, plan)
+    return cache / sequence if sequence else None
+
+
 def token_cache(shape: Shape, plan: RankPlan) -> float:
     """Bytes of the keys and values of one token on each of the ranks that share an engine."""
     return shape.kv_per_token * plan.engine_bytes / plan.engine_ranks

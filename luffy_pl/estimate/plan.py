@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from luffy_pl.estimate.activations import SAVES_NO_SCORES, saved_bytes_per_token
+from luffy_pl.errors import ModelError, first_line
+from luffy_pl.estimate.activations import saved_bytes_per_token, shape_alone
 from luffy_pl.objective.settings import frozen_models
-from luffy_pl.policy.architecture import read_architecture, weightless
+from luffy_pl.policy.architecture import read_architecture
 from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
@@ -120,9 +121,28 @@ class RankPlan:
 def read_shape(
     config: PretrainedConfig, *, compute_bytes: int, lora: LoraConfig | None = None
 ) -> Shape:
-    """Counted on the model without weights."""
+    """Counted on the model without weights.
+
+    Raises:
+        ModelError: its own forward pass fails, or its configuration lacks a size.
+    """
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
-    model = weightless(config, dtype=dtype, attention=SAVES_NO_SCORES, lora=lora)
+    try:
+        return counted_shape(config, dtype=dtype, lora=lora)
+    except AttributeError as error:
+        raise ModelError(
+            "model.policy.path",
+            f"its configuration does not say what an estimate needs ({first_line(error)})",
+            value=config.model_type,
+            fix="use a model whose configuration names layers, sizes and heads as most do",
+        ) from error
+
+
+def counted_shape(
+    config: PretrainedConfig, *, dtype: torch.dtype, lora: LoraConfig | None
+) -> Shape:
+    """See `read_shape`."""
+    model = shape_alone(config, dtype=dtype, lora=lora)
     config = config.get_text_config()
     attending, _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
@@ -161,7 +181,7 @@ def read_frozen(model: Any) -> tuple[FrozenPart, ...]:
 def with_shape(part: FrozenPart, path: str) -> FrozenPart:
     """The part with the counts of another model."""
     architecture = read_architecture(path)
-    model = weightless(architecture, dtype=torch.float32, attention=SAVES_NO_SCORES, lora=None)
+    model = shape_alone(architecture, dtype=torch.float32, lora=None)
     numbers = sum(weight.numel() for weight in model.parameters())
     return replace(part, parameters=numbers, size=model_size(model))
 

@@ -110,6 +110,8 @@ def note(name: str, found: Mapping[str, Any]) -> str:
     again = {True: ", layers recomputed", "selective": ", in part recomputed"}
     most = found["largest_micro_batch_tokens"]
     room = "" if most is None else f" (room for {most})"
+    held = found["sequences_together"]
+    sequences = "no keys and values" if held is None else f"{held:.0f} sequences"
     sleeps = "; asleep while training" if plan["sleeps"] else ""
     sleeps = "; on devices of its own" if plan["engine_is_elsewhere"] else sleeps
     return {
@@ -121,6 +123,5 @@ def note(name: str, found: Mapping[str, Any]) -> str:
         if found["adapters"]
         else "its gradient in float32, one tile of logits",
         "process": "Python and libraries, as measured here",
-        "engine cache": f"{found['sequences_together']:.0f} sequences of {plan['row_tokens']} "
-        f"tokens{sleeps}",
+        "engine cache": f"{sequences} of {plan['row_tokens']} tokens{sleeps}",
     }.get(name, "")

@@ -96,6 +96,15 @@ def count_terms(
     }
 
 
+def count_read(experience: Experience, rows: list[int]) -> dict[str, Tensor]:
+    """Count the tokens of a minibatch that forward passes read to learn, on this rank.
+
+    They are those of prompts and responses, without the last of each row.
+    """
+    is_learned_n = experience.response_mask_NT[rows].any(dim=1)
+    return {"read_tokens": ((experience.num_tokens_N[rows] - 1) * is_learned_n).sum()}
+
+
 def divisor_weight(
     divisor: str, rows: Masks, objective: ObjectiveConfig, totals: Mapping[str, Tensor]
 ) -> Tensor:

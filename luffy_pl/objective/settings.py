@@ -284,6 +284,19 @@ class DivergenceConfig:
 
 
 @dataclass(frozen=True)
+class RouterConfig:
+    """Load balancing of a mixture of experts: the auxiliary loss of its routers."""
+
+    coef: float = bounded(0.0, at_least=0, at_most=1e6)
+    """Factor of the loss, which is the number of a token's experts where all are used alike and
+    grows as the router prefers some; 0 is off. The model's own `router_aux_loss_coef` is not read.
+    It is refused for a model without routers."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "model.objective.router")
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """The loss."""
 
@@ -305,6 +318,8 @@ class ObjectiveConfig:
     """Advantages by a teacher, token by token; null is off."""
     divergence: DivergenceConfig | None = None
     """Distance from a teacher's distributions; null is off."""
+    router: RouterConfig = field(default_factory=RouterConfig)
+    """Load balancing of a mixture of experts."""
     terms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further terms, each the name of a registered `loss_term` with its settings, such as
     {mine: {coef: 0.1}}. Later files change single settings; `mine: null` takes a term back."""

@@ -74,7 +74,7 @@ class OptimizerStep:
     """What all micro-batches of one optimizer step have in common.
 
     terms: by name, in the order in which they are added.
-    totals: counts of `count_terms`, summed over ranks.
+    totals: counts of `count_terms` and `count_read`, summed over ranks.
     max_response_tokens: divisor of mode constant where the objective gives none.
     phase: of the run, from 0.
     """
@@ -216,6 +216,28 @@ class DivergenceTerm:
         return tokens.divergence_NT
 
 
+@register("loss_term", "router")
+@dataclass(frozen=True)
+class RouterTerm:
+    """Load-balancing loss of the routers of a mixture of experts (`policy/router.py`).
+
+    How often an expert is used is counted in a micro-batch, over all tokens that it reads, and the
+    loss is no sum over tokens of what each does alone. So this is the mean over micro-batches, each
+    with as much weight as it reads tokens: it depends on which rows are in one micro-batch, as no
+    other term does, and with small ones it asks for balance within a few rows.
+    """
+
+    coef: float
+    divisor: ClassVar[None] = None
+
+    def token_loss(self, tokens: Tokens, step: OptimizerStep) -> Tensor:
+        """Each token's part of the loss of its micro-batch, over all tokens that are read."""
+        if tokens.balance_NT is None:
+            raise ValueError("the router term needs the logits of routers")
+        is_learned_n1 = tokens.response_mask_NT.any(dim=1, keepdim=True)
+        return tokens.balance_NT * is_learned_n1 / step.totals["read_tokens"].clamp(min=1)
+
+
 def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
     """Further factors of a token's policy term, without gradient, [n, T]."""
     on_policy, given_nt = objective.on_policy, tokens.off_policy_mask_NT
@@ -245,7 +267,7 @@ def policy_factor(tokens: Tokens, objective: ObjectiveConfig) -> Tensor:
 
 # -- which terms there are -----------------------------------------------------------------------
 
-BUILT_IN = ("policy", "entropy", "imitation", "kl", "distillation", "divergence")
+BUILT_IN = ("policy", "entropy", "imitation", "kl", "distillation", "divergence", "router")
 """Terms that have settings of their own in `model.objective`, in the order of the loss."""
 
 
@@ -277,6 +299,7 @@ def active_terms(
         "kl": KlTerm(kl_coef if objective.kl.place == "loss" else 0.0),
         "distillation": DistillationTerm(added_coefficient(objective.distillation, phase)),
         "divergence": DivergenceTerm(0.0 if divergence is None else divergence.coefficient(phase)),
+        "router": RouterTerm(objective.router.coef),
     }
     terms = {**built_in, **foreign}
     return {name: term for name, term in terms.items() if term.coef or name == "policy"}
@@ -290,6 +313,7 @@ def logged_terms(objective: ObjectiveConfig, foreign: Iterable[str]) -> list[str
         "kl": has_kl,
         "distillation": distils,
         "divergence": objective.divergence is not None,
+        "router": objective.router.coef > 0,
     }
     return [*foreign, *(name for name, is_on in built_in.items() if is_on)]
 

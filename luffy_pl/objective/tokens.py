@@ -20,7 +20,7 @@ from luffy_pl.records import Experience
 class Tokens:
     """What the loss knows of each token of some rows.
 
-    Only `logprob_NT`, `entropy_NT` and `divergence_NT` carry a gradient.
+    Only `logprob_NT`, `entropy_NT`, `divergence_NT` and `balance_NT` carry a gradient.
 
     logprob_NT: current policy.
     old_logprob_NT: the policy before the phase; read on rollout tokens, and on given ones where
@@ -40,6 +40,8 @@ class Tokens:
     token_advantage_NT: advantage of each token where a teacher has a part in it; None: that of its
         row.
     divergence_NT: of the whole distribution from a teacher's, in nats; None unless it is a term.
+    balance_NT: part in the loss of the routers of the token that is read to predict this one, also
+        of prompts; 0 in padding; None unless it is a term.
     """
 
     logprob_NT: Tensor
@@ -57,6 +59,7 @@ class Tokens:
     is_taught_N: Tensor | None = None
     token_advantage_NT: Tensor | None = None
     divergence_NT: Tensor | None = None
+    balance_NT: Tensor | None = None
 
     @property
     def advantage_NT(self) -> Tensor:
@@ -75,6 +78,7 @@ class Tokens:
         reference_logprob_NT: Tensor | None = None,
         teacher_logprob_NT: Tensor | None = None,
         divergence_NT: Tensor | None = None,
+        balance_NT: Tensor | None = None,
     ) -> Tokens:
         """Join collected rows with what forward passes computed for them."""
         return cls(
@@ -92,6 +96,7 @@ class Tokens:
             teacher_logprob_NT=teacher_logprob_NT,
             is_taught_N=rows.is_taught_N,
             divergence_NT=divergence_NT,
+            balance_NT=balance_NT,
         )
 
 

@@ -47,8 +47,10 @@ class LogitTransform:
         return None if self.cap is None else logits.div(self.cap).square_().neg_().add_(1.0)
 
 
-def head_input(model: PreTrainedModel, **inputs: Any) -> Tensor:
-    """What the model's own forward hands to its head, [..., H]; logits are not computed.
+def head_input(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, Any]:
+    """What the model's own forward hands to its head, [..., H], and what else it puts out.
+
+    Logits are not computed.
 
     Raises:
         ModelError: the head is not called once.
@@ -62,7 +64,7 @@ def head_input(model: PreTrainedModel, **inputs: Any) -> Tensor:
         return hidden.new_empty(*hidden.shape[:-1], head.weight.shape[0], device="meta")
 
     with head_replaced(head, note):
-        model(**inputs)
+        output = model(**inputs)
     if len(seen) != 1:
         raise ModelError(
             "model.policy.path",
@@ -70,7 +72,7 @@ def head_input(model: PreTrainedModel, **inputs: Any) -> Tensor:
             value=type(model).__name__,
             fix="use a model whose logits are one product of a hidden state and a head",
         )
-    return seen[0]
+    return seen[0], output
 
 
 def read_transform(model: PreTrainedModel, **inputs: Any) -> LogitTransform:

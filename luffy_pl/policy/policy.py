@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from luffy_pl.attention.own import own_attention
-from luffy_pl.attention.packed import PACKED_ATTENTION, packing, register_attention
+from luffy_pl.attention.packed import PACKED_ATTENTION, pack_attention, packing
 from luffy_pl.attention.packing import (
     Packed,
+    Padded,
     Predictions,
     flash_boundaries,
     pack,
+    read_mask,
     side_by_side,
     unpack,
 )
@@ -35,6 +37,7 @@ from luffy_pl.policy.model_files import read_model
 from luffy_pl.policy.product import use_cpu_linear
 from luffy_pl.policy.recompute import recompute_layers
 from luffy_pl.policy.rotary import check_lengths, longest_row
+from luffy_pl.policy.router import ROUTER_LOGITS, read_top_k, token_balance
 from luffy_pl.policy.saved_names import saved_conversion
 from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
 from luffy_pl.policy.settings import PolicyConfig
@@ -58,6 +61,7 @@ class Reading:
     transform: LogitTransform
     windows: frozenset[int]
     gap_nats: float
+    router_top_k: int | None
 
 
 class Policy(nn.Module):
@@ -79,6 +83,7 @@ class Policy(nn.Module):
         windows: tokens that windows and chunks of its attention hold.
         longest_row: tokens that a row may have; None: any number.
         gap_nats: largest difference of rows together from rows alone, when it was built.
+        router_top_k: experts of a token, if its routers have a loss; see `read_top_k`.
         saved_conversion: of its weights to those of a checkpoint.
 
     Raises:
@@ -101,14 +106,6 @@ class Policy(nn.Module):
         use_cpu_linear(language_model)
         if dropout := turn_off_dropout(language_model):
             log.warning("model.policy: the model's dropout is off (%s)", ", ".join(dropout))
-        if router_loss := getattr(
-            language_model.config.get_text_config(), "router_aux_loss_coef", None
-        ):
-            log.warning(
-                "model.policy: the auxiliary loss of the model's router is no part of the "
-                "objective (router_aux_loss_coef %g)",
-                router_loss,
-            )
         check_head(language_model)
         self.language_model = language_model
         self.saved_conversion = saved_conversion(language_model)
@@ -121,7 +118,7 @@ class Policy(nn.Module):
         else:
             self.packs_rows, self.own_attention = reading.packs_rows, reading.own_attention
             self.transform, self.windows = reading.transform, reading.windows
-            self.gap_nats = reading.gap_nats
+            self.gap_nats, self.router_top_k = reading.gap_nats, reading.router_top_k
             self._set_attention()
         if self.own_attention == FLASH:  # it needs a GPU, where no weights were yet
             language_model.set_attn_implementation(FLASH)
@@ -141,10 +138,13 @@ class Policy(nn.Module):
         temperature: float,
         num_shared: Sequence[int] | None = None,
         against: Against | None = None,
+        balances: bool = False,
     ) -> tuple[Tensor, ...]:
         """Log-probability and entropy of the masked predictions, in nats; 0 elsewhere, [N, T].
 
-        With a teacher to compare with, the divergence of each prediction is a third.
+        With a teacher to compare with, the divergence of each prediction is a third. With
+        `balances` the last is the part of each token that is read, masked or not, in the loss of
+        the routers; a token that rows share stands in each of them.
 
         Rows are packed into one sequence, so padding is neither computed nor seen, or go side by
         side, where it is computed and not seen. Positions outside the mask never reach the head.
@@ -156,7 +156,8 @@ class Policy(nn.Module):
                 computed once if the policy `shares_prompts`.
             against: the `teacher_head` of the same predictions.
         """
-        hidden_MH, packed = self._read(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
+        together = self._together(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
+        hidden_MH, packed, output = self._read(together, asks_routers=balances)
         head = self.language_model.get_output_embeddings()
         settings: dict[str, Any] = {
             "bias_V": head.bias,
@@ -170,7 +171,14 @@ class Policy(nn.Module):
                 hidden_MH, head.weight, against.teacher, against.divergence, **settings
             )
             found.append(divergence_M)
-        return tuple(unpack(value_M, packed, predicted_mask_NT) for value_M in found)
+        values = [unpack(value_M, packed, predicted_mask_NT) for value_M in found]
+        if balances:
+            assert self.router_top_k is not None
+            is_read_NT = read_mask(predicted_mask_NT.shape[1], num_tokens)
+            read = self._together(token_ids_NL, is_read_NT, num_tokens, num_shared)
+            part_M = token_balance(output.router_logits, self.router_top_k, read.place_M)
+            values.append(unpack(part_M, read, is_read_NT))
+        return tuple(values)
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         """`forward`, in its context."""
@@ -188,7 +196,8 @@ class Policy(nn.Module):
     ) -> TeacherHead:
         """What its logits of the masked predictions are made of; the arguments are `forward`'s."""
         with self.context():
-            hidden_MH, _ = self._read(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
+            rows = self._together(token_ids_NL, predicted_mask_NT, num_tokens, num_shared)
+            hidden_MH, *_ = self._read(rows)
         head = self.language_model.get_output_embeddings()
         # Weights that were gathered for this pass are gone after it.
         is_sharded = isinstance(self, FSDPModule)
@@ -207,6 +216,7 @@ class Policy(nn.Module):
             self.transform,
             frozenset(self.windows),
             self.gap_nats,
+            self.router_top_k,
         )
 
     @property
@@ -235,28 +245,39 @@ class Policy(nn.Module):
         """What the model computes rows alone with, on any device."""
         return "eager" if self.own_attention == "eager" else "sdpa"
 
-    def _read(
+    def _together(
         self,
         token_ids_NL: Tensor,
         predicted_mask_NT: Tensor,
         num_tokens: Sequence[int],
         num_shared: Sequence[int] | None,
-    ) -> tuple[Tensor, Predictions]:
-        """What the head reads of the masked predictions, [M, H], and where they lie."""
+    ) -> Packed | Padded:
+        """The rows as a forward pass takes them, and where the masked predictions lie."""
         check_lengths(num_tokens, self.longest_row)
         if not self.packs_rows:
-            rows = side_by_side(token_ids_NL, predicted_mask_NT, num_tokens)
-            hidden_NKH = head_input(
-                self.language_model, input_ids=rows.token_ids_nK, use_cache=False
-            )
-            return hidden_NKH.flatten(0, 1)[rows.place_M], rows
+            return side_by_side(token_ids_NL, predicted_mask_NT, num_tokens)
         shared = num_shared if num_shared and self.shares_prompts else [0] * len(num_tokens)
-        packed = pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
+        return pack(token_ids_NL, predicted_mask_NT, num_tokens, shared)
+
+    def _read(
+        self, rows: Packed | Padded, *, asks_routers: bool = False
+    ) -> tuple[Tensor, Predictions, Any]:
+        """What the head reads of the predictions, [M, H], where they lie, and the model's output.
+
+        Args:
+            asks_routers: let the logits of routers be part of the output.
+        """
+        more = {ROUTER_LOGITS: True} if asks_routers else {}
+        if isinstance(rows, Padded):
+            hidden_NKH, output = head_input(
+                self.language_model, input_ids=rows.token_ids_nK, use_cache=False, **more
+            )
+            return hidden_NKH.flatten(0, 1)[rows.place_M], rows, output
         if self.tensor_group is not None:
-            packed = self.tensor_group.join(packed)
-        with packing(packed):
-            hidden_1KH = head_input(self.language_model, **self._inputs(packed))
-        return hidden_1KH[0, packed.place_M], packed
+            rows = self.tensor_group.join(rows)
+        with packing(rows):
+            hidden_1KH, output = head_input(self.language_model, **self._inputs(rows), **more)
+        return hidden_1KH[0, rows.place_M], rows, output
 
     def _inputs(self, packed: Packed) -> dict[str, Any]:
         """Arguments of the model's forward pass of packed rows."""
@@ -293,6 +314,7 @@ class Policy(nn.Module):
                 "slower, and share no prompt: %s",
                 error.what if error.value is None else f"{error.what} ({error.value})",
             )
+        self.router_top_k = read_top_k(model, self._row_attention)
 
     def _read_rows(self) -> float:
         """Find out the transform and the windows, with rows as `packs_rows` says; see `check`."""
@@ -325,27 +347,6 @@ def check_head(language_model: PreTrainedModel) -> None:
             "it has no head that is one matrix",
             value=type(language_model).__name__,
             fix="use a causal language model",
-        )
-
-
-def pack_attention(language_model: PreTrainedModel) -> None:
-    """Let its attention be told where rows begin.
-
-    Raises:
-        ModelError: there is another attention, or a layer of another kind.
-    """
-    config = language_model.config
-    register_attention()
-    language_model.set_attn_implementation(PACKED_ATTENTION)
-    # Recurrent and convolutional layers would carry one row's state into the next.
-    kinds = set(getattr(config, "layer_types", None) or ())
-    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
-    if others or config._attn_implementation != PACKED_ATTENTION:
-        raise ModelError(
-            "model.policy.path",
-            "its layers cannot be kept from mixing packed rows",
-            value=", ".join(sorted(others)) or type(language_model).__name__,
-            fix="use a model of attention layers that follows transformers' AttentionInterface",
         )
 
 

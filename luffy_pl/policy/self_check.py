@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from luffy_pl.attention.own import attention
-from luffy_pl.errors import LuffyError, ModelError, first_line
+from luffy_pl.errors import LuffyError, ModelError, named
 from luffy_pl.policy.rotary import longest_row
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def explained(model: PreTrainedModel) -> Iterator[None]:
     except Exception as error:  # of code that is not ours, and may be a hub's
         raise ModelError(
             "model.policy.path",
-            f"its forward pass fails ({first_line(error)})",
+            f"its forward pass fails ({named(error)})",
             value=type(model).__name__,
             fix="use a decoder of attention layers that follows transformers' interfaces",
         ) from error

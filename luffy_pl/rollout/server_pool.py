@@ -7,6 +7,7 @@ Routes of vLLM 0.32, for an engine started with VLLM_SERVER_DEV_MODE=1: tokens i
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from luffy_pl.errors import EngineError, first_line
 IN_FLIGHT = 256
 """Requests at a time at one server: as many as vLLM decodes together; more would wait there."""
 CONNECT_S = 10.0
+KEY = "VLLM_API_KEY"
+"""Variable with the key that requests carry: the one in which `vllm serve` looks for its own."""
 RETRY_AFTER_S = 0.5
 """Seconds before a request that failed is sent again; a server that failed rests as long."""
 
@@ -184,7 +187,9 @@ class ServerPool:
             return list(await asyncio.gather(*asked))
 
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        key = os.environ.get(KEY)
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers)
 
     async def _json(
         self,
@@ -197,11 +202,12 @@ class ServerPool:
         """The JSON answer, None without content; another try does not help after a refusal."""
         async with session.request(method, url, json=body, timeout=limit) as answer:
             if 400 <= answer.status < 500:
+                wants_key = answer.status == 401
                 raise EngineError(
                     self.duty.where,
                     f"{url} refuses a request: {(await answer.text())[:200]}",
                     value=answer.status,
-                    fix=self.duty.if_refused,
+                    fix=f"put the server's key into {KEY}" if wants_key else self.duty.if_refused,
                 )
             answer.raise_for_status()
             return await answer.json() if answer.content_type == "application/json" else None

@@ -24,7 +24,7 @@ from luffy_pl.estimate.table import memory_line, model_line, time_line
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.process.ranks import count_ranks
 from luffy_pl.run.differences import LeafDifference
-from luffy_pl.training.policy_check import build_here
+from luffy_pl.training.policy_check import about_routers, build_here
 
 MAX_DIFFERENCES = 12
 MAX_TEXT = 1500
@@ -70,7 +70,7 @@ def show_plan(plan: RunPlan) -> None:
             found = estimate(plan.config, USUAL, lengths=row_lengths(plan))
             warnings += [f"by the estimate: {problem}" for problem in found["problems"]]
         except ModelError as error:  # the shape of a model whose own code was not run
-            warnings.append(f"no estimate: {error}")
+            warnings.append(f"no estimate: {error.where}: {error.what}")
     for label, lines in SECTIONS.items():
         for number, line in enumerate(lines(plan, found)):
             console.print(Text(label if not number else "", style="bold"), end="")
@@ -221,6 +221,8 @@ def policy_check(plan: RunPlan, found: Any) -> Lines:
     if done.scale != 1 or done.cap is not None:
         cap = "" if done.cap is None else f", cap {done.cap:g}"
         yield f"the model changes its logits: factor {done.scale:g}{cap}"
+    if line := about_routers(policy, plan.config.model.objective.router.coef):
+        yield line
     if policy.windows:
         yield f"attention windows: {', '.join(map(str, sorted(policy.windows)))} tokens"
 

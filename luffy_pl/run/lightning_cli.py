@@ -111,6 +111,8 @@ class LuffyCLI(LightningCLI):
         """As Lightning does, once in a process: a sweep composes every cell."""
         if self.asked not in PARSERS:
             super().setup_parser(*args, **kwargs)
+            for parser in (self.parser, *self._subcommand_parsers.values()):
+                parser.found = {}
             PARSERS[self.asked] = {name: vars(self)[name] for name in OF_A_PARSER}
         vars(self).update(PARSERS[self.asked])
 

@@ -94,12 +94,14 @@ def logprobs(
     *,
     forwards: ForwardCount | None = None,
     against: Against | None = None,
+    balances: bool = False,
 ) -> tuple[Tensor, ...]:
     """Log-probability and entropy [n, T] of the masked predictions of a micro-batch.
 
     Args:
         forwards: counts the pass; None for one that is no work of the run.
         against: a teacher, the divergence from which is then a third.
+        balances: whether the part of each token in the loss of the routers is the last.
     """
     rows = micro.rows
     if forwards is not None:
@@ -111,6 +113,7 @@ def logprobs(
         num_shared=micro.num_shared,
         temperature=rows.temperature,
         against=against,
+        balances=balances,
     )
 
 
@@ -159,10 +162,11 @@ def backward_micro_batches(
     losses = torch.zeros(len(micros), dtype=torch.double, device=before.old_NT.device)
     entropy_sum = torch.zeros((), dtype=torch.double, device=before.old_NT.device)
     term_sums = {name: torch.zeros_like(entropy_sum) for name in step.terms}
+    balances = "router" in step.terms
     for number, micro in enumerate(micros):
         against = teacher_of(micro, step, frozen)
         with torch.set_grad_enabled(micro.is_learned):
-            passed = logprobs(policy, micro, forwards=forwards, against=against)
+            passed = logprobs(policy, micro, forwards=forwards, against=against, balances=balances)
         logprob_nt, entropy_nt, *more = passed
         width = logprob_nt.shape[1]
         old_nt = logprob_nt.detach()
@@ -176,7 +180,8 @@ def backward_micro_batches(
             entropy_NT=entropy_nt,
             reference_logprob_NT=part(before.reference_NT, micro, old_nt),
             teacher_logprob_NT=part(before.teacher_NT, micro, old_nt),
-            divergence_NT=more[0] if more else None,
+            divergence_NT=None if against is None else more[0],
+            balance_NT=more[-1] if balances else None,
         )
         loss, shares = micro_batch_loss(tokens, step)
         if micro.is_learned:

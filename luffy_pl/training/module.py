@@ -23,7 +23,7 @@ from torch.distributed import ProcessGroup
 
 from luffy_pl.experience.datamodule import LuffyDataModule
 from luffy_pl.experience.sampling import StageProgress
-from luffy_pl.objective.normalize import count_terms
+from luffy_pl.objective.normalize import count_read, count_terms
 from luffy_pl.objective.settings import ObjectiveConfig
 from luffy_pl.objective.terms import OptimizerStep, active_terms, foreign_terms, logged_terms
 from luffy_pl.policy.flops import ForwardCount
@@ -61,7 +61,7 @@ from luffy_pl.training.optimizer import (
     make_moments,
     step_limits,
 )
-from luffy_pl.training.policy_check import check_here, check_rows
+from luffy_pl.training.policy_check import check_here, check_rows, say_routers
 from luffy_pl.training.policy_view import TrainedPolicyView
 from luffy_pl.training.ranks import group_on_host, sharding_of
 from luffy_pl.training.settings import OptimizerConfig
@@ -128,6 +128,7 @@ class LuffyModule(L.LightningModule):
         self.policy = self.load(self.policy_config)
         if self._trainer is not None and not self.trainer.training:
             return  # an evaluation compares with no other model
+        say_routers(self.policy, self.objective.router.coef)
         frozen = load_frozen(
             self.frozen_configs,
             self.objective.frozen_models().values(),
@@ -311,7 +312,7 @@ class LuffyModule(L.LightningModule):
 
     def step_of(self, experience: Experience, rows: list[int]) -> OptimizerStep:
         """The optimizer step that trains `rows`: its terms, and their divisors over all ranks."""
-        counts = count_terms(experience, rows, self.objective)
+        counts = count_terms(experience, rows, self.objective) | count_read(experience, rows)
         summed = self.sum_over_ranks(torch.stack(list(counts.values())).double())
         return OptimizerStep(
             objective=self.objective,

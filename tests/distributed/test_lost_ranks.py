@@ -85,9 +85,8 @@ def test_a_rank_that_is_gone_is_named(start, tmp_path, number, lost):
 
 
 @pytest.mark.case(50)
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_rank_that_lightning_started_is_named_and_none_is_left(work_dir, tmp_path, number):
     with (tmp_path / "said").open("w+") as said:
         process = subprocess.Popen(

@@ -118,17 +118,16 @@ def test_two_ranks_make_the_run_of_one(runs):
     assert_same(runs / "two", runs / "one")
 
 
-def test_ranks_that_cut_layers_make_the_same_run(luffy_pl, command_line, tmp_path):
+@pytest.mark.parametrize("runs", ["hf"], indirect=True)
+def test_ranks_that_cut_layers_make_the_same_run(runs, luffy_pl, command_line):
     """With weights on the host, which on a CPU is where they are; the path is that of a GPU."""
     settings = [*EVERY_LOSS, "--data.engine.kind", "hf"]
-    one = command_line("fit", *settings, "--run_dir", tmp_path / "one")
-    assert one.returncode == 0, one.stderr[-2000:]
     cut = [*CUT_LAYERS, *SHARDS, *OFFLOAD]
-    done = luffy_pl("fit", *settings, *cut, "--run_dir", tmp_path / "cut", ranks=2)
+    done = luffy_pl("fit", *settings, *cut, "--run_dir", runs / "cut", ranks=2)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert_same(tmp_path / "cut", tmp_path / "one")
-    assert (tmp_path / "cut" / "checkpoints" / "last.ckpt").is_dir()
-    assert_same_model(command_line, tmp_path / "cut", tmp_path / "one")
+    assert_same(runs / "cut", runs / "one")
+    assert (runs / "cut" / "checkpoints" / "last.ckpt").is_dir()
+    assert_same_model(command_line, runs / "cut", runs / "one")
 
 
 @pytest.mark.long

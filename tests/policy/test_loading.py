@@ -110,9 +110,9 @@ def test_a_weight_travels_in_pieces():
     assert list(pieces(torch.empty(0, 3))) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.long)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_two_ranks_hold_one_copy_together(dtype):
     script = ROOT / "experiments" / "learner" / "loading.py"
     done = subprocess.run(

@@ -88,14 +88,6 @@ def test_nothing_is_drawn_and_nothing_stays():
     assert "forward" not in vars(model.get_output_embeddings())
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "granitemoe", "llama"])
-def test_the_loss_of_a_router_is_left_out_and_said(caplog, family):
-    with caplog.at_level(logging.WARNING, logger="luffy_pl.policy.policy"):
-        Policy(tiny_model(family, **{} if family == "llama" else {"router_aux_loss_coef": 0.25}))
-    said = [record.getMessage() for record in caplog.records if "router" in record.msg]
-    assert said == [] if family == "llama" else "(router_aux_loss_coef 0.25)" in said[0]
-
-
 @pytest.mark.parametrize("recompute", [False, True])
 def test_dropout_is_off_and_said(caplog, recompute):
     model = tiny_model("gpt2")

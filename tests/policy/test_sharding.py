@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from policy.families import tiny_config
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config, Qwen2Config, Qwen3Config
@@ -23,11 +24,13 @@ SIZES = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
 }  # fmt: skip
-# Biases, norms of heads, a head of its own.
+# Biases, norms of heads, a head of its own; rows side by side, with linear attention; routers.
 MODELS = {
     "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
     "qwen3": Qwen3Config(**SIZES, tie_word_embeddings=True),
     "llama": LlamaConfig(**SIZES, tie_word_embeddings=False),
+    "qwen3_5": tiny_config("qwen3_5_text", vocab_size=97),
+    "qwen3_moe": tiny_config("qwen3_moe", vocab_size=97, use_sliding_window=False),
 }
 # Model, ranks that cut a layer, copies, recomputation, whether weights stay on the host.
 SCENES = {
@@ -36,6 +39,8 @@ SCENES = {
         ("qwen3", 2, 1, True, False),
         ("llama", 2, 1, "selective", False),
         ("llama", 1, 1, True, True),
+        ("qwen3_5", 1, 1, True, False),
+        ("qwen3_moe", 1, 1, True, False),
     ],
     4: [
         ("qwen3", 2, 1, False, False),
@@ -51,6 +56,8 @@ def a_model(name):
     """In float64, with weights that are not small, so that every layer matters."""
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(MODELS[name], dtype=torch.float64)
+    if name == "qwen3_moe":  # the grouped product knows no float64
+        model.set_experts_implementation("eager")
     for weight in model.parameters():
         if weight.ndim == 2:
             weight.data *= 8
@@ -71,13 +78,15 @@ def rows_of(ranks):
 
 
 def backward(policy, ranks, own, *, scale):
-    """A loss that weighs each row and token differently."""
+    """A loss that weighs each row and token differently, with that of routers."""
     ids_NL, mask_NT, lengths, shared = (part[own] for part in rows_of(ranks))
-    logprob_NT, entropy_NT = policy(
-        ids_NL, mask_NT, num_tokens=lengths, num_shared=shared, temperature=1.0
-    )
+    logprob_NT, entropy_NT, *balance_NT = policy(
+        ids_NL, mask_NT, num_tokens=lengths, num_shared=shared, temperature=1.0,
+        balances=policy.router_top_k is not None,
+    )  # fmt: skip
     weight_NT = torch.linspace(-1, 2, ids_NL.shape[0] * (LONGEST - 1)).view_as(logprob_NT)
     loss = (logprob_NT * weight_NT).sum() + entropy_NT.square().sum()
+    loss = loss + 10 * sum(part_NT.sum() for part_NT in balance_NT)
     (loss * scale).backward()
 
 

@@ -61,6 +61,11 @@ NEAR_ANOTHER = (
 )  # fmt: skip
 """Recipes that differ from one that is trained by a pure function alone, which is held by hand, or
 that another test of this file trains."""
+RESUMED = ("adaptive_entropy", "dapo", "exgrpo", "relift", "rlsd", "sft_then_rl")
+"""Recipes that test_resume.py trains."""
+SERVED = ("opd", "rlsd")
+"""Recipes that test_served_teachers.py trains."""
+ELSEWHERE = {*NEAR_ANOTHER, *RESUMED, *SERVED}
 
 
 @pytest.fixture
@@ -85,7 +90,7 @@ def rows(run_dir):
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(name, marks=[pytest.mark.long] * (name in NEAR_ANOTHER)) for name in SETTINGS],
+    [pytest.param(name, marks=[pytest.mark.long] * (name in ELSEWHERE)) for name in SETTINGS],
 )
 def test_three_phases(train, recipe):
     metrics, _ = train(recipe, *SETTINGS[recipe])

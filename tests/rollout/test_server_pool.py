@@ -18,14 +18,19 @@ from luffy_pl.rollout.start import start_engine
 class StandIn:
     """A server that says what it is told to, and writes down what it is asked."""
 
-    def __init__(self, *, status=200, version="3", fails=0, finish_reason="stop", forgets=True):
+    def __init__(
+        self, *, status=200, version="3", fails=0, finish_reason="stop", forgets=True, key=None
+    ):
         self.status, self.version, self.fails = status, version, fails
+        self.key = key
         self.forgets = forgets
         self.finish_reason = finish_reason
         self.asked, self.bodies = Counter(), []
 
     async def handle(self, request):
         self.asked[request.path] += 1
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
         self.bodies.append(await request.json() if request.can_read_body else None)
         if request.path == "/get_world_size":
             return web.json_response({"world_size": 2})
@@ -121,6 +126,16 @@ def test_a_refusal_ends_the_run_at_once(serve):
     with pytest.raises(EngineError, match="no such length"):
         ask(serve(server), num_prompts=1)
     assert server.asked[GENERATE] <= 2
+
+
+def test_a_server_with_a_key_gets_it_from_the_environment(serve, monkeypatch):
+    server = StandIn(key="of the server")
+    with pytest.raises(EngineError, match=r"Unauthorized.*put the server's key into VLLM_API_KEY"):
+        ask(serve(server), num_prompts=1)
+    monkeypatch.setenv("VLLM_API_KEY", "of the server")
+    pool = serve(server)
+    ask(pool)
+    assert pool.everywhere("get_world_size", method="GET") == [{"world_size": 2}]
 
 
 def test_an_aborted_answer_is_none(serve):

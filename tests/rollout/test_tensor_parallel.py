@@ -185,7 +185,7 @@ def test_two_ranks(luffy_pl, tmp_path):
     on_two_ranks(luffy_pl, SCENES, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_parts_answer_as_a_whole(luffy_pl, tmp_path):
     pytest.importorskip("vllm", reason="vLLM is an extra")
     said = on_two_ranks(luffy_pl, [real_parts_answer_as_a_whole], tmp_path, with_vllm=True)

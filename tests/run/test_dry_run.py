@@ -214,6 +214,45 @@ def test_a_model_whose_rows_reach_into_padding_is_refused(dry_run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("family", ["xlnet", "prophetnet", "hy_v4"])
+def test_a_model_that_cannot_even_be_estimated_is_refused(dry_run, tmp_path, family):
+    """Its own code raises in a forward pass without weights, and it is no decoder of ours."""
+    done = dry_run("fit", "--model.policy.path", tiny_folder(tmp_path, family))
+    assert done.returncode == 4
+    [line] = done.stderr.splitlines()
+    assert line.startswith("luffy-pl: error [4] model.policy.path: ")
+    assert "a defect" not in line
+
+
+@pytest.mark.parametrize("family", ["mamba", "falcon"])
+def test_a_model_of_an_unusual_shape_is_told_as_any_other(dry_run, tmp_path, family):
+    """Without keys and values, or with attention that nobody can choose."""
+    done = dry_run("fit", "--model.policy.path", tiny_folder(tmp_path, family))
+    assert done.returncode == 0, done.stderr
+    assert "no estimate" not in done.stdout
+    assert "padded rows differ from rows alone by at most" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["estimate", "fit"])
+def test_what_a_forward_pass_raises_is_said_in_one_line(
+    dry_run, command_line, tmp_path, monkeypatch, command
+):
+    def broken(self, *args, **kwargs):
+        raise RuntimeError("no such head\nand more")
+
+    model = tiny_folder(tmp_path, "gpt2")
+    monkeypatch.setattr("transformers.GPT2Model.forward", broken)
+    args = ("--model.policy.path", model)
+    if command == "fit":
+        done = dry_run("fit", *args)
+    else:
+        done = command_line("estimate", "--config", "conf/quickstart.yaml", *args)
+    assert done.returncode == 4
+    line = done.stderr.splitlines()[-1]
+    what = "model.policy.path: its forward pass fails (RuntimeError: no such head)"
+    assert line.startswith(f"luffy-pl: error [4] {what}, got 'GPT2LMHeadModel'. Fix: ")
+
+
 def test_weights_of_another_machine_are_not_compared(dry_run, monkeypatch, tmp_path):
     assert "not in a folder" in weights_missing(tmp_path)
     monkeypatch.setattr("os.sysconf", lambda name: 1)

@@ -75,7 +75,10 @@ def test_submitit(grid_file, fake_cells, submitit_here, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+@pytest.mark.parametrize(
+    ("launcher", "package"),
+    [pytest.param("ray", "ray", marks=pytest.mark.long), ("slurm", "submitit")],
+)
 def test_sigterm_ends_the_cell_wherever_it_runs(grid_file, tmp_path, launcher, package):
     pytest.importorskip(package)
     path = grid_file(axes={"method": HANGING}, seeds=[0], slurm={"minutes": 2})
