@@ -24,8 +24,12 @@ def left_alone() -> Iterator[None]:
 
 
 def keep_imports() -> None:
-    """What there is by now stays to the end, and is never looked through."""
-    gc.freeze()
+    """What there is by now stays to the end, and is never looked through.
+
+    Once in a process: a second command would keep what the first one threw away.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def look_again() -> None:

@@ -19,6 +19,7 @@ from luffy_pl.run_dir import status
 @pytest.fixture(autouse=True)
 def on():
     gc.enable()
+    gc.unfreeze()
     yield
     gc.enable()
     gc.unfreeze()
@@ -45,6 +46,16 @@ def test_a_command_begins_with_its_imports_kept(monkeypatch, module, args, is_on
     assert cli.main(args) == 0
     assert seen == [(is_on, True)]
     assert gc.isenabled()
+
+
+def test_a_second_command_keeps_no_more(monkeypatch):
+    monkeypatch.setattr(status, "main", lambda _: 0)
+    cli.main(["status", "run"])
+    kept = gc.get_freeze_count()
+    thrown_away = []
+    thrown_away.append(thrown_away)
+    cli.main(["status", "run"])
+    assert gc.get_freeze_count() <= kept
 
 
 def test_a_run_with_its_settings_composed_looks_again(monkeypatch):
