@@ -9,7 +9,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luffy_pl.commands.help import asked_help, run_usage, usage
 from luffy_pl.commands.table import COMMANDS, QUICKSTART, WITH_PLUGINS, is_run
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     from luffy_pl.errors import LuffyError, first_line
     from luffy_pl.process.files import all_written, standard_streams, storage_error
-    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, imports_done, signals
+    from luffy_pl.process.garbage import left_alone
+    from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
     from luffy_pl.process.late_torchmetrics import import_late
     from luffy_pl.process.safe_start import make_start_safe
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             standard_streams(are_the_result=not runs or writes_text(args)),
             signals(is_patient=not runs),
             all_written(),
+            left_alone(),
         ):
             if runs:
                 import_late()
@@ -67,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 args, files = take_option(args, PLUGIN)
                 load_plugins(files)
-            module = importlib.import_module(COMMANDS[args[0]][0])
-            imports_done()
-            own = module.main(args if runs else args[1:])
+            own = imported(args[0]).main(args if runs else args[1:])
     except LuffyError as error:
         return end_with(error, debug=debug)
     except KeyboardInterrupt:
@@ -85,6 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
         return 1
     return int(own or 0)
+
+
+def imported(command: str) -> Any:
+    """The module that answers a command; what it brings stays to the end."""
+    from luffy_pl.process.garbage import keep_imports, look_again
+    from luffy_pl.process.interrupt import imports_done
+
+    module = importlib.import_module(COMMANDS[command][0])
+    imports_done()
+    keep_imports()
+    if not is_run(command):
+        look_again()  # a run does when it has composed its settings
+    return module
 
 
 def of_the_program() -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from luffy_pl.attention.blocks import RowBlocks, blocks_of
 from luffy_pl.attention.capped import capped_attention
+from luffy_pl.attention.layer_kinds import other_kinds
 from luffy_pl.attention.packing import Packed
 from luffy_pl.errors import ModelError
 
@@ -252,8 +253,7 @@ def pack_attention(language_model: PreTrainedModel) -> None:
     register_attention()
     language_model.set_attn_implementation(PACKED_ATTENTION)
     # Recurrent and convolutional layers would carry one row's state into the next.
-    kinds = set(getattr(config, "layer_types", None) or ())
-    others = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    others = other_kinds(config)
     if others or config._attn_implementation != PACKED_ATTENTION:
         raise ModelError(
             "model.policy.path",

@@ -7,13 +7,11 @@ the file tells which of them is meant.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import itertools
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeVar
@@ -40,6 +38,7 @@ from luffy_pl.data.load_report import LoadReport, NamedCount
 from luffy_pl.data.source import PromptSource, Understood, begin_reading
 from luffy_pl.data.tokenizer import stop_token_ids
 from luffy_pl.errors import ConfigError, DataError
+from luffy_pl.process.garbage import left_alone
 from luffy_pl.records import ExpertTrace, Prompt
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ def load_prompts(
         beyond_window,
         chat_template_kwargs,
     )
-    with _garbage_left_alone():
+    with left_alone():
         return loader.load()
 
 
@@ -368,18 +367,6 @@ def prompt_of(question: Question, *, text: str, token_ids: tuple[int, ...]) -> P
         columns=question.columns,
         question=question.messages[-1]["content"],
     )
-
-
-@contextmanager
-def _garbage_left_alone() -> Iterator[None]:
-    """Nothing here is a cycle, and the collector would look through all rows again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

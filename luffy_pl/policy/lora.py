@@ -70,11 +70,14 @@ def add_adapters(model: Model, lora: LoraConfig, *, seed: int) -> None:
         )
     import peft
 
-    layers = adapted_layers(model, lora.target_modules)
+    # Within a module that has no configuration: of some families (Qwen3-Next, Qwen2-MoE) peft would
+    # take the gate_proj of a layer for that of fused experts, and adapt these instead.
+    within = nn.ModuleDict({"model": model})
+    layers = [f"model.{name}" for name in adapted_layers(model, lora.target_modules)]
     config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=layers)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        peft.inject_adapter_in_model(config, model)
+        peft.inject_adapter_in_model(config, within)
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

@@ -21,9 +21,11 @@ from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.start import check_vllm
+from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed, language_config
 
 DEV_MODE = "VLLM_SERVER_DEV_MODE"
 """vLLM's switch for the routes that pause, replace weights and resume."""
+WORKER = "luffy_pl.rollout.server_worker.Worker"
 ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_HOST_IP": "127.0.0.1",
@@ -87,21 +89,29 @@ def command(args: argparse.Namespace, *, on_gpu: bool) -> list[str]:
     path = resolve(args.model)
     made = [
         "--model", path, "--host", args.host, "--port", str(args.port),
-        "--logprobs-mode", "processed_logprobs", "--enable-prefix-caching",
+        "--logprobs-mode", "processed_logprobs",
     ]  # fmt: skip
     if args.chat:
         made += ["--dtype", args.dtype or "auto", "--served-model-name", served_name(path)]
     else:
         dtype = args.dtype or EngineConfig.dtype
         made += ["--dtype", dtype, "--tokens-only", "--generation-config", "vllm"]
+        made += ["--worker-extension-cls", WORKER]
     if args.max_model_len is not None:
         made += ["--max-model-len", str(args.max_model_len)]
     if not on_gpu:
-        # As in vllm_engine.py: on a CPU a seeded request must not be split between two steps.
-        made += ["--enforce-eager", "--no-enable-chunked-prefill"]
-    elif not args.chat:
-        made += ["--weight-transfer-config", '{"backend": "nccl"}']
-    return made
+        return made + of_cpu(path, args)
+    made += ["--enable-prefix-caching"]
+    return made if args.chat else [*made, "--weight-transfer-config", '{"backend": "nccl"}']
+
+
+def of_cpu(path: str, args: argparse.Namespace) -> list[str]:
+    """What a model needs there; why, is said in vllm_start.py and vllm_limits.py."""
+    model = language_config(path)
+    if not args.chat:
+        check_computed(model, dtype=args.dtype or EngineConfig.dtype)
+    caching = "--enable-prefix-caching" if caches_prefixes(model) else "--no-enable-prefix-caching"
+    return ["--enforce-eager", "--no-enable-chunked-prefill", caching]
 
 
 def served_name(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 from luffy_pl import registry
 from luffy_pl.errors import EngineError
+from luffy_pl.process.garbage import left_alone
 from luffy_pl.registry import register
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine, StreamingEngine
 from luffy_pl.rollout.supervised import SupervisedEngine
@@ -52,7 +53,8 @@ def start_engine(
 ) -> RolloutEngine:
     """The engine that `config.kind` names, its weights loaded from `model_path`."""
     start: EngineStarter = registry.find("engine", config.kind, where=WHERE)
-    return start(model_path, config, stop_token_ids)
+    with left_alone():  # vLLM is six thousand modules
+        return start(model_path, config, stop_token_ids)
 
 
 def check_vllm(where: str, *, otherwise: str = "") -> None:

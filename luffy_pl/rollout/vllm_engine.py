@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from luffy_pl.errors import EngineError, first_line
 from luffy_pl.process.interrupt import Stopped
@@ -20,8 +20,6 @@ from luffy_pl.rollout.vllm_start import process_group_kept, start_llm
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-
-HEAD = "lm_head.weight"
 
 
 class VllmEngine:
@@ -40,6 +38,8 @@ class VllmEngine:
         self._joins_trainer = torch.distributed.is_initialized()
         try:
             self._llm = start_llm(model_path, config)
+        except EngineError:
+            raise
         except Exception as error:
             raise EngineError(
                 "data.engine",
@@ -47,7 +47,6 @@ class VllmEngine:
                 fix="lower data.engine.max_model_len or gpu_memory_utilization, "
                 "or use data.engine.kind=hf",
             ) from error
-        self._has_head = all(self._llm.apply_model(has_head))
 
     def generate(
         self,
@@ -152,8 +151,6 @@ class VllmEngine:
         is_own = not (self._joins_trainer or torch.cuda.is_available())
         names = weights.frozen_names() if is_own else ()
         for name, weight in weights:
-            if name == HEAD and not self._has_head:
-                continue  # of a tied matrix it has the embedding alone (Gemma 2)
             if name in names:
                 kept[name] = (weight, weight._version)
                 last, version = before.get(name, (None, -1))
@@ -195,12 +192,6 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def has_head(model: nn.Module) -> bool:
-    """Whether a model of vLLM has a module for the head, or shares one under this name."""
-    names = (name for name, _ in model.named_modules(remove_duplicate=False))
-    return any(f"{name}.weight".endswith(HEAD) for name in names)
 
 
 def reason(error: Exception) -> str:

@@ -14,7 +14,9 @@ from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.cpu_reload import reload_directly
 from luffy_pl.rollout.engine import EngineConfig
-from luffy_pl.rollout.vllm_defects import pack_experts_again, share_classes
+from luffy_pl.rollout.vllm_defects import mend_loading, share_classes
+from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed, language_config
+from luffy_pl.rollout.vllm_quick import name_callers_quickly, start_quickly
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -38,11 +40,17 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
     settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    arguments, variables = placement(config)
+    if not torch.cuda.is_available():
+        model = language_config(model_path, remote_code=config.remote_code)
+        check_computed(model, dtype=config.dtype)
+        arguments["enable_prefix_caching"] = caches_prefixes(model)
+    name_callers_quickly()
     from vllm import LLM
 
+    mend_loading()
     if not torch.cuda.is_available():
-        pack_experts_again()
-    arguments, variables = placement(config)
+        start_quickly()
     with environment(variables), torch_settings_kept():
         llm = LLM(
             model_path,
@@ -50,7 +58,6 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
             dtype=config.dtype,
             max_model_len=config.max_model_len,
             enforce_eager=config.enforce_eager,
-            enable_prefix_caching=True,
             # After temperature: the raw ones are not of the distribution that is sampled.
             logprobs_mode="processed_logprobs",
             use_tqdm_on_load=False,
@@ -76,6 +83,7 @@ def placement(config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
     if has_gpu:
         devices, place = engine_devices(size)
         arguments = {
+            "enable_prefix_caching": True,
             "gpu_memory_utilization": config.gpu_memory_utilization,
             "enable_sleep_mode": config.sleep_level > 0,
             "device_ids": devices,

@@ -49,6 +49,7 @@ from luffy_pl.config.trainer_checks import check_precision
 from luffy_pl.errors import ConfigError, LuffyError
 from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.process.folder_lock import alone, check_not_in_use
+from luffy_pl.process.garbage import look_again
 from luffy_pl.process.quiet import keep_warnings
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.registry import recorded_plugins, say_missing_plugins
@@ -110,6 +111,8 @@ class LuffyCLI(LightningCLI):
         """As Lightning does, once in a process: a sweep composes every cell."""
         if self.asked not in PARSERS:
             super().setup_parser(*args, **kwargs)
+            for parser in (self.parser, *self._subcommand_parsers.values()):
+                parser.found = {}
             PARSERS[self.asked] = {name: vars(self)[name] for name in OF_A_PARSER}
         vars(self).update(PARSERS[self.asked])
 
@@ -164,6 +167,10 @@ class LuffyCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Our checkpoints hold no settings for the parser, which would read all weights to look."""
+
+    def _dump_config(self) -> None:
+        """Lightning's text of the settings, for classes that keep theirs; none of ours does."""
+        self.config_dump: dict[str, Any] = {}
 
     def before_instantiate_classes(self) -> None:
         """Everything that can be known to be wrong before a class is built."""
@@ -282,6 +289,7 @@ class LuffyCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it, or say what it would do."""
+        look_again()
         config = self.config[subcommand]
         if not config.dry_run:
             super()._run_subcommand(subcommand)

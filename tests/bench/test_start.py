@@ -50,9 +50,9 @@ def test_rounds_become_medians(monkeypatch):
 
 
 LATER = {
-    "transformers", "torchmetrics.functional", "torchmetrics.text", "tensorboard", "accelerate",
-    "vllm", "peft", "datasets", "pyarrow", "math_verify", "latex2sympy2_extended", "aiohttp",
-    "openai", "ray", "wandb", "mlflow", "torchvision", "luffy_pl.estimate.estimate",
+    "transformers", "torchmetrics.functional", "torchmetrics.text", "matplotlib", "tensorboard",
+    "accelerate", "vllm", "peft", "datasets", "pyarrow", "math_verify", "latex2sympy2_extended",
+    "aiohttp", "openai", "ray", "wandb", "mlflow", "torchvision", "luffy_pl.estimate.estimate",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from policy.families import tiny_model
 
 from luffy_pl.bundled import resolve
 from luffy_pl.callbacks.checkpoint import SPARE, PhaseCheckpoint
@@ -99,6 +100,20 @@ def test_target_modules_choose():
     named = {name.split(".lora_")[0] for name, _ in policy.named_parameters() if "lora_" in name}
     assert {name.rpartition(".")[2] for name in named} == {"q_proj", "down_proj"}
     assert len(named) == 2 * 2
+
+
+def test_experts_beside_a_layer_of_that_name_get_none():
+    """The shared expert of Qwen3-Next has a gate_proj, as others had in each expert once."""
+    model = tiny_model("qwen3_next")
+    layers = lora.adapted_layers(model, None)
+    assert any(name.endswith("shared_expert.gate_proj") for name in layers)
+    before = [name for name, _ in model.named_parameters()]
+    lora.add_adapters(model, RANK_4, seed=0)
+    weights = dict(model.named_parameters())
+    assert sorted(name for name, _, of in plain_weights(weights) if of) == sorted(
+        f"{name}.weight" for name in layers
+    )
+    assert [name for name, _, _ in plain_weights(weights)] == before
 
 
 def test_the_start_is_the_base_and_of_the_seed():

@@ -30,6 +30,22 @@ def test_two_classes_come_alone_and_the_rest_when_asked():
     assert found == ["False", "False", "True", "True", "True", "True", "module"]
 
 
+def test_a_metric_is_drawn_with_matplotlib_imported_then():
+    found = run(
+        "late.import_late()\n"
+        "from torchmetrics import Metric, MetricCollection\n"
+        "print('matplotlib' in sys.modules)\n"
+        "class Sum(Metric):\n"
+        "    def update(self): pass\n"
+        "    def compute(self): return 2.0\n"
+        "import torch\n"
+        "figure, axes = Sum()._plot(torch.tensor(1.0))\n"
+        "from torchmetrics.utilities.plot import plot_single_or_multi_val as own\n"
+        "print(type(figure).__name__, own.__module__)\n"
+    )
+    assert found == ["False", "Figure", "torchmetrics.utilities.plot"]
+
+
 def test_a_version_arranged_in_another_way_is_imported_as_it_is():
     found = run(
         "late.NEEDED = {'torchmetrics.utilities': 'Metric2'}\n"

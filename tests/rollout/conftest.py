@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -73,12 +73,19 @@ def engine(request, shaped_path):
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory, shaped_path):
     """A real `luffy-pl serve` on this machine."""
+    with serving(shaped_path, tmp_path_factory.mktemp("server")) as url:
+        yield url
+
+
+@contextmanager
+def serving(model, folder):
+    """The address of one for a model, while it runs; `folder` gets its log."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = ["serve", shaped_path, "--port", str(port), "--max-model-len", "96"]
+    log = folder / "log.txt"
+    command = ["serve", str(model), "--port", str(port), "--max-model-len", "96"]
     with log.open("w") as output:
         server = subprocess.Popen(
             [str(Path(sys.executable).parent / "luffy-pl"), *command],

@@ -27,11 +27,10 @@ def signatures(vllm):
 
 @pytest.fixture
 def make_engine(monkeypatch, signatures):
-    def make(sleep_level=1, on_gpu=True, has_head=True):
+    def make(sleep_level=1, on_gpu=True):
         llm, arrived = signatures, []
         llm.reset_mock(return_value=True, side_effect=True)
         llm.reset_prefix_cache.return_value = True
-        llm.apply_model.return_value = [has_head]
         llm.collective_rpc.side_effect = lambda method, kwargs: arrived.extend(
             name for name, _ in kwargs["weights_iterator"]
         )
@@ -40,8 +39,6 @@ def make_engine(monkeypatch, signatures):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
         config = EngineConfig(kind="vllm", sleep_level=sleep_level)
         engine = vllm_engine.VllmEngine("x", config, stop_token_ids=[1])
-        llm.apply_model.assert_called_once_with(vllm_engine.has_head)
-        llm.reset_mock()
         return engine, llm
 
     return make
@@ -122,26 +119,6 @@ def test_an_engine_that_breaks_while_it_is_closed_is_let_go(make_engine):
     with pytest.raises(RuntimeError):
         engine.close()
     assert not hasattr(engine, "_llm")
-
-
-@pytest.mark.parametrize("has_head", [True, False])
-def test_a_tied_head_goes_to_an_engine_that_has_one(make_engine, has_head):
-    engine, llm = make_engine(has_head=has_head)
-    tied = torch.zeros(1)
-    weights = PolicyWeights({"embed.weight": tied, "lm_head.weight": tied}, prefix="")
-    engine.load_weights(weights, policy_version=0)
-    assert llm.arrived == ["embed.weight", "lm_head.weight"][: 1 + has_head]
-
-
-def test_a_head_has_its_name_within_a_wrapper_or_shares_the_embedding():
-    model = torch.nn.Module()
-    model.embed_tokens = torch.nn.Embedding(2, 2)
-    assert not vllm_engine.has_head(model)
-    model.lm_head = model.embed_tokens
-    outer = torch.nn.Module()
-    outer.language_model = model
-    assert vllm_engine.has_head(model)
-    assert vllm_engine.has_head(outer)
 
 
 def test_an_engine_that_does_not_start_says_the_first_problem(monkeypatch):

@@ -13,8 +13,10 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from transformers import PretrainedConfig
 
 from luffy_pl import rollout
+from luffy_pl.rollout import vllm_start
 from luffy_pl.rollout.engine import EngineConfig, Sampling
 from luffy_pl.rollout.vllm_engine import VllmEngine
 from luffy_pl.rollout.vllm_start import placement, start_llm
@@ -72,6 +74,7 @@ def test_llm_knows_every_argument(monkeypatch, has_gpu, size):
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: size)
     monkeypatch.setattr(dist, "all_gather_object", lambda found, own: found.append(own))
+    monkeypatch.setattr(vllm_start, "language_config", lambda path, remote_code: PretrainedConfig())
     config = EngineConfig(kind="vllm", tensor_parallel_size=size, remote_code="a" * 40)
     start_llm("model", config)
     known = set(inspect.signature(LLM).parameters) | {
