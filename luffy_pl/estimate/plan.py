@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 
-from luffy_pl.errors import ModelError, first_line
+from luffy_pl.errors import ModelError, named
 from luffy_pl.estimate.activations import saved_bytes_per_token, shape_alone
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture
@@ -129,10 +129,11 @@ def read_shape(
     dtype = torch.float32 if compute_bytes == 4 else torch.bfloat16
     try:
         return counted_shape(config, dtype=dtype, lora=lora)
-    except AttributeError as error:
+    # What transformers says of sizes that differ by layer, or of a part of a larger model.
+    except (AttributeError, RuntimeError, ValueError) as error:
         raise ModelError(
             "model.policy.path",
-            f"its configuration does not say what an estimate needs ({first_line(error)})",
+            f"its configuration does not say what an estimate needs ({named(error)})",
             value=config.model_type,
             fix="use a model whose configuration names layers, sizes and heads as most do",
         ) from error
@@ -148,13 +149,14 @@ def counted_shape(
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     numbers = sum(weight.numel() for weight in model.parameters())
     adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
+    wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return Shape(
         parameters=numbers - adapters,
         adapters=adapters,
         embeddings=sum(weight.numel() for weight in set(ends)),
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        intermediate=max(wide) if isinstance(wide, list) else wide,
         vocab=config.vocab_size,
         kv_per_token=2 * attending * kv_heads * head_size,
         saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
