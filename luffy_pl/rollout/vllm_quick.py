@@ -56,7 +56,8 @@ def count_plainly() -> None:
     """
     from vllm.v1.sample import sampler
 
-    sampler.batched_count_greater_than = sampler.batched_count_greater_than.__wrapped__
+    counts = sampler.batched_count_greater_than
+    sampler.batched_count_greater_than = getattr(counts, "__wrapped__", counts)
 
 
 def inspect_here() -> None:

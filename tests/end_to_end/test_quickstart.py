@@ -20,13 +20,14 @@ PHASES = {"quickstart": 60, "no_shaping": 40, "clip_off_policy": 40, "on_policy"
 
 
 def fit_arguments(name, folder):
-    """As in the README where it has the command; the comparisons shorter and without vLLM."""
+    """As in the README where it has the command; the comparisons shorter, some without vLLM."""
     if name == "quickstart":
         return [*QUICKSTART, "--run_dir", folder / name]
     shorter = [
         "--data.rollout.num_phases", PHASES[name], "--evaluation.every_n_phases", PHASES[name],
-        "--data.engine.kind", "hf",
     ]  # fmt: skip
+    if name != "no_shaping":
+        shorter += ["--data.engine.kind", "hf"]
     if name == "clip_off_policy":
         overlay = ["--config", "conf/ablation/clip_off_policy.yaml"]
         return [*QUICKSTART, *overlay, "--run_dir", folder / name, *shorter]
