@@ -28,7 +28,6 @@ SIZES = {
     "vocab_size": 64000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 14,
     "num_attention_heads": 16, "num_key_value_heads": 4, "tie_word_embeddings": False,
 }  # fmt: skip
-SMALL = {**SIZES, "vocab_size": 32000, "num_hidden_layers": 8}
 MIB = 1 << 20
 
 
@@ -66,14 +65,13 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--whole", choices=("true", "false"), default="false")
-    parser.add_argument("--small", choices=("true", "false"), default="false")
     parser.add_argument("--folder", help="of a rank")
     args = parser.parse_args()
     if args.folder:
         rank_main(args.folder, whole=args.whole == "true")
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_model(folder, args.dtype, SMALL if args.small == "true" else SIZES)
+        write_model(folder, args.dtype)
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -87,14 +85,14 @@ def main() -> None:
         sys.exit(max(rank.wait() for rank in ranks))
 
 
-def write_model(folder: str, dtype: str, sizes: dict[str, int]) -> None:
+def write_model(folder: str, dtype: str) -> None:
     """A model of random weights."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    Qwen2ForCausalLM(Qwen2Config(**sizes)).to(getattr(torch, dtype)).save_pretrained(folder)
+    Qwen2ForCausalLM(Qwen2Config(**SIZES)).to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def rank_main(folder: str, *, whole: bool) -> None:

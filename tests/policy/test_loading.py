@@ -116,7 +116,7 @@ def test_a_weight_travels_in_pieces():
 def test_two_ranks_hold_one_copy_together(dtype):
     script = ROOT / "experiments" / "learner" / "loading.py"
     done = subprocess.run(
-        [sys.executable, script, "--small", "true", "--dtype", dtype],
+        [sys.executable, script, "--dtype", dtype],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -108,7 +108,10 @@ def test_experts_and_sinks_of_gpt_oss_reach_their_loaders(vllm, monkeypatch):
     [
         ("qwen3_moe", {"moe_intermediate_size": 32, "head_dim": 32}),  # fused experts
         ("olmo3", {}),  # of transformers, in classes that vLLM changes
-        ("gpt_oss", {"head_dim": 32}),  # experts and sinks that it writes where they are
+        (
+            "gpt_oss",
+            {"head_dim": 32, "intermediate_size": 64},
+        ),  # experts and sinks that it writes where they are
         ("granitemoehybrid", {"mamba_n_heads": 8}),  # no prefix is cached beside a state
         ("gemma2", {"head_dim": 32}),  # a head that is the embedding
     ],
