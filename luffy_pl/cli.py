@@ -102,6 +102,9 @@ def imported(command: str) -> Any:
 
 def of_the_program() -> list[str]:
     """The arguments of this process; before and after `signals` it dies of Ctrl-C in silence."""
+    from luffy_pl.process.garbage import keep_all_at_the_end
+
+    keep_all_at_the_end()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return sys.argv[1:]

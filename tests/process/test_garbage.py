@@ -1,6 +1,8 @@
 """Python's collector is off while a command starts, and on again before anything is thrown away."""
 
 import gc
+import subprocess
+import sys
 from argparse import Namespace
 
 import pytest
@@ -72,3 +74,17 @@ def test_it_is_off_while_an_engine_starts():
     register("engine", "garbage-test")(lambda *_: gc.isenabled())
     assert start_engine("model", EngineConfig(kind="garbage-test"), stop_token_ids=[]) is False
     assert gc.isenabled()
+
+
+def test_the_program_ends_without_looking():
+    """Whatever took it back: the last to run at the end leaves nothing to look through."""
+    code = (
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 1000))\n"
+        "sys.argv = ['luffy-pl', '--version']\n"
+        "from luffy_pl import cli\n"
+        "cli.main()\n"
+        "atexit.register(gc.unfreeze)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
