@@ -101,7 +101,10 @@ def imported(command: str) -> Any:
 
 
 def of_the_program() -> list[str]:
-    """The arguments of this process; before and after `signals` it dies of Ctrl-C in silence."""
+    """The arguments of this process, which ends without looking through what ends with it.
+
+    Before and after `signals` it dies of Ctrl-C in silence.
+    """
     from luffy_pl.process.garbage import keep_all_at_the_end
 
     keep_all_at_the_end()
