@@ -81,13 +81,13 @@ def train(command_line, tmp_path, serve, expert):  # noqa: F811
     """Runs a recipe with the teacher here, or behind the address of a stand-in."""
     expert.rows_left = None
     [url] = serve(expert).urls
-    teachers = {
-        "here": '{weights: path, path: "bundled:expert", every_n_phases: null}',
-        "server": f'{{weights: server, path: null, every_n_phases: null, url: "{url}", '
-        "timeout_s: 1.0}",
-    }
 
-    def run(recipe, where, *more, name=None):
+    def run(recipe, where, *more, name=None, timeout_s=60):
+        teachers = {
+            "here": '{weights: path, path: "bundled:expert", every_n_phases: null}',
+            "server": f'{{weights: server, path: null, every_n_phases: null, url: "{url}", '
+            f"timeout_s: {timeout_s}}}",
+        }
         use = "kl" if recipe == "kdrl" else "distillation"
         return command_line(
             "fit", "--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml",
@@ -127,7 +127,7 @@ def test_a_server_that_dies_costs_no_phase(train, tmp_path, expert, overlap):
         "--config", "conf/hardware/one_step_off.yaml",
     ] * overlap  # fmt: skip
     expert.rows_left = ROWS + 5  # in the midst of the second phase
-    cut = train("opd", "server", *ahead, name="cut")
+    cut = train("opd", "server", *ahead, name="cut", timeout_s=5)  # which the run then waits
     assert cut.returncode == 5
     *_, saved, last = cut.stderr.splitlines()
     assert saved.startswith("phase 1 is saved; continue with: luffy-pl fit --resume")
