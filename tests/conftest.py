@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from forks import LUFFY_PL, Client, Server, ranks_environments
+from forks import LUFFY_PL, Client, Server, ranks_environments, wait_for_all
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,7 +82,7 @@ def luffy_pl(start):
             options |= {"stdout": stdout, "stderr": stderr}
             processes = [start(*args, env=(env or {}) | place, **options) for place in places]
             try:
-                codes = [process.wait(timeout) for process in processes]
+                codes = wait_for_all(processes, timeout)
             finally:
                 for process in processes:
                     process.kill()

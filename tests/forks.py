@@ -38,6 +38,7 @@ EARLY = {signal.SIGINT, signal.SIGTERM}
 LOG = "log.txt"
 LISTEN_S = 60  # it listens before it imports anything
 START_S = 300
+OUTLIVES_S = 60
 
 
 class Process:
@@ -164,6 +165,20 @@ class Client:
 
     def _said(self) -> str:
         return (self._folder / LOG).read_text()[-4000:]
+
+
+def wait_for_all(processes: Sequence[Process], timeout: float) -> list[int]:
+    """Exit codes of ranks. As a launcher does, it kills those that outlive one that failed."""
+    deadline = time.monotonic() + timeout
+    while None in (codes := [process.poll() for process in processes]):
+        now = time.monotonic()
+        if any(codes):
+            deadline = min(deadline, now + OUTLIVES_S)
+        if now > deadline:
+            for process in processes:
+                process.kill()
+        time.sleep(0.02)
+    return codes
 
 
 def kill_session(pid: int) -> None:
@@ -338,6 +353,7 @@ def run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    know_own_rank()
     sys.argv = [request["script"] or str(LUFFY_PL), *request["args"]]
     from luffy_pl.cli import main
 
@@ -352,6 +368,13 @@ def run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
         runpy.run_path(request["script"], run_name="__main__")
         sys.exit(0)
     sys.exit(main())
+
+
+def know_own_rank() -> None:
+    """Lightning finds it out when it is imported, which was before the fork."""
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
+
+    rank_zero_only.rank = _get_rank() or 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import forks
 import pytest
 
 SCRIPT = """
@@ -15,6 +16,16 @@ print(threading.active_count(), "torch" in sys.modules, "vllm" in sys.modules, f
 if sys.argv[1] == "sleep":
     time.sleep(600)
 sys.exit(3)
+"""
+
+
+RANKS = """
+import time
+from lightning.pytorch.utilities import rank_zero_only
+print("rank", rank_zero_only.rank, flush=True)
+if rank_zero_only.rank == 1:
+    raise SystemExit(3)
+time.sleep(600)
 """
 
 
@@ -39,6 +50,14 @@ def test_a_mistake_is_told_as_by_the_program(luffy_pl):
     done = luffy_pl("fitt")
     assert done.returncode == 2
     assert "did you mean fit?" in done.stderr
+
+
+def test_ranks_know_who_they_are_and_end_with_one_that_failed(luffy_pl, script, monkeypatch):
+    monkeypatch.setattr(forks, "OUTLIVES_S", 1)
+    script.write_text(RANKS)
+    done = luffy_pl(script=script, ranks=2)
+    assert sorted(done.stdout.splitlines()) == ["rank 0", "rank 1"]
+    assert done.returncode in (3, -signal.SIGKILL)
 
 
 def test_a_signal_is_an_exit_code(start, script):
