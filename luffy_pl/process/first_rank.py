@@ -36,7 +36,7 @@ def own_rank() -> int:
     Raises:
         ConfigError: mpi4py is installed, which Lightning asks, and has no MPI.
     """
-    from lightning.fabric.plugins import environments
+    from lightning.pytorch.plugins import environments
 
     # They are not made: some set variables, and refuse what a trainer refuses with a better line.
     for launcher, name in (

@@ -82,6 +82,11 @@ def test_the_folder_holds_the_trained_weights(run_dir, exported):
     assert torch.equal(logits(model), logits(base))
 
 
+def test_others_may_read_the_weights_as_they_may_the_settings(exported):
+    modes = {file.stat().st_mode for file in exported.glob("*.safetensors")}
+    assert modes == {(exported / "config.json").stat().st_mode}
+
+
 def test_adapters_are_merged(lora_run, merged):
     """The folder is a plain model that computes what base and adapters did."""
     assert not any("adapter" in file.name for file in merged.iterdir())
