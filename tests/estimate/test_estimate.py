@@ -243,6 +243,13 @@ def test_ranks_that_share_an_engine_by_hand():
     assert phase.generate_s == pytest.approx(10 * max((1000 + 1200) / (0.6 * 1e6), compute_s))
 
 
+@pytest.mark.parametrize(("row_tokens", "held"), [(25, 32768), (1000, 64 * 1000)])
+def test_the_cache_of_transformers_by_hand(row_tokens, held):
+    """64 rows, or as many more as have 32,768 tokens; 8 bytes for each."""
+    plan = a_plan(engine_kind="hf", row_tokens=row_tokens)
+    assert engine_parts(A_SHAPE, plan, A_DEVICE)["engine cache"] == held * 8
+
+
 def test_every_kind_of_recomputation_by_hand():
     full, part, none = (
         training_parts(A_SHAPE, a_plan(recomputes=which))["activations"]
