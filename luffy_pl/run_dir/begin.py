@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, StorageError, first_line
+from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.registry import check_same_plugins
 from luffy_pl.run_dir import DEFAULT_RUN_DIR, fields
 from luffy_pl.run_dir.checkpoints import (
@@ -76,7 +76,7 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
 
 def begin(run_dir: Path, *, overwrite: bool) -> None:
     """Never mix two runs in one folder; `undo_begin` brings a run back that was overwritten."""
-    if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
+    if not is_first_rank() or not (run_dir / METRICS).exists():
         return
     check_free(run_dir, overwrite=overwrite)
     set_aside(run_dir, RESULTS)
@@ -115,7 +115,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
             f"holds no whole checkpoint: {'; '.join(skipped)}",
             fix="put one back, or begin again with --overwrite",
         )
-    if rank_zero_only.rank == 0:
+    if is_first_rank():
         for why in skipped:
             log.warning("resume: skipped %s", why)
         if saved is not None and not config.dry_run:
@@ -128,7 +128,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
 
 def resume(run_dir: Path, saved: SavedPhase | None) -> None:
     """Cut off results of phases after a checkpoint, for they come again."""
-    if rank_zero_only.rank == 0:
+    if is_first_rank():
         log.info("resume: after phase %d", saved.phase if saved else 0)
         cut_results(run_dir, saved.phase if saved else None)
 
