@@ -214,11 +214,20 @@ def kept_config(run_dir: Path) -> DictConfig:
     )
 
 
+def with_changed_plugin(run_dir: Path) -> str:
+    """How to go on where code had to be corrected: the run itself keeps the code it began with."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return "begin again with --overwrite"
+    config = run_dir / "config.yaml"
+    return f"go on in a new folder: --config {config} --ckpt_path {last} --run_dir NEW"
+
+
 def check_plugins(run_dir: Path) -> None:
     """A resumed run keeps its plugins, which whoever resumes it has to name again."""
     if (run_dir / CONFIG).is_file():
         recorded = OmegaConf.select(kept_config(run_dir), "plugins")
-        check_same_plugins(recorded, where=str(run_dir))
+        check_same_plugins(recorded, where=str(run_dir), otherwise=with_changed_plugin(run_dir))
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:

@@ -184,6 +184,12 @@ def test_a_cell_of_the_settings_holds_one_value(exported):
     rows = [line for line in table.splitlines() if line.startswith("| ")]
     assert "| entropy.watched.opener | so, then, now, next |" in rows
     assert not any(sign in row for row in rows for sign in ("{'", "'}", "[", "]"))
+    # Neither of Lightning, nor of sections, nor lists: defaults are no rows.
+    names = [row.split()[1] for row in rows]
+    assert "data.train.path" in names
+    assert not {"trainer.max_steps", "trainer.num_sanity_val_steps", "data.advantage.kind",
+                "data.train.schema", "data.reward.forms", "loggers"} & set(names)  # fmt: skip
+    assert list(changed({"a": [1, 2]}, {"a": (1, 2)})) == []
     nested = {"a": {"b": [{"name": "x", "of": {"c": [1, 2]}}, {"name": "y"}], "d": []}}
     assert list(changed(nested, {"a.d": None})) == [
         ("a.b[0].name", "x"), ("a.b[0].of.c", "1, 2"), ("a.b[1].name", "y"), ("a.d", "none"),
