@@ -28,6 +28,7 @@ from luffy_pl.attention.packing import (
     unpack,
 )
 from luffy_pl.errors import ModelError, first_line
+from luffy_pl.policy.decoder_layers import decoder_layers
 from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
@@ -384,7 +385,7 @@ def finish_policy(
         add_adapters(language_model, config.lora, seed=seed)
     recompute_layers(language_model, config.activation_checkpointing)
     if config.compile:
-        for layer in language_model.base_model.layers:
+        for layer in decoder_layers(language_model):
             layer.compile(dynamic=True)  # for any number of packed tokens
     in_float32 = config.head_dtype == "float32"
     return Policy(language_model, head_in_float32=in_float32, reading=reading)
