@@ -149,11 +149,11 @@ def announce(args: Sequence[str]) -> None:
     It is said once, not by every rank. Where nobody looks at a terminal, only a run says it: what
     other commands, `--print_config` and `--help` write may go into a file together with stderr.
     """
-    from luffy_pl.process.first_rank import is_first_rank
+    from luffy_pl.process.first_rank import seems_first
 
     command, runs = args[0], is_run(args[0])
     is_said = sys.stderr.isatty() or (runs and not writes_text(args))
-    if is_said and is_first_rank() and "torch" not in sys.modules and (runs or command in SLOW):
+    if is_said and seems_first() and "torch" not in sys.modules and (runs or command in SLOW):
         what = "torch, Lightning and transformers" if runs else "torch and transformers"
         sys.stderr.write(f"luffy-pl {command}: loading {what}\n")
 

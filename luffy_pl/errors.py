@@ -7,6 +7,7 @@ Anything else that is raised is a defect of ours; its traceback is in the run's 
 import functools
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,21 @@ class DeviceMemoryError(LuffyError):
 
 
 def leave(error: LuffyError) -> None:
-    """Write an error to the file that the process which started this one reads, if it named one."""
+    """Write an error to the file that the process which started this one reads, if it named one.
+
+    Ranks share the file, and the first of them to write it knows why the others end.
+    """
     if file := os.environ.get(ERROR_FILE):
         fields = {name: getattr(error, name) for name in ("where", "what", "fix", "value")}
         text = json.dumps({"kind": type(error).__name__, **fields}, default=str)
-        Path(file).write_text(text, encoding="utf-8")
+        with suppress(OSError), Path(file).open("x", encoding="utf-8") as out:
+            out.write(text)
+
+
+def tell(error: LuffyError) -> None:
+    """Say and leave the error of a process that a thread is about to end."""
+    os.write(2, f"luffy-pl: error [{error.exit_code}] {error}\n".encode())
+    leave(error)
 
 
 def printable(text: str, *, keep: str = "") -> str:

@@ -179,12 +179,15 @@ def recorded_plugins() -> list[dict[str, str]]:
     return [asdict(plugin) for plugin in plugins()]
 
 
-def check_same_plugins(recorded: Iterable[Any] | None, *, where: str) -> None:
+def check_same_plugins(
+    recorded: Iterable[Any] | None, *, where: str, otherwise: str = "start a new --run_dir"
+) -> None:
     """Refuse to go on without, or with another version of, the plugins that a run began with.
 
     Args:
         recorded: what `recorded_plugins` returned then; None where no run has recorded any.
         where: the folder that holds it.
+        otherwise: what to do where the file had to be changed.
     """
     for before, now in _compared(recorded, where):
         if now is None:
@@ -199,7 +202,7 @@ def check_same_plugins(recorded: Iterable[Any] | None, *, where: str) -> None:
                 f"{PLUGIN} {now.path}",
                 f"has changed since {where} began, with sha256 {before.sha256}",
                 value=now.sha256,
-                fix="give the file as it was, or start a new --run_dir",
+                fix=f"give the file as it was, or {otherwise}",
             )
 
 
@@ -327,6 +330,14 @@ def _run(plugin: Plugin, content: bytes) -> None:
             "registers nothing",
             fix='decorate a function or a class: @register("reward", "my_name")',
         )
+
+
+def described(error: BaseException) -> str:
+    """An error of foreign code: its kind, its words, and where in a plugin it came about."""
+    text = f"{type(error).__name__}: {first_line(error)}"
+    places = [_place(plugin.path, error) for plugin in plugins()]
+    files = {plugin.path for plugin in plugins()}
+    return next((f"{text} ({place})" for place in places if place not in files), text)
 
 
 def _place(path: str, error: BaseException) -> str:

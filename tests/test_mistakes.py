@@ -210,6 +210,7 @@ MISTAKES = {
         "must be a list",
         "write [wandb]",
     ),
+    "nothing for a list": (setting("--data.benchmarks", "null"), "data.benchmarks", "write []"),
     "a negative number": (
         setting("--data.rollout.group_size", "-3"),
         "data.rollout.group_size",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,7 +21,7 @@ from luffy_pl.callbacks.evaluation import SCORE, logged_scores
 from luffy_pl.errors import ConfigError, EngineError, StorageError, VerifierError, first_line
 from luffy_pl.process.interrupt import Stopped, agree
 from luffy_pl.records import Experience
-from luffy_pl.registry import nearest
+from luffy_pl.registry import PLUGIN, nearest, plugins
 from luffy_pl.run_dir import checkpoints as files
 from luffy_pl.training.module import LuffyModule
 
@@ -141,7 +142,8 @@ class PhaseCheckpoint(Checkpoint):
             what = (
                 f"phase {self.saved_phase} is saved" if self.saved_phase else "nothing is trained"
             )
-            command = f"luffy-pl fit --resume --run_dir {trainer.default_root_dir}"
+            given = "".join(f" {PLUGIN} {shlex.quote(plugin.path)}" for plugin in plugins())
+            command = f"luffy-pl fit --resume --run_dir {trainer.default_root_dir}{given}"
             log.info("%s; continue with: %s", what, command)
 
     # -- how ---------------------------------------------------------------------------------

@@ -44,6 +44,12 @@ def report(run_dir: Path, error: Exception) -> None:
         error.add_note(f"traceback: {path}")
 
 
+def report_unless_told(run_dir: Path, error: Exception) -> None:
+    """Report that another rank is gone; one that failed has written why, and that stays."""
+    if not (run_dir / FILE).exists():
+        report(run_dir, error)
+
+
 def as_record(error: Exception) -> dict[str, object]:
     """Plain values; the same fields whatever it was."""
     if is_gpu_failure(error) and not isinstance(error, LuffyError):

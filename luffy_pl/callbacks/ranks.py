@@ -10,8 +10,8 @@ from types import TracebackType
 import lightning as L
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from luffy_pl.callbacks.error_report import report
-from luffy_pl.errors import EngineError
+from luffy_pl.callbacks.error_report import report_unless_told
+from luffy_pl.errors import EngineError, tell
 from luffy_pl.process.interrupt import Stopped
 from luffy_pl.process.rank_watch import RankWatch, connect_store, is_of_a_collective
 from luffy_pl.training.module import LuffyModule
@@ -39,10 +39,10 @@ class RankWatching(L.Callback):
             return
 
         def end(error: EngineError) -> None:
-            os.write(2, f"luffy-pl: error [{error.exit_code}] {error}\n".encode())
+            tell(error)
             if isinstance(launcher, _SubprocessScriptLauncher):
                 launcher.kill(signal.SIGKILL)
-            report(Path(trainer.default_root_dir), error)
+            report_unless_told(Path(trainer.default_root_dir), error)
             os._exit(error.exit_code)
 
         deadline_s = trainer.datamodule.engine_config.deadline_s

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from luffy_pl.bounds import bounded, check_bounds
 from luffy_pl.chat.opened import Opened
-from luffy_pl.data.chat import THINK, Message, Rendering, encode, with_system_prompt
+from luffy_pl.data.chat import THINK, Message, Rendering, encode_known, with_system_prompt
 from luffy_pl.errors import DataError
 from luffy_pl.rollout.engine import MAX_TEMPERATURE, Request, Sampling
 
@@ -55,7 +55,8 @@ class Dialogue:
         An iterator that is closed early keeps what was answered so far.
 
         Raises:
-            DataError: the conversation has filled the model's window; nothing is kept of the turn.
+            DataError: the conversation has filled the model's window, or the tokenizer cannot write
+                the message; nothing is kept of the turn.
         """
         messages: list[Message] = [*self.messages, {"role": "user", "content": text}]
         prompt, ids = self._prompt(messages)
@@ -89,7 +90,14 @@ class Dialogue:
         system = self.model.system_prompt if self.system_prompt is None else self.system_prompt
         tokenizer = self.model.tokenizer
         [prompt] = Rendering(tokenizer).prompts([with_system_prompt(messages, system)])
-        return prompt, encode(tokenizer, [prompt])[0]
+        [ids] = encode_known(tokenizer, [prompt])
+        if ids is None:
+            raise DataError(
+                "chat", "the tokenizer of this model has no token for a part of the message",
+                value=messages[-1]["content"][-60:],
+                fix="write what the model was trained on; the first prompt of a dry run shows it",
+            )  # fmt: skip
+        return prompt, ids
 
     def _until_end(self, tokens: Iterator[int]) -> Iterator[int]:
         self.was_cut = True

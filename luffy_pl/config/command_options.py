@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from luffy_pl.commands.switches import with_values
 from luffy_pl.config.guards import check_command_line, check_config_file
-from luffy_pl.config.messages import explain
+from luffy_pl.config.messages import SEE_ALL, UNKNOWN_OPTION, explain
 from luffy_pl.config.switches import switches_of
 from luffy_pl.errors import ConfigError, first_line
 
@@ -61,7 +61,22 @@ def parse(
         return parser.instantiate(options)
     except ArgumentError as error:
         known = list(parser.get_defaults(skip_validation=True).keys(branches=True))
-        raise explain(str(error), argv, known_keys=lambda: known) from error
+        mistake = explain(str(error), argv, known_keys=lambda: known)
+        if mistake.what == UNKNOWN_OPTION and mistake.fix == SEE_ALL:
+            fix = name_here(mistake.where, places) or f"see {parser.prog} --help"
+            raise ConfigError(mistake.where, mistake.what, fix=fix) from error
+        raise mistake from error
+
+
+def name_here(setting: str, places: Mapping[str, str]) -> str | None:
+    """What a setting of a run is called by a command; None where it has no such option."""
+    for name, place in places.items():
+        if setting == place:
+            return "give the file without an option" if name == "file" else f"write --{name}"
+    for name, place in places.items():
+        if setting.startswith(f"{place}."):
+            return f"write --{name}{setting.removeprefix(place)}"
+    return None
 
 
 def values_of_run(

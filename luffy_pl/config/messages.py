@@ -45,6 +45,7 @@ LISTS = {"tuple": "a list", "list": "a list"}
 LITERALS = re.compile(r"Literal\[([^\]]*)\]")
 GIVEN = re.compile(r"Got value: (?P<value>\S+)")
 MAX_SUGGESTED = 3
+UNKNOWN_OPTION, SEE_ALL = "unknown option", "see --help-all for what there is"
 BROKEN_FILE = "Problems parsing config: "
 
 
@@ -55,10 +56,10 @@ def explain(
     message = OPTIONAL.sub(r"\g<text>", message)
     if unknown := UNKNOWN.search(message):
         key = next(filter(None, unknown.groups()))
-        return ConfigError(key, "unknown option", fix=suggest(key, known_keys()))
+        return ConfigError(key, UNKNOWN_OPTION, fix=suggest(key, known_keys()))
     if unknown := UNKNOWN_IN.search(message):
         key = f"{unknown['section']}.{unknown['name']}"
-        return ConfigError(key, "unknown option", fix=suggest(key, known_keys()))
+        return ConfigError(key, UNKNOWN_OPTION, fix=suggest(key, known_keys()))
     if NO_SECTION.search(message) or LOST.search(message):
         return no_section(message, argv, known_keys())
     if missing := NO_VALUE.search(message):
@@ -73,7 +74,7 @@ def explain(
         text = " ".join(wrong["text"].split())
         if below := UNKNOWN_BELOW.search(text):
             key = f"{wrong['key']}.{below['name'].partition('.')[0]}"
-            return ConfigError(key, "unknown option", fix=suggest(key, known_keys()))
+            return ConfigError(key, UNKNOWN_OPTION, fix=suggest(key, known_keys()))
         return explain_value(wrong["key"], text)
     text = " ".join(message.split())
     return ConfigError("configuration", text[:300], fix="see luffy-pl COMMAND --help")
@@ -118,7 +119,7 @@ def explain_value(key: str, text: str) -> ConfigError:
         kind = LISTS.get(kind, kind)
         fix = f"write {WRITTEN.get(kind, 'another value')}"
         if kind in LISTS.values() and "[" not in value and ":" not in value:
-            fix = f"write [{value}]"
+            fix = "write []" if value in ("None", "null") else f"write [{value}]"
         return ConfigError(key, f"must be {kind}", value=value, fix=fix)
     if literals := LITERALS.findall(text):
         names = [name.strip(" '\"") for one in literals for name in one.split(",")]
@@ -156,7 +157,7 @@ def suggest(name: str, known: Sequence[str]) -> str:
     near = [by_last[found] for found in get_close_matches(last, by_last, n=1, cutoff=0.7)]
     if found := (same or similar or near)[:MAX_SUGGESTED]:
         return f"did you mean {' or '.join(found)}?"
-    return "see --help-all for what there is"
+    return SEE_ALL
 
 
 def config_files(argv: Sequence[str]) -> list[str]:

@@ -98,7 +98,7 @@ def _check_no_lone_object(path: str) -> None:
             "is one JSON object, and no rows",
             value=", ".join(whole)[:60],
             fix=f"write its rows as one array, for example with jq .{inner}, or "
-            " with to_json(path, orient='records') of pandas",
+            "with to_json(path, orient='records') of pandas",
         )
 
 

@@ -42,6 +42,14 @@ from luffy_pl.process.garbage import left_alone
 from luffy_pl.records import ExpertTrace, Prompt
 
 T = TypeVar("T")
+FIXES = {
+    "bad_row": "fix the rows",
+    "other_source": "correct data_source",
+    "prompt_too_long": "raise max_prompt_tokens or data.engine.max_model_len",
+    "trace_too_long": "raise data.rollout.max_response_tokens",
+    "no_trace": "name the column of the traces in columns.trace, or set require_trace: false",
+}
+"""What brings prompts back that were dropped, by reason."""
 
 # Tokenised together: enough for the tokenizer to use every core.
 ROWS_PER_BATCH = 256
@@ -338,11 +346,12 @@ class _Loader:
             )
         if report.prompts == 0:
             reasons = ", ".join(f"{tally.count} {name}" for name, tally in report.dropped.items())
+            lost = {*report.dropped, *(f"trace_{name}" for name in report.dropped_traces)}
             raise DataError(
                 self.source.path,
                 f"no prompt is left of {report.rows} rows ({reasons})",
-                fix="raise max_prompt_tokens or data.engine.max_model_len, relax require_trace, or "
-                "correct data_source",
+                fix="; ".join(fix for reason, fix in FIXES.items() if reason in lost)
+                or "give other rows",
             )
 
 

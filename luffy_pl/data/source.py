@@ -78,7 +78,8 @@ class Understood:
 
     `first` is the `file:row` of its first row, `is_file` whether that is in the file which the
     source names; `found` are the columns that the first rows have, of those that are read;
-    `guessed` those that nobody named and no schema has.
+    `guessed` those that nobody named and no schema has, `beyond` those that only rewards, graders
+    and metrics may read.
     """
 
     schema: Schema
@@ -87,6 +88,7 @@ class Understood:
     is_file: bool = True
     found: Mapping[str, str] = field(default_factory=dict)
     guessed: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """One line if columns were guessed, or files or a split chosen."""
@@ -146,5 +148,8 @@ def understand(
             name
             for name in NAMES
             if getattr(columns, name) not in (getattr(source.columns, name), getattr(own, name))
+        ),
+        beyond=tuple(
+            name for name in seen if name not in {path.partition(".")[0] for path in paths.values()}
         ),
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from luffy_pl import registry
-from luffy_pl.errors import ConfigError, VerifierError, first_line
+from luffy_pl.errors import ConfigError, VerifierError
 from luffy_pl.evaluation.results import METRICS
 from luffy_pl.evaluation.statistics import (
     Estimate,
@@ -30,7 +30,7 @@ from luffy_pl.evaluation.statistics import (
     share_over_problems,
 )
 from luffy_pl.records import Group
-from luffy_pl.registry import register
+from luffy_pl.registry import described, register
 
 OfGroup = Callable[[Group], float | None]
 COUNTS = (
@@ -193,7 +193,7 @@ def measured(name: str, function: OfGroup, group: Group) -> float:
         raise VerifierError(
             f"metric {name}",
             f"fails on the answers to problem {group.prompt.id!r}",
-            value=f"{type(error).__name__}: {first_line(error)}",
+            value=described(error),
             fix="correct the function, or leave it out",
         ) from error
     return number

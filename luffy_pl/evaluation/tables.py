@@ -7,11 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 LENGTHS_FROM = 100
 """Columns of a terminal that also shows the lengths of right and of wrong answers."""
+GAP, NARROW_GAP = (0, 1), 0
+UNLIMITED = 10_000
+
+
+class FittingTable(Table):
+    """A table whose columns move together where a narrow terminal would break their words."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the table with the widest gap that fits."""
+        self.padding = GAP
+        wanted = Measurement.get(console, options.update(max_width=UNLIMITED), self).maximum
+        if wanted > options.max_width:
+            self.padding = NARROW_GAP
+        yield from super().__rich_console__(console, options)
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], *, title: str, width: int = 80) -> Table:
@@ -63,7 +79,7 @@ def plain_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Tab
     Title and headings are shown as they are; names in the rows are the caller's to escape, who may
     want a style.
     """
-    table = Table(
+    table = FittingTable(
         title=escape(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,

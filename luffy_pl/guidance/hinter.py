@@ -18,7 +18,7 @@ from luffy_pl.errors import ConfigError, DataError, ModelError
 from luffy_pl.guidance.hints import HintRequest
 from luffy_pl.guidance.settings import GuidanceConfig, filled
 from luffy_pl.records import ExpertTrace, Group, Hint, Prompt, Response
-from luffy_pl.registry import find
+from luffy_pl.registry import described, find
 
 Encode = Callable[[Sequence[str]], list[tuple[int, ...] | None]]
 OwnShare = Callable[[str], float]
@@ -163,7 +163,7 @@ def told(
         raise ConfigError(
             f"{kind} {name}",
             f"fails on prompt {prompt_id!r}",
-            value=f"{type(error).__name__}: {error}".partition("\n")[0],
+            value=described(error),
             fix="correct its code",
         ) from error
     if found is not None and not isinstance(found, str):

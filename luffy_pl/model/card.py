@@ -128,7 +128,8 @@ def changed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[
     """Dotted names and values of settings that are not the defaults."""
     for name, value in leaves(config):
         is_told = name.split(".")[0] not in UNTOLD and name != BENCHMARKS
-        if is_told and value != defaults.get(name):
+        usual = defaults.get(name)
+        if is_told and value != (list(usual) if isinstance(usual, tuple) else usual):
             yield from spread(name, value)
 
 

@@ -28,15 +28,13 @@ def main(argv: Sequence[str]) -> int:
     )
     args = parser.parse_args(argv)
 
-    from luffy_pl.config.sources import leaves
     from luffy_pl.model.card import write_card
     from luffy_pl.model.export import export, parse_run
-    from luffy_pl.run.sections import settings_parser
+    from luffy_pl.run.composition import default_settings
 
     run, phase = parse_run(args.run)
     exported = export(run, args.out, phase=phase, dtype=args.dtype)
-    defaults = settings_parser().get_defaults(skip_validation=True)
-    write_card(exported, args.out, dict(leaves(defaults.as_dict())), license=args.license)
+    write_card(exported, args.out, default_settings(), license=args.license)
     sys.stdout.write(f"phase {exported.checkpoint.phase} of {run} written: {args.out}\n")
     if args.push:
         sys.stdout.write(push(args.out, args.push, private=not args.public) + "\n")

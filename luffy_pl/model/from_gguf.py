@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError
+from luffy_pl.process.files import share_as_umask_says
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,6 +63,7 @@ def convert(file: Path, out: Path, *, tie: bool = False) -> None:
     if tie:
         tie_head(model, where=name)
     model.save_pretrained(out)
+    share_as_umask_says(out.glob("*.safetensors"))
     tokenizer.save_pretrained(out)
 
 

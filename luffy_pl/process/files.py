@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,14 @@ class _Backlog:
 _backlog = _Backlog()
 # The heartbeat writes in a thread of its own.
 _lock = threading.RLock()
+
+
+def share_as_umask_says(paths: Iterable[Path]) -> None:
+    """Let others read files as they may read any other; safetensors' are for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in paths:
+        path.chmod(0o666 & ~mask)
 
 
 def write_file(path: Path, content: str | bytes) -> bool:

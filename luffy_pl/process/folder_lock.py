@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luffy_pl.errors import StorageError
+from luffy_pl.errors import StorageError, tell
 from luffy_pl.process.alive import container, is_zombie
 
 if TYPE_CHECKING:
@@ -137,5 +137,5 @@ def _lost(how: LeaseCompromise) -> None:
         f"another process took it over, for this one stood still for {SILENT_S:.0f} s",
         fix="let that process go on",
     )
-    os.write(2, f"luffy-pl: error [{error.exit_code}] {error}\n".encode())
+    tell(error)
     os._exit(error.exit_code)

@@ -15,6 +15,8 @@ QUIET_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "VLLM_NO_USAGE_STATS": "1",
+    # The bars of transformers would stand between our lines.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     # Read by torch's C++ part when it is first imported.
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }

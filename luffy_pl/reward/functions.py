@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from luffy_pl.errors import ConfigError, LuffyError, VerifierError, first_line
+from luffy_pl.errors import ConfigError, LuffyError, VerifierError
 from luffy_pl.records import Prompt
+from luffy_pl.registry import described
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -75,16 +76,16 @@ def call(function: Callable[..., Any], *arguments: Any, prompt: Prompt, where: s
     except LuffyError:  # it says itself what is wrong
         raise
     except Exception as error:  # foreign code fails as it likes
-        raise failure(
-            prompt, "fails", value=f"{type(error).__name__}: {first_line(error)}", where=where
-        ) from error
+        raise failure(prompt, "fails", value=described(error), where=where) from error
 
 
-def failure(prompt: Prompt, what: str, *, value: str, where: str) -> VerifierError:
+def failure(
+    prompt: Prompt, what: str, *, value: str, where: str, of: str = "a response"
+) -> VerifierError:
     """One line about a function that could not do its work on a prompt."""
     return VerifierError(
         where,
-        f"{what} on a response to prompt {prompt.id!r}",
+        f"{what} on {of} to prompt {prompt.id!r}",
         value=value,
         fix="correct the function, or leave it out",
     )

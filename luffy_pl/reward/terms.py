@@ -154,8 +154,10 @@ def _values(
         group = Group(prompt, tuple(responses), correctness(prompt, responses))
         values = call(lambda: list(term(group)), prompt=prompt, where=where)
         if len(values) != len(responses):
-            what = f"returns {len(values)} values for {len(responses)} responses"
-            raise failure(prompt, what, value=repr(values)[:80], where=where)
+            raise failure(
+                prompt, f"returns {len(values)} values", value=repr(values)[:80], where=where,
+                of=f"{len(responses)} responses",
+            )  # fmt: skip
     else:
         values = [
             call(term, prompt, response, prompt=prompt, where=where) if paid else None

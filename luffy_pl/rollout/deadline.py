@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import EngineError, tell
 
 GRACE_S = 60.0
 """Seconds in which the thread can still leave by itself; then the process is ended."""
@@ -85,7 +85,7 @@ class Deadline:
                 f"no progress for {seconds:g} s, and it cannot be interrupted",
                 fix=f"look at {self._stacks}; --resume continues from the last checkpoint",
             )
-            os.write(2, f"luffy-pl: error [{error.exit_code}] {error}\n".encode())
+            tell(error)
             os._exit(error.exit_code)
 
 

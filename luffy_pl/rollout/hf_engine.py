@@ -353,8 +353,9 @@ class HfEngine:
             live = [place for place, answer in enumerate(inside) if not answer.is_ended]
             if not live:
                 return
-            # One whose window is full has no position for another token.
-            is_full = any(answer.is_ended and not answer.is_stopped for answer in inside)
+            # One whose window is full has no position for another token, whatever ended it.
+            num_sampled = len(inside[live[0]].tokens)
+            is_full = any(answer.row.max_tokens <= num_sampled for answer in inside)
             if (is_full or len(live) < LEAST_LIVE * len(inside)) and batch.keep(live):
                 sampler.keep(live)
                 token_N, inside = token_N[live], [inside[place] for place in live]

@@ -19,6 +19,7 @@ from luffy_pl.config.messages import explain
 from luffy_pl.config.parser import SettingsParser
 from luffy_pl.errors import ConfigError, first_line
 from luffy_pl.experience.datamodule import LuffyDataModule
+from luffy_pl.process.first_rank import know_own_rank
 from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.quiet import quiet
 from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
@@ -37,6 +38,7 @@ def main(argv: Sequence[str], cli: type[LuffyCLI] = LuffyCLI) -> int:
         sys.stdout.write(help_text(asked))
         return 0
     quiet()
+    know_own_rank()
     argv = run_dir.with_own_config(limit_parser(argv))
     check_command_line(argv)
     parser_kwargs = {"parser_mode": "omegaconf", "exit_on_error": False, "allow_abbrev": False}

@@ -37,6 +37,23 @@ class Composition(LuffyCLI):
         raise Composed(config)
 
 
+class DefaultSettings(LuffyCLI):
+    """Stops where the settings of a run are known, before any is read."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Only look at the parser."""
+        raise Composed(self.defaults())
+
+
+def default_settings() -> dict[str, Any]:
+    """What a run of `fit` takes where nothing is set, by dotted name."""
+    try:
+        main(["fit"], cli=DefaultSettings)
+    except Composed as composed:
+        return dict(composed.config)
+    raise AssertionError("looking at the parser ends in Composed")
+
+
 def compose(arguments: Sequence[str]) -> Any:
     """What `luffy-pl ARGUMENTS` would run with, as nested namespaces; errors are those of a run."""
     try:

@@ -159,11 +159,12 @@ class LuffyCLI(LightningCLI):
             LightningCLI.parse_arguments(self, parser, list(arguments))
             return self.config[self.config.subcommand]
 
-        def defaults() -> dict[str, Any]:
-            own = self._parser(self.asked).get_defaults(skip_validation=True)
-            return defaults_inside() | flat(own)
+        return layered(args, parse=parse, defaults=self.defaults)
 
-        return layered(args, parse=parse, defaults=defaults)
+    def defaults(self) -> dict[str, Any]:
+        """Every setting of the command as it is where nothing sets it, by dotted name."""
+        own = self._parser(self.asked).get_defaults(skip_validation=True)
+        return defaults_inside() | flat(own)
 
     def _parse_ckpt_path(self) -> None:
         """Our checkpoints hold no settings for the parser, which would read all weights to look."""
@@ -279,9 +280,6 @@ class LuffyCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; a value that a class refuses is the user's."""
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
         try:
             super().instantiate_classes()
         except ValueError as error:

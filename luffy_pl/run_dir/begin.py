@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from luffy_pl.config.sources import leaves
 from luffy_pl.errors import ConfigError, StorageError, first_line
+from luffy_pl.process.first_rank import is_first_rank
 from luffy_pl.registry import check_same_plugins
 from luffy_pl.run_dir import DEFAULT_RUN_DIR, fields
 from luffy_pl.run_dir.checkpoints import (
@@ -76,7 +76,7 @@ def with_own_config(argv: Sequence[str]) -> list[str]:
 
 def begin(run_dir: Path, *, overwrite: bool) -> None:
     """Never mix two runs in one folder; `undo_begin` brings a run back that was overwritten."""
-    if rank_zero_only.rank != 0 or not (run_dir / METRICS).exists():
+    if not is_first_rank() or not (run_dir / METRICS).exists():
         return
     check_free(run_dir, overwrite=overwrite)
     set_aside(run_dir, RESULTS)
@@ -115,7 +115,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
             f"holds no whole checkpoint: {'; '.join(skipped)}",
             fix="put one back, or begin again with --overwrite",
         )
-    if rank_zero_only.rank == 0:
+    if is_first_rank():
         for why in skipped:
             log.warning("resume: skipped %s", why)
         if saved is not None and not config.dry_run:
@@ -128,7 +128,7 @@ def find_resumed(run_dir: Path, config: Any) -> SavedPhase | None:
 
 def resume(run_dir: Path, saved: SavedPhase | None) -> None:
     """Cut off results of phases after a checkpoint, for they come again."""
-    if rank_zero_only.rank == 0:
+    if is_first_rank():
         log.info("resume: after phase %d", saved.phase if saved else 0)
         cut_results(run_dir, saved.phase if saved else None)
 
@@ -214,11 +214,20 @@ def kept_config(run_dir: Path) -> DictConfig:
     )
 
 
+def with_changed_plugin(run_dir: Path) -> str:
+    """How to go on where code had to be corrected: the run itself keeps the code it began with."""
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return "begin again with --overwrite"
+    config = run_dir / "config.yaml"
+    return f"go on in a new folder: --config {config} --ckpt_path {last} --run_dir NEW"
+
+
 def check_plugins(run_dir: Path) -> None:
     """A resumed run keeps its plugins, which whoever resumes it has to name again."""
     if (run_dir / CONFIG).is_file():
         recorded = OmegaConf.select(kept_config(run_dir), "plugins")
-        check_same_plugins(recorded, where=str(run_dir))
+        check_same_plugins(recorded, where=str(run_dir), otherwise=with_changed_plugin(run_dir))
 
 
 def check_same_run(config: Any, run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from luffy_pl.bundled import resolve_configs
 from luffy_pl.errors import LuffyError
 from luffy_pl.evaluation.results import AVERAGES
 from luffy_pl.registry import PLUGIN, take_option
@@ -20,7 +21,7 @@ def check_cells(cells: Iterable[Cell], grid: Grid) -> None:
         try:
             # The plugins are those of this very process.
             arguments, _ = take_option(cell.arguments, PLUGIN)
-            benchmarks = compose(arguments).data.benchmarks
+            benchmarks = compose(resolve_configs(arguments)).data.benchmarks
             known = (*(benchmark.name for benchmark in benchmarks), *AVERAGES.values())
             check_names(grid.metrics, known, f"{grid.path}: metrics of cell {cell.name}")
         except LuffyError as error:

@@ -150,5 +150,5 @@ def show_results(name: str, folder: Path, links: Links | None = None) -> None:
     write_sweep_page(name, results, figures, folder / PAGE, links, equal_costs)
     for table in (summary_table(results), *map(equal_cost_table, equal_costs)):
         Console().print(table)
-    names = " ".join(figure.name for figure in figures)
-    runner.say(f"{folder}: {RESULTS} {CURVES} {names} {PAGE}")
+    names = [RESULTS, CURVES, *(figure.name for figure in figures), PAGE]
+    runner.say(f"written: {' '.join(str(folder / name) for name in names)}")

@@ -63,7 +63,8 @@ def at_equal_cost(folder: Path) -> list[EqualCost]:
         paid = [total for total in totals if total]
         if benchmarks and paid and None not in totals:
             budget = min(paid)
-            found.append(EqualCost(cost, budget, group_accuracies(cells, benchmarks, cost, budget)))
+            if accuracies := group_accuracies(cells, benchmarks, cost, budget):
+                found.append(EqualCost(cost, budget, accuracies))
     return found
 
 

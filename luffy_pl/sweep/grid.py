@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.sweep.values import (
     check_label,
@@ -223,12 +224,16 @@ def resources(record: type[T], value: Any, where: str) -> T:
 
 
 def config_files(value: Any, where: str) -> tuple[str, ...]:
-    """Existing files, relative to the current directory."""
+    """Existing files, relative to the current directory, or `bundled:NAME`."""
     names = texts(value, where)
     for name in names:
         if name.startswith("-"):
             refuse(where, "looks like an option", value=name, fix="write ./ before the name")
-        if not Path(name).is_file():
+        try:
+            file = Path(resolve(name))
+        except ConfigError as error:
+            refuse(where, error.what, value=name, fix=error.fix)
+        if not file.is_file():
             refuse(where, "no such configuration file in the current directory", value=name,
                    fix="correct it, or start the sweep where the path leads from")  # fmt: skip
     return names

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from luffy_pl.bundled import resolve
 from luffy_pl.errors import ConfigError
 from luffy_pl.registry import PLUGIN, plugins
 from luffy_pl.sweep.grid import Grid, Setting
@@ -108,7 +109,7 @@ def make_cell(
             overrides[key] = value
     for path in configs:
         if path not in contents:
-            contents[path] = load_yaml(Path(path), where=str(grid.path))
+            contents[path] = load_yaml(Path(resolve(path)), where=str(grid.path))
     name = f"{group}-seed{seed}"
     run_dir = grid.run_dir / name
     arguments = (

@@ -96,6 +96,14 @@ def test_a_full_window_keeps_what_was_said_before(conversation):
     assert talk.messages == said
 
 
+def test_a_word_that_the_model_does_not_know_is_no_end(conversation):
+    talk = conversation(("so27-6=21</think>21", EOS))
+    with pytest.raises(DataError, match="no token for a part of the message, got 'hello'"):
+        list(talk.answer("hello"))
+    assert talk.messages == []
+    assert "".join(talk.answer("27-6=?")) == "so27-6=21</think>21"
+
+
 def test_an_answer_that_is_stopped_or_cut_stays_in_the_conversation(conversation, capsys):
     talk = conversation(("so27", "Ctrl-C"), ("so3",))
     command.answer(talk, "27-6=?")

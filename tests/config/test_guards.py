@@ -177,7 +177,7 @@ def test_configured_text_is_filled_in_and_not_formatted(command_line, tmp_path, 
         "fit", *QUICKSTART, *SMALL, "--data.rollout.num_phases", "1", "--run_dir", tmp_path / "run",
         "--evaluation.every_n_phases", "1", "--data.benchmarks",
         '[{"name": "b", "source": {"path": "bundled:heldout.jsonl", "limit": 1}}]',
-        "--summary.next_commands", json.dumps([secret]),
+        "--summary.next_commands", json.dumps([secret]), "--summary.next_commands_of", "null",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "canary-secret" not in done.stdout
@@ -257,6 +257,8 @@ def test_nothing_phones_home(command_line, monkeypatch):
     command_line("report", "no_run")
     assert os.environ["DO_NOT_TRACK"] == os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+    # Nor do bars of transformers stand between our lines.
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
 def test_pickles_between_processes_are_refused(command_line, monkeypatch):

@@ -162,7 +162,21 @@ def test_rewards_of_a_run_may_be_ones_own(command_line, tmp_path):
 
 
 def test_mistakes_are_one_line(command_line, files, byte_model, tmp_path):
+    for name, columns in (("other", {"Problem": "2+3=?", "Final": "5"}),
+                          ("image", {"prompt": [{"type": "image"}], "answer": "5"})):  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(columns) + "\n")
+    known = ("--model", byte_model)
     for args, says in (
+        (
+            ("data", "check", tmp_path / "other.jsonl", *known),
+            "in --source.columns.prompt (found: Problem, Final), or fix the row",
+        ),
+        (
+            ("data", "check", tmp_path / "image.jsonl", *known),
+            "Fix: fix the row, or --source.on_bad_row skip",
+        ),
+        (("data", "check", "--data.train.path", "x"), "Fix: give the file without an option"),
+        (("data", "check", "x", "--data.engine.kind", "hf"), "data check --help"),
         (("data", "chekc"), "one of check, prepare"),
         (("data", "check", files / "clean.jsonl"), "model: is missing"),
         (("data", "check", "--modle", "x"), "did you mean model?"),
@@ -177,6 +191,18 @@ def test_mistakes_are_one_line(command_line, files, byte_model, tmp_path):
         assert done.returncode in (2, 3)
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_columns_that_no_field_reads_are_named(command_line, byte_model, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "2+3=?", "answer": "5", "worked": "5"}) + "\n")
+    done = command_line(
+        "data", "check", rows, "--model", byte_model, "--source.require_trace", "--out", tmp_path
+    )
+    assert "schema plain; prompt from question, answer from answer (guessed: prompt" in done.stdout
+    assert "other columns, for rewards and graders alone: worked\n" in done.stdout
+    assert "name its column in --source.columns.trace" in done.stdout
+    assert "traces right, 1 defect\n" in done.stdout
 
 
 def test_a_hostile_row_is_text_on_the_page(command_line, byte_model, tmp_path):

@@ -268,7 +268,10 @@ def test_no_prompt_left(tokenizer, write_jsonl):
     path = write_jsonl(row("a" * 50), row("b" * 50))
     message = refusal(PromptSource(path, max_prompt_tokens=20), tokenizer)
     assert message.startswith(f"{path}: no prompt is left of 2 rows (2 prompt_too_long)")
-    assert "raise max_prompt_tokens" in message
+    assert message.endswith("Fix: raise max_prompt_tokens or data.engine.max_model_len")
+    source = PromptSource(path, require_trace=True)
+    message = refusal(source, tokenizer, max_response_tokens=9)
+    assert "Fix: name the column of the traces in columns.trace, or set" in message
 
 
 def test_a_limit_reads_no_further(tokenizer, tmp_path):

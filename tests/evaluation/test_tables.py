@@ -40,6 +40,18 @@ def test_a_wide_terminal_shows_lengths_of_right_and_wrong_answers():
     assert "8012.5" not in shown(99)
 
 
+@pytest.mark.parametrize(("width", "gap"), [(80, " "), (90, "  ")])
+def test_names_stay_whole_where_columns_can_move_together(width, gap):
+    rows = [{"phase": 0, **ROW, "benchmark": "average_ood", "n": 320}]
+    runs = [
+        RunHistory(name, None, {}, rows, "on_policy")
+        for name in ("quickstart", "no_shaping_at_all")
+    ]
+    assert gap.join(["no_shaping_at_all", "on_policy", "average_ood"]) in printed(
+        comparison(runs), width
+    )
+
+
 MARKUP = "[b]no[/b] [/x]"
 
 

@@ -82,6 +82,11 @@ def test_the_folder_holds_the_trained_weights(run_dir, exported):
     assert torch.equal(logits(model), logits(base))
 
 
+def test_others_may_read_the_weights_as_they_may_the_settings(exported):
+    modes = {file.stat().st_mode for file in exported.glob("*.safetensors")}
+    assert modes == {(exported / "config.json").stat().st_mode}
+
+
 def test_adapters_are_merged(lora_run, merged):
     """The folder is a plain model that computes what base and adapters did."""
     assert not any("adapter" in file.name for file in merged.iterdir())
@@ -179,6 +184,12 @@ def test_a_cell_of_the_settings_holds_one_value(exported):
     rows = [line for line in table.splitlines() if line.startswith("| ")]
     assert "| entropy.watched.opener | so, then, now, next |" in rows
     assert not any(sign in row for row in rows for sign in ("{'", "'}", "[", "]"))
+    # Neither of Lightning, nor of sections, nor lists: defaults are no rows.
+    names = [row.split()[1] for row in rows]
+    assert "data.train.path" in names
+    assert not {"trainer.max_steps", "trainer.num_sanity_val_steps", "data.advantage.kind",
+                "data.train.schema", "data.reward.forms", "loggers"} & set(names)  # fmt: skip
+    assert list(changed({"a": [1, 2]}, {"a": (1, 2)})) == []
     nested = {"a": {"b": [{"name": "x", "of": {"c": [1, 2]}}, {"name": "y"}], "d": []}}
     assert list(changed(nested, {"a.d": None})) == [
         ("a.b[0].name", "x"), ("a.b[0].of.c", "1, 2"), ("a.b[1].name", "y"), ("a.d", "none"),

@@ -1,10 +1,24 @@
 """Plugin files: what is wrong with one is a line that names the file and the line in it."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from luffy_pl import registry
-from luffy_pl.errors import ConfigError
-from luffy_pl.registry import check_same_plugins, find, load_plugins, plugins, take_option
+from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
+from luffy_pl.errors import ConfigError, VerifierError
+from luffy_pl.records import Prompt
+from luffy_pl.registry import (
+    check_same_plugins,
+    described,
+    find,
+    load_plugins,
+    plugins,
+    take_option,
+)
+from luffy_pl.reward.functions import call
+from luffy_pl.run_dir.begin import with_changed_plugin
 
 HEAD = "from luffy_pl.registry import register\n"
 REWARD = HEAD + '@register("reward", "mine")\ndef mine(prompt, response):\n    return 0.25\n'
@@ -98,9 +112,43 @@ def test_a_run_that_goes_on_wants_the_same_plugins(plugin):
     [now] = plugins()
     with pytest.raises(ConfigError, match=f"{recorded[0]['sha256']}, got '{now.sha256}'"):
         check_same_plugins(recorded, where="run")
+    with pytest.raises(ConfigError, match="Fix: give the file as it was, or think again"):
+        check_same_plugins(recorded, where="run", otherwise="think again")
     for broken in ([5], [{"path": "x"}], ["x"]):
         with pytest.raises(ConfigError, match="run: plugins: is broken"):
             check_same_plugins(broken, where="run")
+
+
+def test_code_that_was_corrected_goes_on_in_a_new_folder(tmp_path):
+    assert with_changed_plugin(tmp_path) == "begin again with --overwrite"
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    assert f"--ckpt_path {last} --run_dir NEW" in with_changed_plugin(tmp_path)
+
+
+def test_an_error_of_a_plugin_names_its_line(plugin):
+    file = plugin(REWARD.replace("return 0.25", "return [][0]"))
+    load_plugins([file])
+    with pytest.raises(
+        VerifierError, match=re.escape(f"IndexError: list index out of range ({file}:4)")
+    ):
+        call(find_mine(), None, None, prompt=Prompt("a", "b", (), "c", "d"), where="x")
+    assert described(ValueError("elsewhere")) == "ValueError: elsewhere"
+
+
+def test_the_command_that_continues_names_the_plugins(plugin, caplog):
+    file = plugin(REWARD)
+    load_plugins([file])
+    trainer = SimpleNamespace(
+        world_size=1, validating=False, is_global_zero=True, default_root_dir="run",
+        state=SimpleNamespace(fn="fit"),
+    )  # fmt: skip
+    with caplog.at_level("INFO", "luffy_pl"):
+        PhaseCheckpoint().on_exception(
+            trainer, SimpleNamespace(phases_trained=0), VerifierError("a", "b", fix="c")
+        )
+    assert caplog.messages[-1].endswith(f"luffy-pl fit --resume --run_dir run --plugin {file}")
 
 
 def test_a_repeatable_option_is_taken_out_of_a_command_line():

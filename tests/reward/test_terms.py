@@ -117,7 +117,7 @@ def test_a_term_that_sees_the_group_gives_a_value_for_each_response(package):
 def test_a_term_that_sees_the_group_leaves_no_response_out(package):
     package("def term(group): return [1.0]", custom="term")
     function = build_reward_function(RewardConfig(terms={"custom": 1.0}), max_response_tokens=9)
-    with pytest.raises(VerifierError, match="returns 1 values for 2 responses"):
+    with pytest.raises(VerifierError, match="returns 1 values on 2 responses to prompt"):
         function(PROMPT, [response(), response()])
 
 

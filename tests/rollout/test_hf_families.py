@@ -3,6 +3,7 @@
 import pytest
 import torch
 from policy.families import tiny_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
@@ -51,3 +52,28 @@ def test_a_streamed_answer_is_the_one_that_is_returned(engine):
     request = Request(LONG, (3,), 6)
     [[answer]] = engine.generate([request], sampling=Sampling())
     assert tuple(engine.stream(request, sampling=Sampling())) == answer.token_ids
+
+
+def test_an_answer_that_has_ended_goes_no_further_than_its_window(tmp_path):
+    """It stays beside three that go on, with a prompt that nearly fills the table of positions."""
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=96, n_positions=32)
+    model = GPT2LMHeadModel(config)
+    draws = torch.Generator().manual_seed(0)
+    for table in (model.transformer.wte, model.transformer.wpe):
+        torch.nn.init.normal_(table.weight, generator=draws)
+    model.save_pretrained(tmp_path)
+    greedy = Sampling(temperature=0.0)
+
+    def answers(requests, *stop_token_ids):
+        options = EngineConfig(kind="hf", max_model_len=32)
+        engine = HfEngine(str(tmp_path), options, stop_token_ids=stop_token_ids)
+        return [answer for [answer] in engine.generate(requests, sampling=greedy)]
+
+    full, short = Request((5, 9) * 15, (0,), 2), [Request((token,), (0,), 31) for token in range(9)]
+    [first], alone = answers([full]), answers(short)
+    stop = first.token_ids[0]
+    goes_on = [at for at, answer in enumerate(alone) if stop not in answer.token_ids][:3]
+    first, *others = answers([full, *(short[at] for at in goes_on)], stop)
+    assert (first.token_ids, first.finish_reason) == ((stop,), "stop")
+    assert others == [alone[at] for at in goes_on]
+    assert len(others) == 3

@@ -38,8 +38,10 @@ def test_a_benchmark_of_the_summary_exists(command_line, grid_file):
 def test_a_right_grid_composes_and_seeds_nothing(command_line, grid_file, monkeypatch):
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     overlays = {"on_policy": {"configs": ["conf/recipe/on_policy.yaml"]},
-                "no_shaping": {"configs": ["conf/ablation/no_shaping.yaml"]}}  # fmt: skip
+                "no_shaping": {"configs": ["bundled:ablation/no_shaping"]}}  # fmt: skip
     done = command_line("sweep", grid_file(base=BASE, axes={"m": overlays}), "--dry_run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("luffy-pl fit --config conf/quickstart.yaml --config conf/") == 4
+    fit = "luffy-pl fit --config conf/quickstart.yaml --config "
+    assert done.stdout.count(f"{fit}conf/recipe/on_policy.yaml") == 2
+    assert done.stdout.count(f"{fit}bundled:ablation/no_shaping") == 2
     assert "PL_GLOBAL_SEED" not in os.environ

@@ -42,6 +42,10 @@ MISTAKES = {
         {"axes": {"m": {"a": {"configs": ["no.yaml"]}}}},
         ["axes.m.a.configs", "no.yaml"],
     ),
+    "missing bundled overlay": (
+        {"axes": {"m": {"a": {"configs": ["bundled:recipe/on_polcy"]}}}},
+        ["grid.yaml: axes.m.a.configs", "did you mean bundled:recipe/on_policy?"],
+    ),
     "no cells": ({"axes": None}, ["names no cells"]),
     "empty axis": ({"axes": {"m": {}}}, ["axes.m", "has no labels"]),
     "seeds that repeat": ({"seeds": [1, 1]}, ["seeds", "different integers"]),

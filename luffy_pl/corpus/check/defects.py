@@ -15,7 +15,8 @@ FIXES = {
     "repeated_trace": "give each prompt a trace of its own",
     "test_overlap": "remove the row: its problem is one of the test set",
     "trace_empty": "write a trace, or null where there is none",
-    "trace_missing": "write a trace, or --source.require_trace false",
+    "trace_missing": "write a trace, name its column in --source.columns.trace, or "
+    "--source.require_trace false",
     "eos_inside": "end the trace before its first stop token: sampling would stop there",
     "think_doubled": "keep one <think> and one </think>",
     "think_unclosed": "close the thought: nothing before the end of thinking is graded",
@@ -24,7 +25,7 @@ FIXES = {
     "trace_wrong": "correct trace or gold: the trace would be paid as a failure",
     "not_graded": "write the answer in a simpler form, or raise --reward.timeout_s",
     "trace_too_long": "drop the trace or raise max_response_tokens; it is never cut",
-    "unknown_token": "remove what the tokenizer does not know",
+    "unknown_token": "remove what the tokenizer does not know, or use another tokenizer",
     "round_trip": "remove what the tokenizer changes: the model would learn another text",
     "logprobs_length": "record one log-probability per token and EOS with this tokenizer",
 }

@@ -54,13 +54,15 @@ def render_check(checked: Checked) -> str:
 
 def report_lines(checked: Checked) -> Iterator[str]:
     """For the terminal; special tokens of the prompt stand between ⟦ and ⟧."""
-    columns = {name: path for name, path in vars(checked.understood.columns).items() if path}
-    understood = ", ".join(f"{name} from {path}" for name, path in columns.items())
+    found = checked.understood.found
+    understood = ", ".join(f"{name} from {path}" for name, path in found.items())
     guessed = ", ".join(checked.understood.guessed)
     yield (
         f"columns: schema {checked.understood.schema}; {understood}"
         + (f" (guessed: {guessed}; --source.columns.NAME sets another)" if guessed else "")
     )
+    if beyond := ", ".join(checked.understood.beyond):
+        yield f"other columns, for rewards and graders alone: {visible(beyond)}"
     if not checked.understood.is_file:
         yield f"first row: {checked.understood.first}"
     yield "first prompt:"
@@ -87,5 +89,5 @@ def report_lines(checked: Checked) -> Iterator[str]:
             yield f"  and {len(defects) - SHOWN} more"
     yield (
         f"{checked.num_rows} rows, {checked.num_right} of {checked.num_traces} traces right, "
-        f"{len(checked.defects)} defects"
+        f"{len(checked.defects)} {'defect' if len(checked.defects) == 1 else 'defects'}"
     )

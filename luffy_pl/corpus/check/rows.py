@@ -58,6 +58,8 @@ class Reader:
         self.num_rows = 0
         self.understood: Understood | None = None
         self.defects: list[Defect] = []
+        self.first_fix = ""
+        """What the first row that cannot be read needs."""
 
     def rows(self) -> Iterator[CheckedRow]:
         """Every readable row."""
@@ -90,6 +92,7 @@ class Reader:
         self._refuse(error)
 
     def _refuse(self, error: DataError) -> None:
+        self.first_fix = self.first_fix or error.fix
         got = "" if error.value is None else f", got {error.value!r}"
         self.defects.append(Defect("broken_row", error.where, "", shorten(error.what + got, 160)))
 

@@ -131,9 +131,17 @@ def check_readable(reader: Reader, found: Pass) -> Understood:
             reader.source.path,
             f"no row of {reader.num_rows} can be read"
             + (f"; the first: {reader.defects[0].what}" if reader.defects else ""),
-            fix="name the columns: --source.columns.prompt and --source.columns.answer",
+            fix=as_options(reader.first_fix)
+            or FIXES[reader.defects[0].kind if reader.defects else "broken_row"],
         )
     return reader.understood
+
+
+def as_options(fix: str) -> str:
+    """A fix in the words of this command, where a run has them as settings."""
+    for name in ("columns.", "on_bad_row="):
+        fix = fix.replace(f" {name}", f" --source.{name}")
+    return fix.replace("on_bad_row=", "on_bad_row ")
 
 
 def read_all(

@@ -71,7 +71,8 @@ def turn_notes(rendering: Rendering, row: CheckedRow) -> list[str]:
     notes = []
     if not before.endswith(row.prompt_text[-12:]):
         notes.append(
-            f"a finished turn begins {before[-30:]!r}, a prompt ends {row.prompt_text[-30:]!r}"
+            f"the template begins an answer with {row.prompt_text[-30:]!r} and a finished turn "
+            f"with {before[-30:]!r}, so an earlier turn of a chat reads differently"
         )
     closing = behind.strip()
     if closing and closing != rendering.tokenizer.eos_token:
