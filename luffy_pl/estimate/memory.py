@@ -6,8 +6,8 @@ from luffy_pl.estimate.devices import GIB, Device
 from luffy_pl.estimate.plan import FrozenPart, RankPlan, Shape
 from luffy_pl.policy.head import KEPT, KEPT_GPU, TILE_GPU, TILES
 
-HF_ROWS = 64
-"""Sequences that transformers' generate samples together."""
+HF_ROWS, HF_TOKENS = 64, 2**15
+"""Sequences that the engine hf samples together, or as many more as hold so many tokens."""
 
 
 def training_parts(shape: Shape, plan: RankPlan) -> dict[str, float]:
@@ -104,7 +104,7 @@ def engine_parts(shape: Shape, plan: RankPlan, device: Device) -> dict[str, floa
     """Weights and key-value cache of the rollout engine; the cache is what is left for it."""
     weights = shape.parameters * plan.engine_bytes / plan.engine_ranks
     if plan.engine_kind == "hf":
-        cache = HF_ROWS * plan.row_tokens * token_cache(shape, plan)
+        cache = max(HF_ROWS * plan.row_tokens, HF_TOKENS) * token_cache(shape, plan)
     elif plan.is_gpu:
         cache = max(0.0, plan.engine_share * device.memory - weights)
     else:

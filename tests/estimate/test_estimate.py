@@ -14,6 +14,8 @@ from luffy_pl.estimate.activations import saved_bytes_per_token
 from luffy_pl.estimate.devices import GIB
 from luffy_pl.estimate.duration import answer_lengths, decode_seconds, estimate_phase
 from luffy_pl.estimate.memory import (
+    HF_ROWS,
+    HF_TOKENS,
     engine_parts,
     host_parts,
     machine_parts,
@@ -25,6 +27,7 @@ from luffy_pl.estimate.plan import read_shape
 from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
 from luffy_pl.policy.lora import LoraConfig, add_adapters
 from luffy_pl.policy.policy import Policy
+from luffy_pl.rollout.hf_engine import BATCH_ROWS, BATCH_TOKENS
 
 PAPER = ("estimate", "--config", "conf/luffy.yaml")
 
@@ -241,6 +244,14 @@ def test_ranks_that_share_an_engine_by_hand():
     phase = estimate_phase(A_SHAPE, plan, A_DEVICE, response_tokens=10)
     compute_s = 12 * (2 * 600 + 4 * 20 * 25) / (2 * 0.4 * 1e6)
     assert phase.generate_s == pytest.approx(10 * max((1000 + 1200) / (0.6 * 1e6), compute_s))
+
+
+@pytest.mark.parametrize(("row_tokens", "held"), [(25, 32768), (1000, 64 * 1000)])
+def test_the_cache_of_transformers_by_hand(row_tokens, held):
+    """64 rows, or as many more as have 32,768 tokens; 8 bytes for each."""
+    assert (HF_ROWS, HF_TOKENS) == (BATCH_ROWS, BATCH_TOKENS)
+    plan = a_plan(engine_kind="hf", row_tokens=row_tokens)
+    assert engine_parts(A_SHAPE, plan, A_DEVICE)["engine cache"] == held * 8
 
 
 def test_every_kind_of_recomputation_by_hand():
