@@ -6,8 +6,11 @@ LOCK ?= $(if $(filter Darwin,$(shell uname -s)),requirements-hf.lock,requirement
 BIN := $(VENV)/bin
 
 # For two cores: three workers, since some tests wait for a deadline; what a file's tests prepare stays
-# in one of them. tests/plan.py gives the order.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# in one of them. tests/plan.py gives the order. Bytecode is kept even where Python is told to keep none:
+# each worker, and each Python that a test starts, would compile all files again.
+WORKERS = 3
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	--no-loadscope-reorder
 
 .PHONY: quickstart install check test test-long lint docs reliability families notebook audit dist locks check-locks gpu-check
 quickstart: install
@@ -33,7 +36,9 @@ lint: install
 	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md luffy_pl docs conf experiments
 	$(BIN)/mypy
 
-# While one works on the code: lint, types, and tests without a process, a composition or a run.
+# While one works on the code: lint, types, and tests without a process, a composition or a run. They hardly
+# wait for anything, and a worker more would import everything once more.
+check: WORKERS = 2
 check: lint
 	$(PYTEST) -m "not runs and not long"
 

@@ -17,11 +17,11 @@ from luffy_pl.run import lightning_cli as run
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ["--config", "conf/quickstart.yaml"]
 RECIPES = sorted(str(f.relative_to(ROOT)) for f in (ROOT / "conf").glob("*.yaml"))
-# Those of ablations are in callbacks/test_ablation.py.
+# Those of ablations are in callbacks/test_ablation.py, recipes in recipes/test_losses.py.
 OVERLAYS = sorted(
     str(f.relative_to(ROOT))
     for f in (ROOT / "conf").glob("*/*.yaml")
-    if f.parent.name != "ablation"
+    if f.parent.name not in ("ablation", "recipe")
 )
 
 
@@ -49,8 +49,7 @@ def test_every_recipe_composes(config):
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_overlay_composes_and_changes_something(overlay):
     base = "conf/quickstart.yaml"
-    is_trained_already = overlay.endswith("recipe/luffy.yaml")
-    assert (leaves(fit(base, overlay)) == leaves(fit(base))) == is_trained_already
+    assert leaves(fit(base, overlay)) != leaves(fit(base))
 
 
 def test_a_configuration_is_printed(command_line):

@@ -1,6 +1,7 @@
 """A disk that takes nothing more: borne while it lasts, said once, and an error if it stays so."""
 
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def full(monkeypatch):
     """No file may grow beyond 400 bytes while phases of a range are trained and logged."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
+    @contextmanager
     def during(phases):
         inner, save = Ledger.on_train_batch_start, PhaseCheckpoint.on_train_batch_end
 
@@ -40,16 +42,19 @@ def full(monkeypatch):
 
         monkeypatch.setattr(Ledger, "on_train_batch_start", limited)
         monkeypatch.setattr(PhaseCheckpoint, "on_train_batch_end", roomy)
+        try:
+            yield
+        finally:  # pytest may write into a file, too
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
-    yield during
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    return during
 
 
 @pytest.mark.case(47)
 def test_what_a_full_disk_refused_is_written_when_it_has_room(command_line, tmp_path, full):
     assert command_line("fit", *TINY, "--run_dir", tmp_path / "whole").returncode == 0
-    full(range(1, 3))
-    done = command_line("fit", *TINY, "--run_dir", tmp_path / "run")
+    with full(range(1, 3)):
+        done = command_line("fit", *TINY, "--run_dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     refused = [line for line in done.stderr.splitlines() if "cannot be written" in line]
     assert len(refused) == 1, done.stderr
@@ -63,8 +68,8 @@ def test_what_a_full_disk_refused_is_written_when_it_has_room(command_line, tmp_
 def test_a_disk_that_stays_full_ends_with_8_and_the_names_of_what_is_lost(
     command_line, tmp_path, full
 ):
-    full(range(1, 5))
-    done = command_line("fit", *TINY, "--run_dir", tmp_path / "run")
+    with full(range(1, 5)):
+        done = command_line("fit", *TINY, "--run_dir", tmp_path / "run")
     assert done.returncode == 8
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]

@@ -57,7 +57,7 @@ def test_the_readme_runs(init, tmp_path, monkeypatch):
     assert (tmp_path / "mine" / "outputs" / "luffy_model" / "model.safetensors").exists()
 
 
-SOME = ("hpt", "on_policy", "sft")
+SOME = ("ghpo", "on_policy", "sft")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from composing import fit, leaves
 
 from luffy_pl.experience.collate import collate, plan_steps
 from luffy_pl.experience.compare import compare
@@ -536,6 +537,13 @@ def test_every_recipe_has_its_formula_here_and_names_its_source():
     for file in CONF.glob("*.yaml"):
         header = file.read_text().partition("\nmodel:")[0]
         assert "arXiv" in header or "2025" in header, file
+
+
+def test_every_recipe_changes_the_base_but_the_one_that_it_follows():
+    base = "conf/quickstart.yaml"
+    files = {file.stem: f"conf/recipe/{file.name}" for file in CONF.glob("*.yaml")}
+    same = [name for name, file in files.items() if leaves(fit(base, file)) == leaves(fit(base))]
+    assert same == ["luffy"]
 
 
 def test_every_recipe_is_in_the_table():

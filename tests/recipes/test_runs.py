@@ -57,7 +57,8 @@ SETTINGS = {
 }
 NEAR_ANOTHER = (
     "cispo", "sapo", "max_rl", "dft", "ghpo", "pope", "guide", "critique", "uft", "bread",
-    "dr_grpo", "grpo_std", "kl_in_loss", "kl_in_reward", "gkd",
+    "dr_grpo", "grpo_std", "kl_in_loss", "kl_in_reward", "gkd", "gspo", "dppo", "rl_plus",
+    "chord_phi", "prefix_guidance",
 )  # fmt: skip
 """Recipes that differ from one that is trained by a pure function alone, which is held by hand, or
 that another test of this file trains."""
@@ -68,14 +69,26 @@ SERVED = ("opd", "rlsd")
 ELSEWHERE = {*NEAR_ANOTHER, *RESUMED, *SERVED}
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """Metrics and rows by recipe and settings."""
+    return {}
+
+
 @pytest.fixture
-def train(command_line, tmp_path):
-    def run(recipe, *settings):
-        files = ["--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml"]
-        run_dir = tmp_path / f"{recipe}-{len(list(tmp_path.iterdir()))}"
-        finished = command_line("fit", *files, *THREE_PHASES, *settings, "--run_dir", run_dir)
-        assert finished.returncode == 0, finished.stderr
-        return read_metrics(run_dir / "metrics.jsonl")[0], list(rows(run_dir))
+def train(command_line, tmp_path, trained):
+    """Train a recipe, once with the same settings."""
+
+    def run(*recipe_and_settings):
+        if recipe_and_settings not in trained:
+            recipe, *settings = recipe_and_settings
+            files = ["--config", "conf/quickstart.yaml", "--config", f"conf/recipe/{recipe}.yaml"]
+            run_dir = tmp_path / f"run-{len(trained)}"
+            finished = command_line("fit", *files, *THREE_PHASES, *settings, "--run_dir", run_dir)
+            assert finished.returncode == 0, finished.stderr
+            metrics, _ = read_metrics(run_dir / "metrics.jsonl")
+            trained[recipe_and_settings] = metrics, list(rows(run_dir))
+        return trained[recipe_and_settings]
 
     return run
 

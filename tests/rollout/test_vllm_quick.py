@@ -34,7 +34,7 @@ def test_a_caller_has_the_module_and_line_that_torch_finds(monkeypatch):
     assert __file__ in entry.fake_impl.kernels[-1].source
 
 
-def test_likelier_tokens_are_counted_as_by_the_compiled_function(vllm):
+def test_likelier_tokens_are_counted_without_compiling(vllm):
     from vllm.v1.sample import sampler
     from vllm.v1.sample.ops.logprobs import batched_count_greater_than as compiled
 
@@ -43,7 +43,6 @@ def test_likelier_tokens_are_counted_as_by_the_compiled_function(vllm):
     own_N1 = logprob_NV[:, 3:4]
     found_N = sampler.batched_count_greater_than(logprob_NV, own_N1)
     assert sampler.batched_count_greater_than is not compiled
-    assert found_N.tolist() == compiled(logprob_NV, own_N1).tolist()
     assert found_N.tolist() == [sum(one >= row[3] for one in row) for row in logprob_NV.tolist()]
 
 

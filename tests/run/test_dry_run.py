@@ -214,7 +214,10 @@ def test_a_model_whose_rows_reach_into_padding_is_refused(dry_run, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("family", ["xlnet", "prophetnet", "hy_v4"])
+@pytest.mark.parametrize(
+    "family",
+    ["xlnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("prophetnet", "hy_v4"))],
+)
 def test_a_model_that_cannot_even_be_estimated_is_refused(dry_run, tmp_path, family):
     """Its own code raises in a forward pass without weights, and it is no decoder of ours."""
     done = dry_run("fit", "--model.policy.path", tiny_folder(tmp_path, family))
@@ -291,8 +294,7 @@ def test_a_finished_run_is_left_alone(command_line, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-@pytest.mark.parametrize("form", ["lines", "array"])
-@pytest.mark.parametrize("named_by", ["argument", "file"])
+@pytest.mark.parametrize(("form", "named_by"), [("lines", "file"), ("array", "argument")])
 def test_rows_in_a_json_file_are_data_and_no_settings(dry_run, tmp_path, form, named_by):
     with Path(resolve("bundled:train.jsonl")).open() as file:
         lines = [next(file) for _ in range(40)]

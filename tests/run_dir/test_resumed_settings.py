@@ -1,6 +1,7 @@
 """A run that goes on takes the settings it is given, or refuses them; a finished one trains on."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -40,6 +41,22 @@ def fit(command_line, tmp_path):
         )  # fmt: skip
 
     return run
+
+
+@pytest.fixture(scope="module")
+def one_phase(tmp_path_factory):
+    from luffy_pl.cli import main
+
+    folder = tmp_path_factory.mktemp("one_phase")
+    settings = ["--data.rollout.num_phases", "1", "--run_dir", str(folder)]
+    assert main(["fit", *TINY, *settings]) == 0
+    return folder
+
+
+@pytest.fixture
+def began(one_phase, tmp_path):
+    """The folder of a finished run of one phase."""
+    return shutil.copytree(one_phase, tmp_path / "run", symlinks=True)
 
 
 def learned(run_dir):
@@ -141,9 +158,8 @@ def test_a_finished_run_trains_on_to_what_the_longer_run_is(fit, tmp_path):
     assert coefficients == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3, 0.0])
 
 
-def test_a_finished_run_says_so_and_starts_nothing(fit, tmp_path):
-    assert fit(phases=1).returncode == 0
-    before = content(tmp_path / "run")
+def test_a_finished_run_says_so_and_starts_nothing(fit, began):
+    before = content(began)
     for more in ([], ["--dry_run", "true"], ["--model.optimizer.lr", "0.5"]):
         done = fit("--resume", "true", *more, phases=1)
         assert done.returncode == 0
@@ -151,7 +167,7 @@ def test_a_finished_run_says_so_and_starts_nothing(fit, tmp_path):
         line, *_ = (done.stdout if "--dry_run" in more else done.stderr).splitlines()
         assert "is finished, all 1 phases are trained; nothing is started" in line
         assert "raise data.rollout.num_phases" in line
-    assert content(tmp_path / "run") == before
+    assert content(began) == before
 
 
 def test_a_run_that_ends_before_its_last_figures_is_not_finished(
@@ -189,10 +205,11 @@ def content(folder):
             ["--model.objective.entropy.coef", "0.5"],
             "model.objective.entropy.coef: is where the controller of entropy.target_nats began",
         ),
-        (
+        pytest.param(
             ["--config", "conf/recipe/kl_in_reward.yaml"],
             ["--model.objective.kl.coef", "0.5"],
             "model.objective.kl.coef: is where the controller of kl.target_nats began",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -208,8 +225,7 @@ def test_what_could_have_no_effect_is_refused(fit, tmp_path, recipe, settings, w
         assert words in line
 
 
-def test_what_only_the_first_phases_knew_is_refused(fit, tmp_path):
-    assert fit(phases=1).returncode == 0
+def test_what_only_the_first_phases_knew_is_refused(fit, began):
     for setting in (
         ["--data.rollout.sft_phases", "1", "--model.objective.sft.coef", "0.5"],
         ["--evaluation.before_training", "false"],
@@ -222,39 +238,34 @@ def test_what_only_the_first_phases_knew_is_refused(fit, tmp_path):
     assert fit("--resume", "true", *longer, "--dry_run", "true", phases=3).returncode == 0
 
 
-def test_settings_that_are_refused_are_not_kept(fit, command_line, tmp_path):
+def test_settings_that_are_refused_are_not_kept(fit, command_line, began):
     """Other data is found out when the settings are already written."""
-    assert fit(phases=1).returncode == 0
-    run_dir = tmp_path / "run"
-    kept = (run_dir / "config.yaml").read_bytes()
+    kept = (began / "config.yaml").read_bytes()
     done = fit("--resume", "true", "--data.train.limit", "100", phases=2)
     assert done.returncode == 2
     assert "data.train: other prompts" in done.stderr
     assert "resume: config.yaml is as it was before" in done.stderr
-    assert (run_dir / "config.yaml").read_bytes() == kept
-    assert not (run_dir / "resumes.jsonl").exists()
-    alone = ["fit", "--resume", "--run_dir", run_dir, "--data.rollout.num_phases"]
+    assert (began / "config.yaml").read_bytes() == kept
+    assert not (began / "resumes.jsonl").exists()
+    alone = ["fit", "--resume", "--run_dir", began, "--data.rollout.num_phases"]
     assert command_line(*alone, "2").returncode == 0
-    said = (run_dir / "resumes.jsonl").read_bytes()
+    said = (began / "resumes.jsonl").read_bytes()
     assert fit("--resume", "true", "--data.train.limit", "100", phases=3).returncode == 2
-    assert (run_dir / "resumes.jsonl").read_bytes() == said
+    assert (began / "resumes.jsonl").read_bytes() == said
     assert command_line(*alone, "3").returncode == 0
 
 
-def test_a_checkpoint_of_all_phases_leaves_nothing_to_train(fit, tmp_path):
-    assert fit(phases=1).returncode == 0
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    done = fit("--ckpt_path", last, phases=1, name="other")
+def test_a_checkpoint_of_all_phases_leaves_nothing_to_train(fit, began):
+    done = fit("--ckpt_path", began / "checkpoints" / "last.ckpt", phases=1, name="other")
     assert done.returncode == 2
     assert "ckpt_path: has trained all phases of data.rollout.num_phases=1" in done.stderr
 
 
-def test_a_coefficient_that_nothing_has_moved_is_the_one_of_the_configuration(fit, tmp_path):
+def test_a_coefficient_that_nothing_has_moved_is_the_one_of_the_configuration(fit, began):
     """A controller that is switched on later begins where it is told to."""
-    assert fit(phases=1).returncode == 0
     controller = ["--config", "conf/recipe/adaptive_entropy.yaml"]
     start = ["--model.objective.entropy.coef", "0.03", "--model.objective.entropy.lr", "1e-9"]
     done = fit(*controller, *start, "--resume", "true", phases=2)
     assert done.returncode == 0, done.stderr
-    state = final_state(tmp_path / "run")
+    state = final_state(began)
     assert state["luffy_pl"]["entropy_coef"] == pytest.approx(0.03)
