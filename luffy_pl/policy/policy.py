@@ -28,7 +28,6 @@ from luffy_pl.attention.packing import (
     unpack,
 )
 from luffy_pl.errors import ModelError, first_line
-from luffy_pl.policy.decoder_layers import decoder_layers
 from luffy_pl.policy.divergence import Against, TeacherHead, token_divergence
 from luffy_pl.policy.dropout import stay_in_evaluation, turn_off_dropout
 from luffy_pl.policy.head import token_logprob_and_entropy
@@ -42,7 +41,7 @@ from luffy_pl.policy.router import ROUTER_LOGITS, read_top_k, token_balance
 from luffy_pl.policy.saved_names import saved_conversion
 from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
 from luffy_pl.policy.settings import PolicyConfig
-from luffy_pl.policy.tensor_parallel import TensorGroup
+from luffy_pl.policy.tensor_parallel import TensorGroup, decoder_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

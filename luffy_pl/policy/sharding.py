@@ -18,8 +18,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError, ModelError
-from luffy_pl.policy.decoder_layers import decoder_layers
-from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers
+from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers, decoder_layers
 from luffy_pl.process.neighbours import neighbours
 
 if TYPE_CHECKING:
