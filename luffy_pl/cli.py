@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] in COMMANDS and is_run(args[0]) and asked_help(args) == "":
         sys.stdout.write(run_usage(args[0]))
         return 0
-    from luffy_pl.errors import LuffyError, first_line
-    from luffy_pl.process.files import all_written, standard_streams, storage_error
+    from luffy_pl.errors import LuffyError
+    from luffy_pl.process.files import all_written, standard_streams
     from luffy_pl.process.garbage import left_alone
     from luffy_pl.process.interrupt import INTERRUPTED, Stopped, signals
     from luffy_pl.process.late_torchmetrics import import_late
@@ -79,11 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"luffy-pl: {stopped}\n")
         return stopped.exit_code
     except Exception as error:  # noqa: BLE001  (the last to see it)
-        if (of_disk := storage_error(error)) is not None:
-            return end_with(of_disk, debug=debug)
-        where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
-        say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
-        return 1
+        return end_unexpectedly(error, debug=debug)
     return int(own or 0)
 
 
@@ -176,6 +172,20 @@ def end_with(error: LuffyError, *, debug: bool) -> int:
     leave(error)
     say(error, f"error [{error.exit_code}] {error}", debug=debug)
     return error.exit_code
+
+
+def end_unexpectedly(error: Exception, *, debug: bool) -> int:
+    """What no code here raises on purpose: the disk's, a plugin's, or a defect of ours."""
+    from luffy_pl.errors import first_line
+    from luffy_pl.process.files import storage_error
+    from luffy_pl.registry import plugin_failure
+
+    known = storage_error(error) or plugin_failure(error)
+    if known is not None:
+        return end_with(known.with_traceback(error.__traceback__), debug=debug)
+    where = " ".join(getattr(error, "__notes__", [])) or f"for the traceback: {DEBUG}"
+    say(error, f"error [1] a defect: {first_line(error)} ({where})", debug=debug)
+    return 1
 
 
 def say(error: Exception, line: str, *, debug: bool) -> None:

@@ -340,6 +340,24 @@ def described(error: BaseException) -> str:
     return next((f"{text} ({place})" for place in places if place not in files), text)
 
 
+def plugin_failure(error: BaseException) -> ConfigError | None:
+    """The error as one of the plugin whose code raised it, directly or in a library; else None."""
+    ours = str(Path(__file__).parent)
+    files = {plugin.path for plugin in plugins()}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in files:
+            notes = "; ".join(getattr(error, "__notes__", ()))
+            return ConfigError(
+                f"{frame.filename}:{frame.lineno}",
+                "the plugin fails",
+                value=f"{type(error).__name__}: {first_line(error)}",
+                fix=f"correct the file{f' ({notes})' if notes else ''}",
+            )
+        if frame.filename.startswith(ours):
+            return None
+    return None
+
+
 def _place(path: str, error: BaseException) -> str:
     """`file:line` of the plugin where an error came about."""
     lines = [

@@ -13,6 +13,7 @@ from luffy_pl.process.files import storage_error, write_file
 from luffy_pl.process.gpu_failure import gpu_failure, is_gpu_failure
 from luffy_pl.process.interrupt import is_ending
 from luffy_pl.process.rank_watch import is_of_a_collective, lost_each_other
+from luffy_pl.registry import plugin_failure
 from luffy_pl.training.module import LuffyModule
 
 FILE = "error.json"
@@ -56,6 +57,8 @@ def as_record(error: Exception) -> dict[str, object]:
         error = gpu_failure(error, "the run failed")
     elif is_of_a_collective(error):
         error = lost_each_other(error)
+    elif not isinstance(error, LuffyError):
+        error = plugin_failure(error) or error
     known = isinstance(error, LuffyError)
     return {
         "exit_code": error.exit_code if known else 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,25 @@ def read_model(config: PolicyConfig, path: str, *, is_mapped: bool) -> PreTraine
     }
     files = [] if is_mapped or config.remote_code else weight_files(Path(path))
     found = by_weight(path, files, settings) if files else None
-    if found is not None:
-        return found
-    return AutoModelForCausalLM.from_pretrained(
-        path, **settings, **code_arguments(config.remote_code)
-    )
+    if found is None:
+        found = AutoModelForCausalLM.from_pretrained(
+            path, **settings, **code_arguments(config.remote_code)
+        )
+    if not config.remote_code:
+        freeze_as_built(found)
+    return found
+
+
+def freeze_as_built(model: PreTrainedModel) -> None:
+    """Freeze what the model's class does not train, such as a table of sines or router biases.
+
+    transformers has all weights trained that it loads.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        built = type(model)(deepcopy(model.config))
+    for name, weight in built.named_parameters():
+        if not weight.requires_grad:
+            model.get_parameter(name).requires_grad_(False)
 
 
 def by_weight(path: str, files: list[Path], settings: dict[str, Any]) -> PreTrainedModel | None:

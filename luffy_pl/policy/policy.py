@@ -41,7 +41,7 @@ from luffy_pl.policy.router import ROUTER_LOGITS, read_top_k, token_balance
 from luffy_pl.policy.saved_names import saved_conversion
 from luffy_pl.policy.self_check import SelfCheck, explained, undisturbed
 from luffy_pl.policy.settings import PolicyConfig
-from luffy_pl.policy.tensor_parallel import TensorGroup
+from luffy_pl.policy.tensor_parallel import TensorGroup, decoder_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -384,7 +384,7 @@ def finish_policy(
         add_adapters(language_model, config.lora, seed=seed)
     recompute_layers(language_model, config.activation_checkpointing)
     if config.compile:
-        for layer in language_model.base_model.layers:
+        for layer in decoder_layers(language_model):
             layer.compile(dynamic=True)  # for any number of packed tokens
     in_float32 = config.head_dtype == "float32"
     return Policy(language_model, head_in_float32=in_float32, reading=reading)

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from luffy_pl.errors import ConfigError, ModelError
-from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers
+from luffy_pl.policy.tensor_parallel import FIELD, TensorGroup, cut_layers, decoder_layers
 from luffy_pl.process.neighbours import neighbours
 
 if TYPE_CHECKING:
@@ -112,15 +112,15 @@ def shard_policy(policy: Policy, sharding: Sharding) -> None:
     }
     if sharding.on_host:
         options["offload_policy"] = CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
-    model = policy.language_model.base_model
+    layers = decoder_layers(policy.language_model)
     if ranks.tensor.size() > 1:
         check_packed(policy)
-        cut_layers(model.layers, model.config, ranks.tensor)
+        cut_layers(layers, policy.language_model.base_model.config, ranks.tensor)
         policy.tensor_group = TensorGroup(neighbours(ranks.tensor.size()))
-        for layer in model.layers:
+        for layer in layers:
             shard_cut_weights(layer, ranks, options)
     else:
-        for layer in model.layers:
+        for layer in layers:
             fully_shard(layer, mesh=ranks.world, **options)
     fully_shard(policy, mesh=ranks.world, **options)
     register_fsdp_forward_method(policy, "teacher_head")

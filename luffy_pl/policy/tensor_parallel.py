@@ -32,7 +32,7 @@ from luffy_pl.process.staging import on_device
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 FIELD = SIZES + "tensor_parallel_size"
 Segments = tuple[tuple[int, ...], tuple[int, ...]]
@@ -152,3 +152,29 @@ def segments_of(num_tokens: int, longest: int) -> list[int]:
     """Padding in pieces that cost attention no more than the longest row."""
     whole, rest = divmod(num_tokens, longest)
     return [longest] * whole + [rest] * (rest > 0)
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Those of a language model, whatever its family calls them.
+
+    Raises:
+        ModelError: they cannot be told from its other modules.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    usual = getattr(model.base_model, "layers", None)
+    found = [usual] if usual is not None else [
+        module
+        for module in model.get_decoder().modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) > 0
+        and all(isinstance(layer, GradientCheckpointingLayer) for layer in module)
+    ]  # fmt: skip
+    if len(found) != 1:
+        raise ModelError(
+            "model.policy.path",
+            "its layers, to be sharded or compiled one by one, cannot be told from other modules",
+            value=type(model).__name__,
+            fix="train it on one rank, with compile: false",
+        )
+    return found[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from luffy_pl import registry
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import ConfigError, EngineError
 from luffy_pl.process.garbage import left_alone
 from luffy_pl.registry import register
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine, StreamingEngine
@@ -54,7 +54,11 @@ def start_engine(
     """The engine that `config.kind` names, its weights loaded from `model_path`."""
     start: EngineStarter = registry.find("engine", config.kind, where=WHERE)
     with left_alone():  # vLLM is six thousand modules
-        return start(model_path, config, stop_token_ids)
+        engine: RolloutEngine | None = start(model_path, config, stop_token_ids)
+    if engine is None:  # what a function of a plugin returns that forgets to
+        what = f"{config.kind} returns no engine"
+        raise ConfigError(WHERE, what, fix="return a RolloutEngine")
+    return engine
 
 
 def check_vllm(where: str, *, otherwise: str = "") -> None:

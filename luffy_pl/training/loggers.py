@@ -57,7 +57,12 @@ def build_loggers(
         purge_step: TensorBoard hides what an earlier start wrote from here on.
     """
     makers = [registry.find("logger", name, where=WHERE) for name in names]
-    made = [bears_disk_errors(make(run_dir, purge_step)) for make in makers]
+    made = [make(run_dir, purge_step) for make in makers]
+    for name, logger in zip(names, made, strict=True):
+        if not isinstance(logger, Logger):
+            what, fix = f"{name} returns no logger", "return a Logger of Lightning"
+            raise ConfigError(WHERE, what, value=logger, fix=fix)
+    made = [bears_disk_errors(logger) for logger in made]
     return [*made, JsonlLogger(str(run_dir / "metrics.jsonl"))]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from luffy_pl import registry
 from luffy_pl.callbacks.checkpoint import PhaseCheckpoint
+from luffy_pl.callbacks.error_report import as_record
 from luffy_pl.errors import ConfigError, VerifierError
 from luffy_pl.records import Prompt
 from luffy_pl.registry import (
@@ -14,10 +15,13 @@ from luffy_pl.registry import (
     described,
     find,
     load_plugins,
+    plugin_failure,
     plugins,
     take_option,
 )
 from luffy_pl.reward.functions import call
+from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.start import start_engine
 from luffy_pl.run_dir.begin import with_changed_plugin
 
 HEAD = "from luffy_pl.registry import register\n"
@@ -135,6 +139,36 @@ def test_an_error_of_a_plugin_names_its_line(plugin):
     ):
         call(find_mine(), None, None, prompt=Prompt("a", "b", (), "c", "d"), where="x")
     assert described(ValueError("elsewhere")) == "ValueError: elsewhere"
+
+
+def test_a_defect_of_a_plugin_is_told_from_one_of_ours(plugin):
+    def raised(body):
+        file = plugin(
+            HEAD + f'@register("reward", "mine")\ndef mine(prompt, response):\n    {body}\n'
+        )
+        load_plugins([file])
+        with pytest.raises(Exception) as caught:
+            find_mine()(None, None)
+        return file, caught.value
+
+    for body in ("raise KeyError('a')", "__import__('json').loads('{')"):
+        file, error = raised(body)
+        error.add_note("traceback: x")
+        found = plugin_failure(error)
+        assert str(found).startswith(f"{file}:4: the plugin fails, got ")
+        assert str(found).endswith("Fix: correct the file (traceback: x)")
+        assert as_record(error)["where"] == f"{file}:4"
+    ours = raised("__import__('luffy_pl.records').records.Prompt(1)")[1]
+    assert isinstance(ours, TypeError)
+    _, ours = raised("__import__('luffy_pl.registry').registry.take_option(5, 6)")
+    assert plugin_failure(ours) is None
+    assert as_record(ours)["exit_code"] == 1
+
+
+def test_an_engine_that_is_not_returned_is_one_line(plugin):
+    load_plugins([plugin(HEAD + 'register("engine", "none")(lambda *_: None)')])
+    with pytest.raises(ConfigError, match="none returns no engine"):
+        start_engine("model", EngineConfig(kind="none"), stop_token_ids=[])
 
 
 def test_the_command_that_continues_names_the_plugins(plugin, caplog):

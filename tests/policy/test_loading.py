@@ -19,6 +19,7 @@ from luffy_pl.policy.model_files import weight_files
 from luffy_pl.policy.policy import load_policy
 from luffy_pl.policy.settings import PolicyConfig
 from luffy_pl.policy.sharding import Sharding, meshes
+from luffy_pl.policy.tensor_parallel import decoder_layers
 from luffy_pl.process.neighbours import neighbours
 from luffy_pl.rollout.policy_weights import PolicyWeights
 
@@ -29,7 +30,8 @@ SCENES = {
     2: [
         ("qwen3_moe", 1, 1, False, {}),  # experts under other names than in the file
         ("gemma3_text", 1, 1, True, {}),  # tied, with a window and a scale that is a buffer
-        ("llama", 1, 1, False, {"lora": LoraConfig(rank=3), "dtype": "bfloat16"}),
+        # its layers lie elsewhere
+        ("opt", 1, 1, False, {"lora": LoraConfig(rank=3), "dtype": "bfloat16"}),
         ("llama", 2, 1, False, {"activation_checkpointing": True}),
     ],
     4: [("llama", 1, 2, False, {}), ("qwen2", 2, 2, False, {})],
@@ -90,6 +92,28 @@ def test_shards_are_those_of_a_whole_policy(luffy_pl, tmp_path, ranks):
         tiny_model(family, vocab_size=97).save_pretrained(folder)
     done = luffy_pl(*folders, script=__file__, ranks=ranks, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "dbrx", "llama4_text"])
+def test_layers_are_found_whatever_they_are_called(family):
+    model = tiny_model(family)
+    names = {type(layer).__name__ for layer in decoder_layers(model)}
+    assert len(decoder_layers(model)) == model.config.num_hidden_layers
+    assert len(names) == 1
+
+
+def test_a_model_whose_layers_cannot_be_told_is_refused():
+    with pytest.raises(ModelError, match="cannot be told from other modules, got 'XLNetLMHead"):
+        decoder_layers(tiny_model("xlnet"))
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_what_a_class_does_not_train_is_not_trained(tmp_path, is_mapped):
+    tiny_model("ernie4_5_moe").save_pretrained(tmp_path)
+    policy = load_policy(PolicyConfig(str(tmp_path)), str(tmp_path), is_mapped=is_mapped)
+    frozen = [name for name, weight in policy.named_parameters() if not weight.requires_grad]
+    assert frozen
+    assert all(name.endswith("e_score_correction_bias") for name in frozen)
 
 
 def test_files_are_those_of_the_index(tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from recipes.small_runs import SMALL
 
+from luffy_pl.errors import ConfigError
 from luffy_pl.training import loggers
 from luffy_pl.training.loggers import build_loggers
 
@@ -33,6 +34,12 @@ def test_an_unknown_logger_is_one_line(command_line, tmp_path):
     done = command_line("fit", *QUICKSTART, "--run_dir", tmp_path, "--loggers", "[visdom]")
     [line] = done.stderr.splitlines()
     assert (done.returncode, "loggers" in line, "visdom" in line) == (2, True, True)
+
+
+def test_a_function_that_returns_no_logger_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(loggers.registry, "find", lambda *_, **__: lambda run_dir, step: None)
+    with pytest.raises(ConfigError, match=r"^loggers: mine returns no logger"):
+        build_loggers(["mine"], tmp_path, purge_step=None)
 
 
 def test_without_loggers_there_is_metrics_jsonl(command_line, tmp_path):
