@@ -16,6 +16,7 @@ from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
+from luffy_pl.rollout.engine import cpu_cache_tokens
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -117,6 +118,7 @@ class RankPlan:
     steps_per_phase: int
     mean_prompt_tokens: float | None = None
     mean_trace_tokens: float | None = None
+    engine_cache_tokens: int | None = None
     rounds_again: int = 0
     rows_again: float = 0.0
 
@@ -232,6 +234,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         engine_bytes=BYTES[engine.dtype],
         engine_share=engine.gpu_memory_utilization,
         engine_cache_gib=engine.cpu_kv_cache_gib,
+        engine_cache_tokens=cpu_cache_tokens(engine.max_model_len),
         sleeps=is_gpu and engine.sleep_level > 0,
         engine_is_kept=is_gpu and engine.sleep_level == 1 and engine.kind != "vllm_server",
         row_tokens=max(longest, engine.max_model_len or 0),
