@@ -67,7 +67,7 @@ def check_vllm(where: str, *, otherwise: str = "") -> None:
         raise EngineError(where, "vLLM is not installed", fix=f"{INSTALL_VLLM}{otherwise}")
 
 
-def check_weights(model_path: str) -> None:
+def check_weight_files(model_path: str) -> None:
     """Refuse a folder without weights in words of its own: an engine blames its settings."""
     folder = Path(model_path)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -94,7 +94,7 @@ def start_streaming(
 @register("engine", "hf")
 def hf(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """Transformers."""
-    check_weights(model_path)
+    check_weight_files(model_path)
     from luffy_pl.rollout.hf_engine import HfEngine
 
     return HfEngine(model_path, config, stop_token_ids=stop_token_ids)
@@ -112,7 +112,7 @@ def server(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int])
 def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """VLLM in this process, or shared with neighbouring ranks."""
     check_vllm(WHERE, otherwise="; or use data.engine.kind=hf")
-    check_weights(model_path)
+    check_weight_files(model_path)
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
     size = config.tensor_parallel_size
