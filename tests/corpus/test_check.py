@@ -169,7 +169,7 @@ def test_mistakes_are_one_line(command_line, files, byte_model, tmp_path):
     for args, says in (
         (
             ("data", "check", tmp_path / "other.jsonl", *known),
-            "in --source.columns.prompt (found: Problem, Final), or fix the row",
+            "in --source.columns.answer (found: Problem, Final), or fix the row",
         ),
         (
             ("data", "check", tmp_path / "image.jsonl", *known),

@@ -110,7 +110,7 @@ def test_what_a_person_finds(runs):
     folder, finished = runs
     done, _ = finished["quickstart"]
     assert "before" in done.stdout
-    assert "luffy-pl report" in done.stdout
+    assert "luffy-pl view" in done.stdout
     assert (folder / "quickstart" / "curves.png").stat().st_size > 10_000
     assert list((folder / "quickstart" / "tb").glob("events*"))
     assert (folder / "quickstart" / "config.yaml").exists()

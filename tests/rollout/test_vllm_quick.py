@@ -47,9 +47,11 @@ def test_likelier_tokens_are_counted_without_compiling(vllm):
 
 
 def test_a_model_is_looked_at_in_this_process(vllm, monkeypatch, tmp_path):
+    from vllm import envs
     from vllm.model_executor.models import registry
 
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    # An engine of this process would have fixed what is read from the environment.
+    monkeypatch.setitem(vars(envs), "VLLM_CACHE_ROOT", str(tmp_path))
     monkeypatch.setattr(registry, "_run_in_subprocess", registry._run_in_subprocess)
     monkeypatch.setattr(subprocess, "run", pytest.fail)
     inspect_here()
