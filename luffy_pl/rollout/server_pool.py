@@ -187,7 +187,7 @@ class ServerPool:
             return list(await asyncio.gather(*asked))
 
     def _session(self) -> aiohttp.ClientSession:
-        key = os.environ.get(KEY)
+        key = os.environ.get(KEY, "").strip()  # a file ends with a line
         headers = {"Authorization": f"Bearer {key}"} if key else None
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers)
 

@@ -132,7 +132,7 @@ def test_a_server_with_a_key_gets_it_from_the_environment(serve, monkeypatch):
     server = StandIn(key="of the server")
     with pytest.raises(EngineError, match=r"Unauthorized.*put the server's key into VLLM_API_KEY"):
         ask(serve(server), num_prompts=1)
-    monkeypatch.setenv("VLLM_API_KEY", "of the server")
+    monkeypatch.setenv("VLLM_API_KEY", "of the server\n")  # as a file may end
     pool = serve(server)
     ask(pool)
     assert pool.everywhere("get_world_size", method="GET") == [{"world_size": 2}]
