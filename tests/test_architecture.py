@@ -22,7 +22,7 @@ ARROWS = {
     "report": "evaluation run_dir",
     "callbacks": "evaluation experience objective policy report rollout run_dir training",
     "bench": "api experience objective policy reward rollout training",
-    "estimate": "bench objective policy training",
+    "estimate": "bench objective policy rollout training",
     "config": "experience objective policy",
     "run_dir": "config",
     "corpus": "config data policy report reward",

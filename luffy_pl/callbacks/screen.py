@@ -13,8 +13,14 @@ from rich.progress import Task as BarTask
 from rich.text import Text
 
 from luffy_pl.callbacks.remaining import clock
+from luffy_pl.process.interrupt import stand_above
 
 _bars: list[Progress] = []
+
+
+def bar_lines() -> int:
+    """Lines of the terminal that bars take now."""
+    return sum(task.visible for task in _bars[-1].tasks) if _bars else 0
 
 
 def console(**options: Any) -> Console:
@@ -26,6 +32,7 @@ def show_bars(*columns: ProgressColumn) -> Progress:
     """Bars that leave the screen when they are closed."""
     bars = Progress(*columns, transient=True)
     _bars.append(bars)
+    stand_above(bar_lines)
     bars.start()
     return bars
 

@@ -109,6 +109,8 @@ def engine_parts(shape: Shape, plan: RankPlan, device: Device) -> dict[str, floa
         cache = max(0.0, plan.engine_share * device.memory - weights)
     else:
         cache = plan.engine_cache_gib * float(GIB)
+        if plan.engine_cache_tokens is not None:
+            cache = min(cache, plan.engine_cache_tokens * token_cache(shape, plan))
     return {"engine weights": weights, "engine cache": cache}
 
 

@@ -16,8 +16,12 @@ from luffy_pl.policy.flops import ModelSize, attention_size, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
+from luffy_pl.rollout.engine import cpu_cache_tokens
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+USUAL_PROMPT = 1024
+"""Tokens of the longest prompt, where nothing says how long prompts are."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class RankPlan:
     steps_per_phase: int
     mean_prompt_tokens: float | None = None
     mean_trace_tokens: float | None = None
+    engine_cache_tokens: int | None = None
     rounds_again: int = 0
     rows_again: float = 0.0
 
@@ -188,6 +193,12 @@ def with_shape(part: FrozenPart, path: str) -> FrozenPart:
     return replace(part, parameters=numbers, size=model_size(model))
 
 
+def room_for_prompts(window: int | None, max_response_tokens: int) -> int:
+    """Tokens of the longest prompt where nobody has read or bounded the prompts."""
+    room = USUAL_PROMPT if window is None else window - max_response_tokens
+    return max(1, min(USUAL_PROMPT, room))
+
+
 def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     """Read a composed configuration of `fit`, and the lengths of its data where they are known."""
     trainer, model, data = config.trainer, config.model, config.data
@@ -195,7 +206,9 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
     ranks = count_ranks(trainer)
     is_gpu = trainer.accelerator in ("gpu", "cuda")
     computes_bf16 = policy.dtype == "bfloat16" or "bf16" in str(trainer.precision)
-    longest_prompt = (data.train and data.train.max_prompt_tokens) or 1024
+    longest_prompt = (data.train and data.train.max_prompt_tokens) or room_for_prompts(
+        engine.max_model_len, rollout.max_response_tokens
+    )
     prompt_tokens = longest_prompt if lengths is None else lengths.longest_prompt
     longest = prompt_tokens + rollout.max_response_tokens
     prompts_per_step = rollout.prompts_per_phase / ranks.total / model.optimizer.steps_per_phase
@@ -221,6 +234,7 @@ def read_plan(config: Any, lengths: RowLengths | None = None) -> RankPlan:
         engine_bytes=BYTES[engine.dtype],
         engine_share=engine.gpu_memory_utilization,
         engine_cache_gib=engine.cpu_kv_cache_gib,
+        engine_cache_tokens=cpu_cache_tokens(engine.max_model_len),
         sleeps=is_gpu and engine.sleep_level > 0,
         engine_is_kept=is_gpu and engine.sleep_level == 1 and engine.kind != "vllm_server",
         row_tokens=max(longest, engine.max_model_len or 0),

@@ -74,6 +74,7 @@ class _Request:
 
 
 _request = _Request()
+_bar_lines: Callable[[], int] = int
 
 
 @contextmanager
@@ -244,8 +245,24 @@ def _handle(number: int, frame: Any) -> None:
         raise _stopped(number)
     if os.environ.get("LOCAL_RANK", "0") == "0":
         name = signal.Signals(number).name
-        text = f"luffy-pl: {name}: stops as soon as it can be saved; again: at once\n"
+        text = f"luffy-pl: {name}: stops as soon as it can be saved; again: at once"
+        text = above(_bar_lines() if os.isatty(2) else 0, text)
         os.write(2, text.encode())  # not through sys.stderr, which may be in the midst of a write
+
+
+def stand_above(num_lines: Callable[[], int]) -> None:
+    """Have the line of a signal stand above that many lines, which are drawn again in place."""
+    global _bar_lines
+    _bar_lines = num_lines
+
+
+def above(num_lines: int, text: str) -> str:
+    """What writes a line where the bars begin, and leaves the cursor where they are drawn again."""
+    erase_line, line_up = "\x1b[2K", "\x1b[1A"
+    if num_lines == 0:
+        return f"{text}\n"
+    back = "\r" + erase_line + (line_up + erase_line) * (num_lines - 1)
+    return back + text + "\n" * num_lines
 
 
 def _stopped(number: int | None) -> BaseException:

@@ -119,9 +119,17 @@ def watched_entropies(runs: Sequence[RunHistory]) -> dict[str, str]:
     }
 
 
+def around(value: float) -> tuple[float, float]:
+    """The y-axis of a line that does not change: as in the page, and not a millionth wide."""
+    margin = abs(value) / 10
+    return (0.0, 1.0) if value == 0 else (value - margin, value + margin)
+
+
 def decorate(axis: Any, title: str, x_label: str = "phase") -> None:
     """Title, label, light grid."""
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(x_label)
+    if axis.has_data() and axis.dataLim.ymin == axis.dataLim.ymax:
+        axis.set_ylim(*around(axis.dataLim.ymin))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

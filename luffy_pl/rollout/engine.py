@@ -17,6 +17,10 @@ from luffy_pl.rollout.policy_weights import PolicyWeights
 
 MAX_TEMPERATURE = 2.0
 """The most vLLM accepts."""
+CPU_BLOCK_TOKENS = 32
+"""Tokens of a block of the key-value cache: the fewest that vLLM's kernels on a CPU take."""
+CPU_SEQUENCES = 256
+"""Sequences that vLLM computes at a time on a CPU."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Finished = Callable[[int, int, Completion], None]
@@ -102,7 +106,8 @@ class EngineConfig:
     """Neighbouring ranks that hold one engine's weights and cache together, for a model that does
     not fit beside the trainer otherwise; a divisor of the number of ranks (vllm)."""
     cpu_kv_cache_gib: int = bounded(1, at_least=1, at_most=1e6)
-    """Memory for the key-value cache on a CPU, in GiB (vllm)."""
+    """Most memory of the key-value cache on a CPU, in GiB; less where 256 sequences of
+    max_model_len need less (vllm)."""
     sleep_level: Literal[0, 1, 2] = 0
     """While training on a GPU: 0 keeps all, 1 moves weights to the host, 2 drops them, since the
     next sync brings others; 1 and 2 drop the cache (vllm)."""
@@ -125,6 +130,14 @@ class EngineConfig:
                 value=self.tensor_parallel_size,
                 fix="use 1; a server has its own: luffy-pl serve MODEL --tensor-parallel-size 2",
             )
+
+
+def cpu_cache_tokens(max_model_len: int | None) -> int | None:
+    """Most tokens that vLLM's cache on a CPU has use for; None: of a model's whole window."""
+    if max_model_len is None:
+        return None
+    blocks = -(-max_model_len // CPU_BLOCK_TOKENS)
+    return (CPU_SEQUENCES * blocks + 1) * CPU_BLOCK_TOKENS  # one block is never used
 
 
 class RolloutEngine(Protocol):

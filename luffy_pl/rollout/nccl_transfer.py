@@ -14,6 +14,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
+from luffy_pl.policy.gathering import as_asked
 from luffy_pl.rollout.engine import ServerConfig
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import ServerPool
@@ -83,7 +84,7 @@ class PoolClient:
 
 
 class _Source(WeightSource):
-    """The weights of one sync in the engine's dtype, tied ones repeated.
+    """The weights of one sync, matrices in the engine's dtype, tied ones repeated.
 
     Args:
         device: this rank's GPU; an offloaded policy's weights are on the host, and NCCL sends none
@@ -95,9 +96,12 @@ class _Source(WeightSource):
         self.weights: PolicyWeights
 
     def metadata(self) -> list[ParamMeta]:
-        """Names and shapes, without gathering."""
-        return [ParamMeta(name, self._dtype, tuple(shape)) for name, shape in self.weights.shapes()]
+        """Names, types and shapes, without gathering."""
+        return [
+            ParamMeta(name, as_asked(outline, self._dtype).dtype, tuple(outline.shape))
+            for name, outline in self.weights.outlines()
+        ]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, weight in self.weights:
-            yield name, weight.to(self._device, self._dtype)
+            yield name, as_asked(weight, self._dtype).to(self._device)

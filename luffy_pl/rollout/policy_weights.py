@@ -45,13 +45,13 @@ class PolicyWeights:
         """The same under the names, and in the pieces, of the model."""
         yield from merged_weights(self._own(), scale=self.lora_scale, dtype=self.dtype)
 
-    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Names and whole shapes in the order of iteration; gathers nothing."""
+    def outlines(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights in the order of iteration, whole and without numbers; gathers nothing."""
         plain = (
-            (name, torch.empty(weight.shape, device="meta"))
+            (name, torch.empty(weight.shape, dtype=weight.dtype, device="meta"))
             for name, weight, _ in plain_weights(self._own())
         )
-        return [(name, tuple(weight.shape)) for name, weight in converted(plain, self.conversion)]
+        yield from converted(plain, self.conversion)
 
     def frozen_names(self) -> frozenset[str]:
         """Names of weights that stay as they were loaded: beside adapters, all that have none.

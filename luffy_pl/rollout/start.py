@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from luffy_pl import registry
-from luffy_pl.errors import ConfigError, EngineError
+from luffy_pl.errors import ConfigError, EngineError, ModelError
 from luffy_pl.process.garbage import left_alone
 from luffy_pl.registry import register
 from luffy_pl.rollout.engine import EngineConfig, RolloutEngine, StreamingEngine
@@ -67,6 +67,16 @@ def check_vllm(where: str, *, otherwise: str = "") -> None:
         raise EngineError(where, "vLLM is not installed", fix=f"{INSTALL_VLLM}{otherwise}")
 
 
+def check_weight_files(model_path: str) -> None:
+    """Refuse a folder without weights in words of its own: an engine blames its settings."""
+    folder = Path(model_path)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            "model.policy.path", "the folder holds no weights (*.safetensors)", value=model_path,
+            fix="copy them there; save other formats again with save_pretrained",
+        )  # fmt: skip
+
+
 def start_streaming(
     model_path: str,
     config: EngineConfig,
@@ -84,6 +94,7 @@ def start_streaming(
 @register("engine", "hf")
 def hf(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """Transformers."""
+    check_weight_files(model_path)
     from luffy_pl.rollout.hf_engine import HfEngine
 
     return HfEngine(model_path, config, stop_token_ids=stop_token_ids)
@@ -101,6 +112,7 @@ def server(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int])
 def vllm(model_path: str, config: EngineConfig, stop_token_ids: Sequence[int]) -> RolloutEngine:
     """VLLM in this process, or shared with neighbouring ranks."""
     check_vllm(WHERE, otherwise="; or use data.engine.kind=hf")
+    check_weight_files(model_path)
     from luffy_pl.rollout.vllm_engine import VllmEngine
 
     size = config.tensor_parallel_size

@@ -6,18 +6,33 @@ from importlib.util import find_spec
 from typing import Any
 
 from luffy_pl.attention.layer_kinds import other_kinds
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import EngineError, ModelError, first_line
 from luffy_pl.policy.remote_code import code_arguments
+from luffy_pl.process.hub import hub_problem
 
 DELTA_RULE = ("qwen3_next", "qwen3_5")
 """Beginnings of the model types whose linear attention vLLM computes in a kernel of its own."""
 
 
 def language_config(model_path: str, *, remote_code: str | None = None) -> Any:
-    """Transformers' configuration of a model, of a wrapper that of the language model in it."""
+    """Transformers' configuration of a model, of a wrapper that of the language model in it.
+
+    Raises:
+        ModelError: there is none.
+    """
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(model_path, **code_arguments(remote_code)).get_text_config()
+    arguments = code_arguments(remote_code)
+    problem = hub_problem(model_path)
+    try:
+        return AutoConfig.from_pretrained(model_path, **arguments).get_text_config()
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            "model",
+            f"has no config.json ({problem or first_line(error)})",
+            value=model_path,
+            fix="give a Hugging Face folder with config.json and weights, or a hub name",
+        ) from error
 
 
 def caches_prefixes(config: Any) -> bool:

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed as dist
 
+from luffy_pl.policy.flops import attention_size
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.cpu_reload import reload_directly
-from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.engine import CPU_BLOCK_TOKENS, EngineConfig, cpu_cache_tokens
 from luffy_pl.rollout.vllm_defects import mend_loading, share_classes
 from luffy_pl.rollout.vllm_limits import caches_prefixes, check_computed, language_config
 from luffy_pl.rollout.vllm_quick import name_callers_quickly, start_quickly
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
     from vllm import LLM
 
+GIB = 1 << 30
 SETTINGS = {
     # In-process: weights are handed over as tensors, and no child can be orphaned.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -31,20 +34,17 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
 }
 
-CPU_BLOCK_TOKENS = 32
-"""Tokens of a block of the key-value cache: the fewest that vLLM's kernels on a CPU take."""
-
 
 def start_llm(model_path: str, config: EngineConfig) -> LLM:
     """An engine core in this process, loopback only, quiet, without a tokenizer."""
-    settings = {**SETTINGS, "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib)}
-    for name, value in settings.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     arguments, variables = placement(config)
     if not torch.cuda.is_available():
         model = language_config(model_path, remote_code=config.remote_code)
         check_computed(model, dtype=config.dtype)
         arguments["enable_prefix_caching"] = caches_prefixes(model)
+        arguments["kv_cache_memory_bytes"] = cache_bytes(model, config)
     name_callers_quickly()
     from vllm import LLM
 
@@ -70,6 +70,19 @@ def start_llm(model_path: str, config: EngineConfig) -> LLM:
     if not torch.cuda.is_available():
         reload_directly(llm)
     return llm
+
+
+def cache_bytes(model: PretrainedConfig, config: EngineConfig) -> int:
+    """Bytes of the key-value cache on a CPU, all of which vLLM writes to when it starts.
+
+    Ranks that share an engine compute more sequences and hold fewer heads, in proportion.
+    """
+    most, tokens = config.cpu_kv_cache_gib * GIB, cpu_cache_tokens(config.max_model_len)
+    layers, _, heads, head_size = attention_size(model)
+    if tokens is None or not layers or not caches_prefixes(model):
+        return most
+    of_token = 2 * layers * heads * head_size * getattr(torch, config.dtype).itemsize
+    return min(most, tokens * of_token)
 
 
 def placement(config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from luffy_pl.errors import StorageError, first_line
+from luffy_pl.policy.gathering import as_asked
 from luffy_pl.rollout.engine import EngineConfig
 from luffy_pl.rollout.policy_weights import PolicyWeights
 from luffy_pl.rollout.server_pool import ServerPool
@@ -63,7 +64,7 @@ class FileTransfer:
         for name, weight in weights:  # every rank gathers
             if self._is_first:
                 # A copy: a tied weight stands twice in the file, for servers that keep two.
-                kept[name] = weight.to("cpu", self._dtype, copy=True).contiguous()
+                kept[name] = as_asked(weight, self._dtype).to("cpu", copy=True).contiguous()
         if not self._is_first:
             return
         partial = Path(self._folder.name) / "partial"

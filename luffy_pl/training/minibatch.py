@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from luffy_pl.objective.terms import OptimizerStep, micro_batch_loss
 from luffy_pl.objective.tokens import Tokens
@@ -194,10 +195,17 @@ def backward_micro_batches(
         seen.old_logprob_NT[micro.index_n, :width] = old_nt
         seen.entropy_NT[micro.index_n, :width] = entropy_nt.detach()
     if not all(micro.is_learned for micro in micros):
-        for weight in policy.trained_weights():
-            if weight.grad is None:  # AdamW moves by its moments where the gradient is 0
-                weight.grad = torch.zeros_like(weight)
+        make_steppable(policy)
     return BackwardPass(micros, losses, entropy_sum, term_sums)
+
+
+def make_steppable(policy: Policy) -> None:
+    """Let a step change all weights, after passes of which some had no backward one."""
+    if isinstance(policy, FSDPModule):
+        policy.reshard()  # embedding and head stay gathered after such a pass
+    for weight in policy.trained_weights():
+        if weight.grad is None:  # AdamW moves by its moments where the gradient is 0
+            weight.grad = torch.zeros_like(weight)
 
 
 def term_means(

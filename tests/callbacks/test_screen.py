@@ -12,6 +12,7 @@ from rich.progress import Progress
 from luffy_pl.callbacks import screen
 from luffy_pl.callbacks.progress import PhaseProgress
 from luffy_pl.evaluation.tables import plain_table
+from luffy_pl.process import interrupt
 
 
 def shown(written):
@@ -78,6 +79,24 @@ def test_tables_of_a_run_stand_alone_and_no_bar_is_left(terminal):
     assert titles == ["phase 0", "phase 1", "phase 2"]
     assert not [line for line in after if "generate" in line or "━" in line]
     assert screen.console().is_terminal  # without bars there is a console all the same
+
+
+def test_the_line_of_a_signal_stands_above_the_bars(terminal):
+    progress, (trainer, module) = PhaseProgress(), run_of(3)
+    progress.num_phases = 3
+    progress.on_train_start(trainer, module)
+    progress.on_stage("generate", 1, 4)
+    progress.bars.refresh()
+    assert screen.bar_lines() == 2
+    terminal.write("^C" + interrupt.above(screen.bar_lines(), "SIGINT: stops"))
+    progress.bars.refresh()
+    assert [line.split()[0] for line in shown(terminal.getvalue())] == [
+        "SIGINT:", "phase", "generate",
+    ]  # fmt: skip
+    progress.on_exception(trainer, module, KeyboardInterrupt())
+    assert shown(terminal.getvalue()) == ["SIGINT: stops"]
+    assert screen.bar_lines() == 0
+    assert interrupt.above(0, "SIGINT") == "SIGINT\n"
 
 
 def test_a_time_says_what_it_is():

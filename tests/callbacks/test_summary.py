@@ -4,8 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
 from luffy_pl.callbacks.summary import Summary
+from luffy_pl.report.curves import decorate
 
 
 @pytest.fixture
@@ -31,6 +33,14 @@ def test_a_run_without_evaluation_says_where_its_curves_are(ended, tmp_path):
     assert "TensorBoard" not in out
     (tmp_path / "run" / "tb").mkdir()
     assert "TensorBoard: run/tb\n" in ended()
+
+
+@pytest.mark.parametrize(("values", "ends"), [([0, 0], (0, 1)), ([10, 10], (9, 11))])
+def test_a_line_that_does_not_change_is_not_magnified(values, ends):
+    axis = Figure().subplots()
+    axis.plot([0, 1], values)
+    decorate(axis, "accuracy")
+    assert axis.get_ylim() == ends
 
 
 def test_what_comes_next_is_said_of_one_run(ended):

@@ -33,6 +33,7 @@ RUN_BY = {
     "luffy-pl bench ": "bench/test_kinds.py",
     "luffy-pl fit --config conf/luffy.yaml --config judged.yaml": "plugins/test_judge_reward.py",
     "luffy-pl serve MODEL": "rollout/test_server_pool.py",
+    "luffy-pl serve TEACHER": "traces/test_vllm_endpoint.py",
     "luffy-pl serve outputs/quickstart_model --chat": "traces/test_vllm_endpoint.py",
     "luffy-pl chat": "chat/test_chat.py",
     "torchrun": "distributed/test_two_ranks.py",

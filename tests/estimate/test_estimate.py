@@ -23,7 +23,7 @@ from luffy_pl.estimate.memory import (
     token_cache,
     training_parts,
 )
-from luffy_pl.estimate.plan import read_shape
+from luffy_pl.estimate.plan import read_shape, room_for_prompts
 from luffy_pl.policy.architecture import LLAMA_8B, QWEN_1_5B, QWEN_7B
 from luffy_pl.policy.lora import LoraConfig, add_adapters
 from luffy_pl.policy.policy import Policy
@@ -58,6 +58,12 @@ def test_the_published_setting_fits(command_line):
         assert state == 16 * 7_615_616_512 / 8
         assert found["phase"]["rows"] == 128 * 8
         assert found["phase"]["sampled_tokens"] == 128 * 7 * 4096
+
+
+def test_prompts_fit_into_the_window():
+    assert room_for_prompts(None, 48) == room_for_prompts(99999, 48) == 1024
+    assert room_for_prompts(96, 48) == 48
+    assert room_for_prompts(96, 96) == 1
 
 
 def test_what_does_not_fit_names_the_setting_that_helps(command_line):

@@ -23,7 +23,8 @@ def test_what_is_sent_is_what_would_be_saved(tmp_path, family):
     assert sent.keys() - {"lm_head.weight"} == saved.keys() - {"lm_head.weight"}
     for name, weight in saved.items():
         assert torch.equal(sent[name], weight), name
-    assert weights.shapes() == [(name, tuple(weight.shape)) for name, weight in weights]
+    outlines = [(name, one.shape, one.dtype) for name, one in weights.outlines()]
+    assert outlines == [(name, weight.shape, weight.dtype) for name, weight in weights]
     own = policy.language_model.state_dict()
     assert dict(weights.in_model()).keys() == own.keys()
 

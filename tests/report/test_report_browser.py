@@ -75,6 +75,17 @@ def test_mathematics_is_drawn_and_can_do_nothing_else(opened, tmp_path):
     assert page.count(".formula") == 0
 
 
+def test_labels_of_an_axis_differ(opened, tmp_path):
+    page = opened(write_run(tmp_path / "run"), "")
+    for splits, labels in (
+        ("[1.09, 1.095, 1.1]", "1.09 1.095 1.1"),
+        ("[0, 0.5, 1]", "0 0.5 1"),
+        ("[1.0920, 1.0922, 1.0924]", "1.092 1.0922 1.0924"),
+        ("[20000, 20010, null]", "20000 20010 "),
+    ):
+        assert page.run(f"labelsOf({splits}).join(' ')") == labels
+
+
 def test_ten_thousand_rollouts(opened, tmp_path):
     run = write_run(tmp_path / "run")
     text = "so 1+1=2, then <think> & so on. " * 50

@@ -43,9 +43,10 @@ def test_weights_that_are_on_the_host_are_sent_from_the_device(nccl_transfer):
     source = nccl_transfer._Source(torch.bfloat16, torch.device("meta"))
     source.weights = PolicyWeights({"p.w": torch.ones(2, 3), "p.v": torch.ones(1)}, prefix="p.")
     sent = dict(source)
-    assert {(weight.device.type, weight.dtype) for weight in sent.values()} == {
-        ("meta", torch.bfloat16)
+    assert {name: (weight.device.type, weight.dtype) for name, weight in sent.items()} == {
+        "w": ("meta", torch.bfloat16),
+        "v": ("meta", torch.float32),  # an engine may keep a vector in it
     }
-    assert [(one.name, one.shape) for one in source.metadata()] == [
-        (name, tuple(weight.shape)) for name, weight in sent.items()
+    assert [(one.name, one.dtype, one.shape) for one in source.metadata()] == [
+        (name, weight.dtype, tuple(weight.shape)) for name, weight in sent.items()
     ]

@@ -4,10 +4,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
-from luffy_pl.errors import ConfigError, EngineError
+from luffy_pl.errors import ConfigError, EngineError, ModelError
 from luffy_pl.rollout import serve, start
 from luffy_pl.rollout.engine import EngineConfig
+from luffy_pl.rollout.vllm_limits import language_config
+from luffy_pl.rollout.vllm_start import cache_bytes
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +40,25 @@ def test_a_run_is_no_model_to_serve(tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError, match=f"luffy-pl export {tmp_path} --out {tmp_path}_model"):
         serve.check_is_model(str(tmp_path))
+
+
+def test_the_cache_on_a_cpu_has_room_for_all_sequences_within_its_limit():
+    model = LlamaConfig(
+        num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4, head_dim=32
+    )
+    of_token = 2 * 2 * 4 * 32 * 4  # keys and values, layers, heads, numbers, bytes
+    for longest, wanted in (
+        (96, (256 * 3 + 1) * 32 * of_token),
+        (97, (256 * 4 + 1) * 32 * of_token),
+        (100_000, 2**30),
+        (None, 2**30),
+    ):
+        assert cache_bytes(model, EngineConfig(kind="vllm", max_model_len=longest)) == wanted
+
+
+def test_a_model_that_is_nowhere_is_not_served(tmp_path):
+    with pytest.raises(ModelError, match=r"model: has no config.json \("):
+        language_config(str(tmp_path))
 
 
 @pytest.mark.parametrize("ask", [

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from luffy_pl.errors import EngineError
+from luffy_pl.errors import EngineError, ModelError
 from luffy_pl.process.faults import VARIABLE
 from luffy_pl.records import Completion
 from luffy_pl.rollout import supervised, vllm_engine
@@ -358,3 +358,9 @@ def test_nothing_is_left_when_the_trainer_is_killed(start, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
+
+
+@pytest.mark.parametrize("kind", ["hf", "vllm"])
+def test_a_folder_without_weights_is_no_matter_of_the_engines_settings(tmp_path, kind):
+    with pytest.raises(ModelError, match=r"model\.policy\.path: the folder holds no weights"):
+        start_engine(str(tmp_path), EngineConfig(kind=kind), stop_token_ids=[1])

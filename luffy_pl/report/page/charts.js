@@ -46,12 +46,22 @@ function columnsOf(figure, axis) {
   return { data: uPlot.join(tables.map(({ table }) => table)), phases };
 }
 
+// Labels of an axis: as short as they can be and still differ.
+function labelsOf(splits) {
+  const labels = splits.map((value) => (value === null ? "" : short(value)));
+  const shown = labels.filter((label) => label !== "");
+  if (new Set(shown).size === shown.length) return labels;
+  const known = splits.filter((value) => value !== null);
+  const digits = Math.min(8, Math.max(0, Math.ceil(1 - Math.log10(Math.abs(known[1] - known[0])))));
+  return splits.map((value) => (value === null ? "" : String(Number(value.toFixed(digits)))));
+}
+
 function axesOf(label) {
   const common = {
     stroke: () => colourOf("--quiet"), font: "11px system-ui, sans-serif",
     grid: { stroke: () => colourOf("--rule"), width: 1 }, ticks: { show: false },
   };
-  const values = (plot, splits) => splits.map((value) => (value === null ? "" : short(value)));
+  const values = (plot, splits) => labelsOf(splits);
   return [
     { ...common, label, labelFont: "11px system-ui, sans-serif", labelSize: 16, size: 24, space: 50, values },
     { ...common, size: 46, space: 28, values },
