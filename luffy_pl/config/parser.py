@@ -57,7 +57,7 @@ WALK = Namespace._parse_key
 
 
 def walk_at_once(section: Namespace, key: str) -> tuple[str, Namespace | None, str]:
-    """`WALK`, which splits the key anew for each section on its way: a quarter of a composition."""
+    """`WALK`, which splits the key again for each section on it: a quarter of a composition."""
     names = names_in(key) if isinstance(key, str) else None
     if names is None:
         return WALK(section, key)
