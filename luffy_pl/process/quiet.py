@@ -42,6 +42,10 @@ def quiet() -> None:
     """One voice: libraries speak up only when something is wrong."""
     # transformers, not imported yet, sets the level of its own logger when it is.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "transformers" in sys.modules:  # it has read its variables, as where Python calls a command
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     for name in ("lightning.pytorch", "lightning.fabric", "transformers", "vllm", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     own = logging.getLogger("luffy_pl")

@@ -20,6 +20,7 @@ from luffy_pl.training.module import LuffyModule
 RUN = [
     "--config", "conf/quickstart.yaml", "--config", "conf/recipe/relift.yaml", *SMALL,
     "--data.rollout.imitation_buffer", "20",
+    "--data.rollout.group_size", "4",
     "--data.rollout.num_phases", "4",
     "--checkpoint.every_n_phases", "3",
     "--evaluation.every_n_phases", "2",

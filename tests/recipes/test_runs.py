@@ -11,6 +11,7 @@ from recipes.small_runs import EXGRPO, SMALL, SOLVED_SOMETIMES
 pytestmark = pytest.mark.recipes
 
 THREE_PHASES = [*SMALL, "--data.rollout.num_phases", "3"]
+HALF = ["--data.rollout.prompts_per_phase", "4"]
 # What brings a recipe's own part about within three phases.
 SETTINGS = {
     "luffy": [],
@@ -28,7 +29,7 @@ SETTINGS = {
     "chord_mu": [],
     "chord_phi": [],
     "srft": [],
-    "hpt": SOLVED_SOMETIMES,
+    "hpt": [*SOLVED_SOMETIMES, *HALF],
     "exgrpo": EXGRPO,
     "truncated_importance_sampling": [],
     "kl_in_loss": [],
@@ -42,11 +43,11 @@ SETTINGS = {
     "max_rl": SOLVED_SOMETIMES,
     "dft": [],
     "opd": [],
-    "kdrl": SOLVED_SOMETIMES,
+    "kdrl": [*SOLVED_SOMETIMES, *HALF],
     "opsd": [],
     "rlsd": SOLVED_SOMETIMES,
     "sdft": [],
-    "sdpo": SOLVED_SOMETIMES,
+    "sdpo": [*SOLVED_SOMETIMES, *HALF],
     "ghpo": [],
     "pope": ["--data.rollout.guidance.share.levels", "[0.75]", *SOLVED_SOMETIMES],
     "guide": [],
@@ -200,7 +201,9 @@ def test_exgrpo_shows_earlier_successes(train):
 
 def test_dynamic_sampling_leaves_fewer_uninformative_groups(train):
     shares = [
-        uninformative(train("dapo", *SOLVED_SOMETIMES, "--data.rollout.refill_tries", tries)[0])
+        uninformative(
+            train("dapo", *SOLVED_SOMETIMES, *HALF, "--data.rollout.refill_tries", tries)[0]
+        )
         for tries in ("0", "4")
     ]
     assert shares[1] < shares[0] / 2
