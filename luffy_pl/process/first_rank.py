@@ -45,7 +45,7 @@ def own_rank() -> int:
         (environments.LSFEnvironment, "JSM_NAMESPACE_RANK"),
     ):
         if launcher.detect():
-            return int(os.environ[name])
+            return int(os.environ.get(name, "0"))  # none in a shell of salloc
     try:
         if environments.MPIEnvironment.detect():
             return environments.MPIEnvironment().global_rank()

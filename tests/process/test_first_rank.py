@@ -32,6 +32,7 @@ def rank_of(monkeypatch):
     [
         ({}, True),
         ({"LOCAL_RANK": 1}, False),
+        ({"SLURM_NTASKS": 2, "SLURM_JOB_NAME": "mine"}, True),
         # Lightning's own launcher, on another node.
         ({"NODE_RANK": 1}, False),
         ({"NODE_RANK": 1, "LOCAL_RANK": 0}, False),
