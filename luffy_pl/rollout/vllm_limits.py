@@ -22,10 +22,10 @@ def language_config(model_path: str, *, remote_code: str | None = None) -> Any:
     """
     from transformers import AutoConfig
 
-    arguments = code_arguments(remote_code)
+    code = code_arguments(remote_code)
     problem = hub_problem(model_path)
     try:
-        return AutoConfig.from_pretrained(model_path, **arguments).get_text_config()
+        return AutoConfig.from_pretrained(model_path, **code).get_text_config()
     except (OSError, ValueError) as error:
         raise ModelError(
             "model",
