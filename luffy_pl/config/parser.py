@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Any
 
-from jsonargparse import Namespace, _core, _subcommands
-from jsonargparse._namespace import add_clash_mark
 from lightning.pytorch.cli import LightningArgumentParser
 
 from luffy_pl.process import moved
@@ -36,9 +33,15 @@ class SettingsParser(LightningArgumentParser):
 def remember_what_is_found() -> None:
     """Have a complete parser look for each setting once.
 
-    jsonargparse goes through all of them whenever it meets one: a quarter of a composition.
+    jsonargparse goes through all of them whenever it meets one: a quarter of a composition. A
+    release with other modules only takes that long.
     """
-    look_for = _subcommands.find_action_and_subcommand
+    try:
+        from jsonargparse import _core, _subcommands
+
+        look_for = _subcommands.find_action_and_subcommand
+    except (ImportError, AttributeError):
+        return
 
     def find(parser: Any, name: str, exclude: Any = None) -> Any:
         found = getattr(parser, "found", None)
@@ -52,34 +55,4 @@ def remember_what_is_found() -> None:
         setattr(module, look_for.__name__, find)
 
 
-WALK = Namespace._parse_key
-"""jsonargparse's way to a dotted key: name, the section that holds it, name of that section."""
-
-
-def walk_at_once(section: Namespace, key: str) -> tuple[str, Namespace | None, str]:
-    """`WALK`, which splits the key again for each section on it: a quarter of a composition."""
-    names = names_in(key) if isinstance(key, str) else None
-    if names is None:
-        return WALK(section, key)
-    sections, name, place = names
-    inner: Any = section
-    for each in sections:
-        if each not in vars(inner):
-            return name, None, place
-        inner = vars(inner)[each]
-        if type(inner) is not Namespace:
-            return WALK(section, key)
-    return name, inner, place
-
-
-@lru_cache(maxsize=10_000)
-def names_in(key: str) -> tuple[list[str], str, str] | None:
-    """Sections, name, and the name of the inmost section; None where a key is none."""
-    if " " in key or "" in key.split("."):
-        return None
-    *sections, name = map(add_clash_mark, key.split("."))
-    return sections, name, ".".join(sections)
-
-
 remember_what_is_found()
-setattr(Namespace, WALK.__name__, walk_at_once)

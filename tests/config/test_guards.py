@@ -337,7 +337,11 @@ def test_weights_in_a_pickle_are_refused(command_line, tmp_path):
         file.unlink()
     torch.save(Malicious(mark), folder / "pytorch_model.bin")
     run = [*QUICKSTART, "--run_dir", tmp_path / "run", "--model.policy.path", folder]
-    refused(command_line("fit", *run, "--data.engine.kind", "hf"), "model.safetensors", code=4)
+    refused(
+        command_line("fit", *run, "--data.engine.kind", "hf"),
+        "holds no weights (*.safetensors)",
+        code=4,
+    )
     assert not mark.exists()
 
 
