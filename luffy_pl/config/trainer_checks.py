@@ -19,6 +19,8 @@ PHASES = "set data.rollout.num_phases"
 LIMIT = "set limit of the source in data.benchmarks"
 EVALUATION = "set evaluation.every_n_phases"
 CLIPPING = "set model.optimizer.max_grad_norm"
+MOST_PLACES = 1_000_000
+"""Devices of a machine, and machines."""
 HONOURED = (
     "accelerator", "strategy", "devices", "num_nodes", "precision", "callbacks", "deterministic",
     "benchmark", "inference_mode", "profiler", "plugins", "enable_model_summary",
@@ -122,9 +124,12 @@ def check_places(trainer: Any) -> None:
             value=name,
             fix="use auto, ddp, or a section of conf/hardware",
         )
-    if trainer.num_nodes < 1:
+    if not 1 <= trainer.num_nodes <= MOST_PLACES:
         raise ConfigError(
-            "trainer.num_nodes", "must be at least 1", value=trainer.num_nodes, fix="use 1"
+            "trainer.num_nodes",
+            "must be a number of machines",
+            value=trainer.num_nodes,
+            fix="use 1",
         )
     devices, is_cpu = trainer.devices, trainer.accelerator == "cpu"
     words = devices if isinstance(devices, list) else str(devices).split(",")
@@ -134,7 +139,7 @@ def check_places(trainer: Any) -> None:
         is_right = bool(numbers) and all(map(str.isdigit, numbers)) and not is_cpu
     else:
         is_all = str(devices) in ("-1", "auto") and not (is_cpu and str(devices) == "-1")
-        is_right = is_all or (str(devices).isdigit() and int(devices) > 0)
+        is_right = is_all or (str(devices).isdigit() and 0 < int(devices) <= MOST_PLACES)
     if not is_right:
         what = "a number of processes" if is_cpu else "a number, a list of GPUs, -1 or auto for all"
         raise ConfigError(

@@ -138,7 +138,8 @@ def test_other_precisions_are_refused_with_the_reason(precision, why):
 @pytest.mark.parametrize(
     ("accelerator", "devices"),
     [("cpu", 0), ("cpu", -1), ("cpu", "-1"), ("cpu", [0, 1]), ("cpu", "0,1"), ("cpu", "x"),
-     ("gpu", 0), ("gpu", -2), ("gpu", []), ("gpu", ","), ("gpu", "a,b"), ("auto", "0")],
+     ("gpu", 0), ("gpu", -2), ("gpu", []), ("gpu", ","), ("gpu", "a,b"), ("auto", "0"),
+     ("cpu", 10**20), ("gpu", str(10**20))],
 )  # fmt: skip
 def test_a_number_of_devices_that_is_none_is_refused(accelerator, devices):
     assert refused(accelerator=accelerator, devices=devices).where == "trainer.devices"
