@@ -335,9 +335,10 @@ def _run(plugin: Plugin, content: bytes) -> None:
 def described(error: BaseException) -> str:
     """An error of foreign code: its kind, its words, and where in a plugin it came about."""
     text = f"{type(error).__name__}: {first_line(error)}"
-    places = [_place(plugin.path, error) for plugin in plugins()]
-    files = {plugin.path for plugin in plugins()}
-    return next((f"{text} ({place})" for place in places if place not in files), text)
+    for plugin in plugins():
+        if (place := _place(plugin.path, error)) != plugin.path:
+            return f"{text} ({place})"
+    return text
 
 
 def plugin_failure(error: BaseException) -> ConfigError | None:

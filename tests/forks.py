@@ -353,9 +353,11 @@ def run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    know_own_rank()
     sys.argv = [request["script"] or str(LUFFY_PL), *request["args"]]
     from luffy_pl.cli import main
+    from luffy_pl.process.first_rank import know_own_rank
+
+    know_own_rank()  # Lightning looked when it was imported, which was before the fork
 
     # Before its first line, Python ends of Ctrl-C without a word.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -368,13 +370,6 @@ def run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
         runpy.run_path(request["script"], run_name="__main__")
         sys.exit(0)
     sys.exit(main())
-
-
-def know_own_rank() -> None:
-    """Lightning finds it out when it is imported, which was before the fork."""
-    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
-
-    rank_zero_only.rank = _get_rank() or 0
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ from luffy_pl.errors import ModelError, named
 from luffy_pl.estimate.activations import saved_bytes_per_token, shape_alone
 from luffy_pl.objective.settings import frozen_models
 from luffy_pl.policy.architecture import read_architecture
-from luffy_pl.policy.flops import ModelSize, attention_size, model_size
+from luffy_pl.policy.flops import ModelSize, cached_numbers, model_size
 from luffy_pl.policy.frozen import START, FrozenConfig
 from luffy_pl.policy.lora import LoraConfig
 from luffy_pl.process.ranks import count_ranks
 from luffy_pl.rollout.engine import cpu_cache_tokens
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
 USUAL_PROMPT = 1024
 """Tokens of the longest prompt, where nothing says how long prompts are."""
 
@@ -150,7 +149,6 @@ def counted_shape(
     """See `read_shape`."""
     model = shape_alone(config, dtype=dtype, lora=lora)
     config = config.get_text_config()
-    attending, _, kv_heads, head_size = attention_size(config)
     ends = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     numbers = sum(weight.numel() for weight in model.parameters())
     adapters = sum(w.numel() for w in model.parameters() if w.requires_grad) if lora else 0
@@ -163,7 +161,7 @@ def counted_shape(
         hidden=config.hidden_size,
         intermediate=max(wide) if isinstance(wide, list) else wide,
         vocab=config.vocab_size,
-        kv_per_token=2 * attending * kv_heads * head_size,
+        kv_per_token=cached_numbers(config),
         saved_per_token=saved_bytes_per_token(config, dtype=dtype, lora=lora),
         size=model_size(model),
     )

@@ -27,6 +27,7 @@ from luffy_pl.commands.parser import CommandParser
 from luffy_pl.errors import ConfigError
 from luffy_pl.miniature.base_model import Base, train_base_past_gate
 from luffy_pl.miniature.worlds import QUICKSTART, WORLDS, World
+from luffy_pl.process.files import save_model
 
 WORLD = QUICKSTART.folder
 DEFAULT_SEED = 0
@@ -93,5 +94,5 @@ def share(text: str) -> float:
 
 
 def _save_base(base: Base, folder: Path) -> None:
-    base.model.save_pretrained(folder)
+    save_model(base.model, folder)
     base.tokenizer.save_pretrained(folder)

@@ -21,7 +21,7 @@ from luffy_pl.model.prepare import for_older_programs
 from luffy_pl.model.weights import find_checkpoint, policy_state
 from luffy_pl.policy.lora import LoraConfig, merged_weights
 from luffy_pl.policy.remote_code import code_arguments
-from luffy_pl.process.files import share_as_umask_says
+from luffy_pl.process.files import save_model
 from luffy_pl.run_dir.checkpoints import SavedPhase
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path)
     if generation is not None:
         generation.eos_token_id = ends if len(ends) > 1 else ends[0]
         generation.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(out)
-    share_as_umask_says(out.glob("*.safetensors"))
+    save_model(model, out)
     tokenizer.save_pretrained(out)
     for_older_programs(out / "config.json")

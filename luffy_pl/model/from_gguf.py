@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luffy_pl.errors import ModelError
-from luffy_pl.process.files import share_as_umask_says
+from luffy_pl.process.files import save_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,8 +62,7 @@ def convert(file: Path, out: Path, *, tie: bool = False) -> None:
     model.is_quantized = False
     if tie:
         tie_head(model, where=name)
-    model.save_pretrained(out)
-    share_as_umask_says(out.glob("*.safetensors"))
+    save_model(model, out)
     tokenizer.save_pretrained(out)
 
 

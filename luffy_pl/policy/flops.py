@@ -77,6 +77,12 @@ def attention_size(config: PretrainedConfig) -> tuple[int, int, int, int]:
     return layers, heads, getattr(config, "num_key_value_heads", None) or heads, head_size
 
 
+def cached_numbers(config: PretrainedConfig) -> int:
+    """Numbers of the keys and values of one token, in all layers."""
+    layers, _, heads, head_size = attention_size(config)
+    return 2 * layers * heads * head_size
+
+
 def causal(num_tokens: float) -> float:
     """Tokens attended to by a sequence, by all of its tokens: 1 + 2 + ... + num_tokens."""
     return num_tokens * (num_tokens + 1) / 2

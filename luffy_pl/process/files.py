@@ -12,13 +12,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from luffy_pl.errors import StorageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +54,15 @@ _backlog = _Backlog()
 _lock = threading.RLock()
 
 
-def share_as_umask_says(paths: Iterable[Path]) -> None:
-    """Let others read files as they may read any other; safetensors' are for their owner alone."""
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights and settings, for others to read as any other file.
+
+    safetensors makes files that only their owner may read.
+    """
+    model.save_pretrained(folder)
     mask = os.umask(0)
     os.umask(mask)
-    for path in paths:
+    for path in folder.glob("*.safetensors"):
         path.chmod(0o666 & ~mask)
 
 

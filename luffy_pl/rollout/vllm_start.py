@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import distributed as dist
 
-from luffy_pl.policy.flops import attention_size
+from luffy_pl.policy.flops import cached_numbers
 from luffy_pl.policy.remote_code import code_arguments
 from luffy_pl.process.ranks import group_timeout
 from luffy_pl.rollout.cpu_reload import reload_directly
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
     from vllm import LLM
 
-GIB = 1 << 30
 SETTINGS = {
     # In-process: weights are handed over as tensors, and no child can be orphaned.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -77,12 +76,11 @@ def cache_bytes(model: PretrainedConfig, config: EngineConfig) -> int:
 
     Ranks that share an engine compute more sequences and hold fewer heads, in proportion.
     """
-    most, tokens = config.cpu_kv_cache_gib * GIB, cpu_cache_tokens(config.max_model_len)
-    layers, _, heads, head_size = attention_size(model)
-    if tokens is None or not layers or not caches_prefixes(model):
+    most, tokens = config.cpu_kv_cache_gib * 2**30, cpu_cache_tokens(config.max_model_len)
+    numbers = cached_numbers(model)
+    if tokens is None or not numbers or not caches_prefixes(model):
         return most
-    of_token = 2 * layers * heads * head_size * getattr(torch, config.dtype).itemsize
-    return min(most, tokens * of_token)
+    return min(most, tokens * numbers * getattr(torch, config.dtype).itemsize)
 
 
 def placement(config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
